@@ -1,0 +1,25 @@
+"""Our own Quart-Trio application: Triode's blueprints and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from quart_trio import QuartTrio
+
+from app.blueprints.errors import install
+from app.triode import Triode
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+def create_app(triode: Triode | Settings) -> QuartTrio:
+    """The application for a server, or for one made from settings. Its services run with the ASGI lifespan."""
+    server = triode if isinstance(triode, Triode) else Triode(triode)
+    app = QuartTrio("triode", static_folder=None)
+    app.extensions["triode"] = server
+    install(app, server)
+    server.attach(app)
+    logging.getLogger("quart").setLevel(logging.WARNING)
+    return app

@@ -1,0 +1,143 @@
+"""What every route does first and last, in one place.
+
+First: build the head, find out who asks (401), charge the rate (429). Last: add the rate fields and
+the CORS fields, also to refusals. A route is reached only when all of that went well, and finds it
+in `visit()`.
+
+Who shows a bad token is charged too, by address: guessing tokens is no faster than asking. What
+needs no token (pages) is charged by address. The probes of an orchestrator are not charged at all,
+or a noisy neighbour behind the same address could make it believe that the server is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from quart import Blueprint, Request, Response, Websocket, current_app, g, request
+
+from app.cors import cors_headers, preflight_headers
+from app.head import Head
+from app.problem import Refusal
+from limits.grant import NONE
+from limits.principal import Principal
+
+# The endpoints that `errors.guard` adds are called this, with a number.
+NOT_ALLOWED = "other_methods_"
+# Who may do nothing and is counted by address (an empty key says so).
+STRANGER = Principal(key="", name="anonymous", grant=NONE)
+
+if TYPE_CHECKING:
+    from app.triode import Triode
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request: its head, who makes it, and the fields that its answer gets in any case."""
+
+    head: Head
+    principal: Principal
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def visit() -> Visit:
+    """The visit of the current request. Not in the probes, which have none."""
+    return cast(Visit, g.triode_visit)
+
+
+def head_of(incoming: Request | Websocket) -> Head:
+    """The head of a request that came through ASGI, as the native lane would have parsed it.
+
+    Taken from the scope, not from Quart's headers: those have a `Remote-Addr` among them that a
+    client can send too.
+    """
+    scope = incoming.scope
+    raw_path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+    query = scope["query_string"].decode("latin-1")
+    # Some servers put the query into raw_path as well; the specification says it is not part of it.
+    path = raw_path.partition("?")[0]
+    client = scope.get("client")
+    return Head(
+        method=incoming.method if isinstance(incoming, Request) else "GET",
+        target=f"{path}?{query}" if query else path,
+        path=path,
+        query=query,
+        headers=[
+            (name.decode("latin-1").lower(), value.decode("latin-1"))
+            for name, value in scope["headers"]
+        ],
+        version=scope["http_version"],
+        # Without an address it is a Unix socket, or a test: as near as loopback.
+        peer=client[0] if client else "127.0.0.1",
+        secure=scope["scheme"] in ("https", "wss"),
+    )
+
+
+def gated(name: str, triode: Triode, *, token: bool = True, rate: bool = True) -> Blueprint:
+    """A blueprint whose routes are reached as this module's text says. Errors are not its matter:
+    `errors.guard`.
+
+    Without `token` nobody is asked for one and the principal of all visits may do nothing; without
+    `rate` there is no visit.
+    """
+    blueprint = Blueprint(name, __name__)
+
+    async def enter() -> Response | None:
+        triode.metrics.http_requests += 1
+        if request.method == "OPTIONS":
+            return _options(triode)
+        if rate:
+            head = head_of(request)
+            principal = identify(triode, head) if token else STRANGER
+            seen = g.triode_visit = Visit(head, principal)
+            seen.fields = triode.gate.check_rate(head, principal)
+        return None
+
+    async def leave(response: Response) -> Response:
+        if request.method != "OPTIONS":
+            add_fields(response, cors_headers(triode.settings, request.headers.get("Origin")))
+        seen: Visit | None = g.get("triode_visit")
+        if seen is not None:
+            add_fields(response, seen.fields)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
+
+    blueprint.before_request(enter)
+    blueprint.after_request(leave)
+    return blueprint
+
+
+def identify(triode: Triode, head: Head) -> Principal:
+    """Who asks. Raises Refusal 401, or 429 when too many bad tokens came from there."""
+    try:
+        return triode.gate.identify(head)
+    except Refusal:
+        triode.gate.check_rate(head, STRANGER)
+        raise
+
+
+def add_fields(response: Response, fields: Mapping[str, str]) -> None:
+    """Add fields that the answer does not have yet; `Vary` adds up."""
+    for name, value in fields.items():
+        if name == "Vary":
+            response.vary.add(value)
+        else:
+            response.headers.setdefault(name, value)
+
+
+def _options(triode: Triode) -> Response:
+    """The answer to OPTIONS: what the path can do and, for a preflight, what a page of that origin
+    may ask.
+
+    A browser sends a preflight without credentials, so none are wanted.
+    """
+    here = request.url_rule
+    allowed: set[str] = set()
+    for rule in current_app.url_map.iter_rules():
+        same = here is not None and rule.rule == here.rule and not rule.websocket
+        if same and NOT_ALLOWED not in rule.endpoint:
+            allowed |= rule.methods or set()
+    response = Response(b"", status=204, headers={"Allow": ", ".join(sorted(allowed))})
+    add_fields(response, preflight_headers(triode.settings, request.headers.get("Origin")))
+    return response

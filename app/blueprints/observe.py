@@ -1,0 +1,84 @@
+"""`/stats` and `/metrics` for admins: the same numbers as JSON and for Prometheus.
+
+`/health…` for probes, without a token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from quart import Blueprint, Response, request
+
+from app.blueprints._answer import json_response
+from app.blueprints._request import gated, visit
+from app.metrics import RATE_WINDOW_S, exposition, registry
+from app.vitals import DocumentSize, gauges, health
+
+if TYPE_CHECKING:
+    from app.triode import Triode
+
+FRESH = {"Cache-Control": "no-store"}
+
+
+def blueprint(triode: Triode) -> Blueprint:
+    """The routes of `/stats` and `/metrics`."""
+    bp = gated("triode_observe", triode)
+    size = DocumentSize()
+    metrics = triode.metrics
+    numbers = registry(metrics, lambda: gauges(triode, size.bytes))
+
+    async def admins_only() -> None:
+        triode.gate.require_admin(visit().principal)
+
+    bp.before_request(admins_only)
+
+    @bp.get("/stats")
+    async def stats() -> Response:
+        now_s = trio.current_time()
+        metrics.sample(now_s)
+        body = {
+            "position": str(triode.store.position),
+            "counters": metrics.as_json(),
+            "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
+            "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},
+        }
+        return json_response(body, headers=FRESH)
+
+    @bp.get("/metrics")
+    async def prometheus() -> Response:
+        await size.measure(triode)
+        text, content_type = exposition(numbers, request.headers.get("Accept", ""))
+        return Response(text, headers=FRESH, content_type=content_type)
+
+    return bp
+
+
+def probes(triode: Triode) -> Blueprint:
+    """The routes of `/health`, `/healthz` and `/readyz`."""
+    bp = gated("triode_probes", triode, token=False, rate=False)
+
+    @bp.get("/health")
+    async def report() -> Response:
+        body = health(triode)
+        return json_response(body, 503 if body["status"] == "unhealthy" else 200, FRESH)
+
+    @bp.get("/healthz")
+    async def alive() -> Response:
+        """Liveness: a restart would help. Draining is no reason to be killed."""
+        return _verdict(triode.hub.alive, "ok", "the flusher has ended")
+
+    @bp.get("/readyz")
+    async def ready() -> Response:
+        """Readiness: new clients are welcome."""
+        if triode.draining:
+            return _verdict(False, "", "shutting down")
+        return _verdict(triode.ready, "ready", "not started")
+
+    return bp
+
+
+def _verdict(good: bool, yes: str, no: str) -> Response:
+    fields = FRESH if good else FRESH | {"Retry-After": "5"}
+    text = f"{yes if good else no}\n"
+    return Response(text, 200 if good else 503, fields, content_type="text/plain; charset=utf-8")

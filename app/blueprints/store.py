@@ -1,0 +1,179 @@
+"""`/store`: read, set, patch and remove places of the document over HTTP (WIRE.md 6).
+
+Positions are the validators: the `ETag` of an answer is the position of the document when it was
+read. So it says more than is needed (anything may have changed since), and the question behind
+`If-None-Match` and `If-Match` is put to the history, which knows whether *this* place changed since
+that position. When the history no longer reaches back, it counts as changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from quart import Blueprint, Response, request
+
+from app.blueprints._answer import item_pieces, json_response, stream_json, value_pieces
+from app.blueprints._condition import not_modified, write_condition
+from app.blueprints._request import gated, visit
+from app.command import check_path, refused
+from app.content import JSON, JSON_PATCH, MERGE_PATCH, media_type, read_json
+from app.problem import Refusal, bad_request
+from app.request import check_filter
+from store.filter import Filter, parse_filter, split_filters
+from store.operation import Delete, Merge, Operation, Patch, Set, WriteError
+from store.path import Path, format_path
+from store.value import MISSING, Json
+
+if TYPE_CHECKING:
+    from app.head import Head
+    from app.triode import Triode
+
+# A shared cache must not keep it, and a private one must ask each time whether it is still so: that
+# is what the ETag is for.
+CACHE = "private, no-cache"
+
+
+def blueprint(triode: Triode) -> Blueprint:
+    """The routes of `/store` but for the batch."""
+    bp = gated("triode_store", triode)
+    limit = triode.settings.max_body_bytes
+
+    @bp.get("/store")
+    async def read() -> Response:
+        head = visit().head
+        filters = head.params.get("filter")
+        text = one(head, "path")
+        if filters is not None and text is not None:
+            raise bad_request("give either path or filter, not both")
+        if filters is not None:
+            texts = [text for joined in filters for text in split_filters(joined)]
+            return _read_selected(triode, [parse_filter(check_filter(text)) for text in texts])
+        selection = parse_filter(check_filter(required_path(text)))
+        if selection.is_path:
+            return _read_place(triode, selection)
+        return _read_selected(triode, [selection], absent_is_404=True)
+
+    @bp.put("/store")
+    async def put() -> Response:
+        head = visit().head
+        text = required_path(one(head, "path"))
+        media_type(request, [JSON])
+        return await _write(
+            triode, Set(check_path(text), await read_json(request, limit), _create(head))
+        )
+
+    @bp.post("/store")
+    async def post() -> Response:
+        head = visit().head
+        path = check_path(one(head, "path") or ".")
+        media_type(request, [JSON])
+        return await _write(triode, Set(path, await read_json(request, limit), _create(head)))
+
+    @bp.patch("/store")
+    async def patch() -> Response:
+        head = visit().head
+        path = check_path(required_path(one(head, "path")))
+        kind = media_type(request, [JSON, MERGE_PATCH, JSON_PATCH])
+        value = await read_json(request, limit)
+        if kind == MERGE_PATCH:
+            return await _write(triode, Merge(path, value))
+        if kind == JSON_PATCH:
+            if not isinstance(value, list):
+                raise bad_request("a JSON Patch is an array of operations (RFC 6902)")
+            return await _write(triode, Patch(path, value))
+        return await _write(triode, Set(path, value, _create(head)))
+
+    @bp.delete("/store")
+    async def delete() -> Response:
+        return await _write(triode, Delete(check_path(required_path(one(visit().head, "path")))))
+
+    return bp
+
+
+async def _write(triode: Triode, op: Operation) -> Response:
+    seen = visit()
+    # Before the condition is looked at: whoever may not write here is not told what is here.
+    triode.gate.require_write(seen.principal, format_path(op.path))
+    conditional = write_condition(triode.store, seen.head, op)
+    position = str(await triode.write(conditional, seen.principal))
+    return json_response({"id": position}, headers={"ETag": f'"{position}"'})
+
+
+def _read_place(triode: Triode, selection: Filter) -> Response:
+    """The bare value at a definite path, or 404.
+
+    No checkpoint from here on: position and value belong together.
+    """
+    triode.gate.require_read(visit().principal, selection.text)
+    path, value = _find(triode, selection.path or ())
+    headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
+    unchanged = not_modified(triode.store, visit().head, path)
+    if unchanged is not None:
+        return Response(b"", status=304, headers=headers | {"ETag": unchanged})
+    return stream_json(triode, lambda _root: value_pieces(value), headers)
+
+
+def _find(triode: Triode, asked: Path) -> tuple[Path, Json]:
+    document = triode.store.document
+    try:
+        path = document.resolve(asked)
+        value = document.get(path)
+    except WriteError as error:
+        raise refused(error) from error
+    if value is MISSING:
+        raise Refusal(404, f"there is nothing at {format_path(path)}")
+    return path, value
+
+
+def _read_selected(
+    triode: Triode, filters: list[Filter], *, absent_is_404: bool = False
+) -> Response:
+    """The list of all selected places, filter by filter; what several select comes once."""
+    for selection in filters:
+        triode.gate.require_read(visit().principal, selection.text)
+    document = triode.store.document
+    if absent_is_404 and document.get(filters[0].prefix) is MISSING:
+        raise Refusal(404, f"there is nothing at {format_path(filters[0].prefix)}")
+    headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
+    unchanged = not_modified(triode.store, visit().head, *(chosen.prefix for chosen in filters))
+    if unchanged is not None:
+        return Response(b"", status=304, headers=headers | {"ETag": unchanged})
+    return stream_json(triode, lambda root: item_pieces(_union(filters, root)), headers)
+
+
+def _union(filters: list[Filter], root: Json) -> Iterator[tuple[Path, Json]]:
+    if len(filters) == 1:
+        # As it is: the nodelist of a JSONPath may hold a place twice (RFC 9535 section 2.1.2).
+        yield from filters[0].select(root)
+        return
+    seen: set[Path] = set()
+    for selection in filters:
+        for path, value in selection.select(root):
+            if path not in seen:
+                seen.add(path)
+                yield path, value
+
+
+def one(head: Head, name: str) -> str | None:
+    """The value of a query parameter that may be given once. None when it is not there."""
+    values = head.params.get(name)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise bad_request(f"{name} is given {len(values)} times; once is enough")
+    return values[0]
+
+
+def required_path(text: str | None) -> str:
+    """`text`, or Refusal 400: a forgotten path must not mean the whole document."""
+    if text is None:
+        raise bad_request("path is missing; say path=. for the whole document")
+    return text
+
+
+def _create(head: Head) -> bool:
+    given = one(head, "create")
+    if given not in (None, "true", "false"):
+        raise bad_request("create is true or false")
+    return given == "true"

@@ -1,0 +1,129 @@
+"""`/tokens`: issue, list and revoke the server's own tokens. Also the renewal of living streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quart import Blueprint, Response, request
+
+from app import ends
+from app.blueprints._answer import json_response
+from app.blueprints._request import gated, visit
+from app.content import JSON, media_type, members, read_json
+from app.problem import Refusal, bad_request
+from limits.grant import Grant
+from limits.principal import credentials
+from limits.token import DEFAULT_TTL_S, TokensFull
+from store.filter import parse_filter
+
+if TYPE_CHECKING:
+    from app.triode import Triode
+
+GRANT = ("read", "write", "rooms", "admin")
+# A request for a token is small; nobody needs 20 MiB to say what may be read.
+MAX_TOKEN_BYTES = 256 * 1024
+SECRET = {"Cache-Control": "no-store"}
+
+
+def blueprint(triode: Triode) -> Blueprint:
+    """The routes of `/tokens`, for admins. With authentication off everybody is one."""
+    bp = gated("triode_tokens", triode)
+
+    async def admins_only() -> None:
+        triode.gate.require_admin(visit().principal)
+
+    bp.before_request(admins_only)
+
+    @bp.post("/tokens")
+    async def issue() -> Response:
+        media_type(request, [JSON])
+        asked = members(
+            await read_json(request, MAX_TOKEN_BYTES), ("grant", *GRANT, "ttl_s", "label")
+        )
+        try:
+            issued = triode.tokens.issue(
+                _grant(asked),
+                now=triode.gate.clock.unix_s(),
+                ttl_s=_ttl_s(asked),
+                label=_label(asked),
+            )
+        except TokensFull as full:
+            raise Refusal(409, str(full), extra={"limit": full.limit}) from full
+        except ValueError as error:
+            raise bad_request(str(error)) from error
+        body = {"token": issued.secret, **issued.info.to_json()}
+        return json_response(body, 201, SECRET | {"Location": f"{request.path}/{issued.info.id}"})
+
+    @bp.get("/tokens")
+    async def listing() -> Response:
+        living = triode.tokens.list(triode.gate.clock.unix_s())
+        return json_response({"tokens": [info.to_json() for info in living]}, headers=SECRET)
+
+    @bp.delete("/tokens/<token_id>")
+    async def revoke(token_id: str) -> Response:
+        if not triode.tokens.revoke(token_id):
+            raise Refusal(404, "there is no token with this id")
+        _end_streams_of(triode, token_id)
+        return Response(b"", status=204, headers=SECRET)
+
+    return bp
+
+
+def renewal(triode: Triode) -> Blueprint:
+    """The route that renews a stream.
+
+    The new token is the only credential: the old one may have ended already.
+    """
+    bp = gated("triode_renewal", triode, token=False)
+
+    @bp.post("/streams/<client_id>/token")
+    async def renew(client_id: str) -> Response:
+        shown = credentials(visit().head.get, {})
+        if request.content_length or "Transfer-Encoding" in request.headers:
+            media_type(request, [JSON])
+            token = members(await read_json(request, MAX_TOKEN_BYTES), ("token",)).get("token")
+        else:
+            token = shown[0] if shown else None
+        if not isinstance(token, str) or not token:
+            raise bad_request('send {"token": "…"}, or the new token as Authorization: Bearer')
+        triode.renew(client_id, token)
+        return Response(b"", status=204, headers=SECRET)
+
+    return bp
+
+
+def _end_streams_of(triode: Triode, token_id: str) -> None:
+    """A revoked token ends what it opened at once, not when it would have expired."""
+    clients = [c for c in triode.hub.clients.values() if c.principal.token_id == token_id]
+    for client in clients:
+        triode.hub.finish(client, ends.TOKEN_ENDED)
+
+
+def _grant(asked: dict[str, Any]) -> Grant:
+    """The grant, given whole or by its members.
+
+    Raises ValueError that names the member at fault.
+    """
+    loose = {name: asked[name] for name in GRANT if name in asked}
+    if "grant" not in asked:
+        return Grant.from_json(loose, check=parse_filter)
+    if loose:
+        raise ValueError(f"give either grant or {', '.join(loose)}, not both")
+    return Grant.from_json(asked["grant"], check=parse_filter)
+
+
+def _ttl_s(asked: dict[str, Any]) -> float | None:
+    """Seconds; the default is a day, null is until revoked."""
+    ttl_s = asked.get("ttl_s", DEFAULT_TTL_S)
+    if ttl_s is None:
+        return None
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float):
+        raise ValueError("ttl_s is a number of seconds, or null for a token without end")
+    return float(ttl_s)
+
+
+def _label(asked: dict[str, Any]) -> str:
+    label = asked.get("label", "")
+    if not isinstance(label, str):
+        raise ValueError("label is a string")
+    return label

@@ -1,0 +1,124 @@
+"""`triode get`, `set`, `merge` and `delete`: the document from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NoReturn
+
+import click
+
+from app.cli.client import Target, note, server_options
+from app.cli.render import print_json
+from app.http_client import HttpClient
+
+IF_HELP = "Only if the place has not changed since this position."
+
+
+@click.command()
+@click.argument("path", default=".")
+@server_options
+def get(target: Target, path: str) -> None:
+    """Print the value at PATH, or every place a filter selects.
+
+    \b
+      triode get .host.memory
+      triode get '.host.cpu[*].busy'
+      triode get '$..[?@.pid == 1]'
+    """
+
+    async def work(client: HttpClient) -> None:
+        response = await client.request("GET", "/store", params=[("path", path)])
+        print_json(response.content, compact=target.as_json)
+
+    target.run(work)
+
+
+@click.command("set")
+@click.argument("path")
+@click.argument("value")
+@click.option("--create", is_flag=True, help="Make missing parents.")
+@click.option("--if", "position", metavar="POSITION", help=IF_HELP)
+@server_options
+def set_(target: Target, path: str, value: str, create: bool, position: str | None) -> None:
+    """Set PATH to VALUE: JSON, else a text; - reads it from standard input.
+
+    \b
+      triode set .greeting hello
+      triode set '.users[0]' '{"name": "Ada"}'
+      triode set . - < document.json
+    """
+    params = [("path", path)] + ([("create", "true")] if create else [])
+    body = _value(value)
+    _write(target, "PUT", params, body, position=position)
+
+
+@click.command()
+@click.argument("path")
+@click.argument("value")
+@click.option("--if", "position", metavar="POSITION", help=IF_HELP)
+@server_options
+def merge(target: Target, path: str, value: str, position: str | None) -> None:
+    """Merge VALUE into PATH (RFC 7396): members replace, null removes; - reads standard input.
+
+    \b
+      triode merge .config '{"theme": "dark", "old": null}'
+    """
+    kind = "application/merge-patch+json"
+    _write(target, "PATCH", [("path", path)], _value(value), content_type=kind, position=position)
+
+
+@click.command()
+@click.argument("path")
+@click.option("--if", "position", metavar="POSITION", help=IF_HELP)
+@server_options
+def delete(target: Target, path: str, position: str | None) -> None:
+    """Remove PATH."""
+    _write(target, "DELETE", [("path", path)], None, position=position)
+
+
+def _write(
+    target: Target,
+    method: str,
+    params: list[tuple[str, str]],
+    body: bytes | None,
+    *,
+    content_type: str = "application/json",
+    position: str | None,
+) -> None:
+    headers = {"If-Match": f'"{position}"'} if position else {}
+
+    async def work(client: HttpClient) -> None:
+        response = await client.request(
+            method,
+            "/store",
+            params=params,
+            content=body,
+            content_type=content_type,
+            headers=headers,
+        )
+        if target.as_json:
+            print_json(response.content, compact=True)
+        else:
+            click.echo(f"ok, at {response.json()['id']}")
+
+    target.run(work)
+
+
+def _value(text: str) -> bytes:
+    """The body for a VALUE: the very text if it is JSON, so the server judges what was typed."""
+    if text == "-":
+        text = sys.stdin.read().rstrip("\r\n")
+    try:
+        json.loads(text, parse_constant=_not_json)
+        return text.encode()
+    except (ValueError, RecursionError):
+        if text.lstrip().startswith(("{", "[", '"')):
+            note("note: this is not JSON, and is taken as a text; was a bracket or quote lost?")
+        else:
+            note("note: taken as a text, as it is not JSON")
+        return json.dumps(text).encode()
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

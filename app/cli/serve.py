@@ -1,0 +1,116 @@
+"""`triode serve`: its options, the start-up block, and the server."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from socket import gaierror
+from typing import Any, Final
+
+import click
+import trio
+from rich.console import Console
+
+from app.cli.render import OpenFiles, banner, url_of
+from app.settings import DEFAULTS, OPTIONS, Faults, Settings, load_here, option_text
+
+CANNOT_START: Final = 1
+WRONG_CONFIGURATION: Final = 2
+# Beside the clients: the log, listeners, the demo's look into /proc, the interpreter's own.
+SPARE_FILES: Final = 100
+
+_BIND_ADVICE: Final = {
+    errno.EADDRINUSE: "something else listens there; choose another --port, 0 takes a free one",
+    errno.EACCES: "ports below 1024 need rights; choose another --port",
+    errno.EADDRNOTAVAIL: "this machine has no such address; choose another --host",
+}
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` a flag for every option of `Settings`; None is one that was not given."""
+    for name, (field_name, spec) in reversed(list(OPTIONS.items())):
+        flag = name.replace("_", "-")
+        default = option_text(DEFAULTS, name)
+        command = click.option(
+            f"--{flag}" if spec.metavar else f"--{flag}/--no-{flag}",
+            field_name,
+            default=None,
+            metavar=spec.metavar or None,
+            help=spec.help + (f"  [{default}]" if default else ""),
+        )(command)
+    return command
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="Configuration file.  [./triode.toml if there]")
+@_with_options
+def serve(config: str | None, **flags: Any) -> None:
+    """Run the server.
+
+    Every option is also a variable, TRIODE_WRITE_DEADLINE=5s, and a key of triode.toml,
+    write_deadline = "5s"; flags win over variables, variables over the file.
+    """
+    try:
+        settings = load_here(flags, config=config)
+    except Faults as exc:
+        for fault in exc.faults:
+            click.echo(f"triode: {fault}", err=True)
+        sys.exit(WRONG_CONFIGURATION)
+    _log_to_stderr(debug=settings.debug)
+    files = raise_open_files(settings.max_clients + SPARE_FILES)
+
+    def announce(addresses: Sequence[Any]) -> None:
+        # Whoever reads it from a pipe wants the address now, and unbroken.
+        width = None if sys.stdout.isatty() else 200
+        urls = [url_of(address, tls=settings.tls) for address in addresses]
+        Console(width=width).print(banner(settings, urls, files, version=_version()))
+        sys.stdout.flush()
+
+    run(settings, announce)
+
+
+def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
+    """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound."""
+    from app.serve import serve as serve_forever  # the client commands need none of it
+
+    try:
+        trio.run(partial(serve_forever, settings, bound=announce))
+    except OSError as exc:
+        advice = "no such host" if isinstance(exc, gaierror) else _BIND_ADVICE.get(exc.errno)
+        if advice is None:
+            raise
+        click.echo(
+            f"triode: cannot listen on {settings.host}, port {settings.port}: {advice}", err=True
+        )
+        sys.exit(CANNOT_START)
+
+
+def raise_open_files(wanted: int) -> OpenFiles:
+    """Raise this process' soft limit of open files to the hard one; never fails."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The kernel has a ceiling of its own and refuses "no limit"; this is its usual one, and plenty.
+    limit = max(before, 1_048_576) if hard == resource.RLIM_INFINITY else hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    except (ValueError, OSError):
+        limit = before
+    return OpenFiles(limit=limit, before=before, wanted=wanted)
+
+
+def _log_to_stderr(*, debug: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s  %(message)s",
+    )
+
+
+def _version() -> str:
+    try:
+        return version("triode")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "(not installed)"

@@ -1,0 +1,117 @@
+"""`triode token new`, `list` and `revoke`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from app.cli.client import Target, note, server_options
+from app.cli.render import print_json, print_tokens
+from app.http_client import HttpClient
+from app.units import duration, format_duration
+
+
+@click.group()
+def token() -> None:
+    """Issue, list and revoke the server's tokens; needs a token with admin rights."""
+
+
+@token.command()
+@click.option("--read", multiple=True, metavar="FILTER", help="May read this; repeatable.")
+@click.option("--write", multiple=True, metavar="FILTER", help="May write this; repeatable.")
+@click.option("--room", multiple=True, metavar="GLOB", help="May use these rooms; repeatable.")
+@click.option("--admin", is_flag=True, help="May issue tokens and operate the server.")
+@click.option("--all", "everything", is_flag=True, help="May read, write and use all rooms.")
+@click.option("--ttl", default="24h", show_default=True, help="How long it holds: 15m, 24h, 30d.")
+@click.option("--label", default="", help="A name for it, shown in lists.")
+@server_options
+def new(
+    target: Target,
+    read: tuple[str, ...],
+    write: tuple[str, ...],
+    room: tuple[str, ...],
+    admin: bool,
+    everything: bool,
+    ttl: str,
+    label: str,
+) -> None:
+    """Issue a token and print it, this once; what is not allowed to it is forbidden.
+
+    \b
+      triode token new --read .prices --label ticker
+      TRIODE_TOKEN=$(triode token new --all) triode watch .
+    """
+    ttl_s = _seconds(ttl)
+    grant = _grant(read, write, room, admin=admin, everything=everything)
+    body = msgspec.json.encode({"grant": grant, "ttl_s": ttl_s, "label": label})
+
+    async def work(client: HttpClient) -> None:
+        response = await client.request("POST", "/tokens", content=body)
+        if target.as_json:
+            print_json(response.content, compact=True)
+            return
+        issued = response.json()
+        # The secret alone on standard output, so that $(triode token new …) is just that.
+        note(f"token {issued['id']}, ends in {format_duration(ttl_s)}; not shown again:")
+        click.echo(issued["token"])
+
+    target.run(work)
+
+
+@token.command("list")
+@server_options
+def list_(target: Target) -> None:
+    """List the tokens that hold; never their secrets."""
+
+    async def work(client: HttpClient) -> None:
+        response = await client.request("GET", "/tokens")
+        if target.as_json:
+            print_json(response.content, compact=True)
+        else:
+            print_tokens(response.json()["tokens"])
+
+    target.run(work)
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+@server_options
+def revoke(target: Target, token_id: str) -> None:
+    """End the token with this ID, and the connections it opened."""
+
+    async def work(client: HttpClient) -> None:
+        await client.request("DELETE", f"/tokens/{quote(token_id, safe='')}")
+        if target.as_json:
+            print_json(msgspec.json.encode({"revoked": token_id}), compact=True)
+        else:
+            click.echo(f"revoked {token_id}")
+
+    target.run(work)
+
+
+def _grant(
+    read: tuple[str, ...],
+    write: tuple[str, ...],
+    room: tuple[str, ...],
+    *,
+    admin: bool,
+    everything: bool,
+) -> dict[str, Any]:
+    """The grant to ask for. An absent list means everything there: only --all leaves them out."""
+    if everything:
+        if read or write or room:
+            raise click.UsageError("--all and --read, --write or --room exclude each other")
+        return {"admin": admin}
+    if not (read or write or room or admin):
+        raise click.UsageError("say what it may do: --read, --write, --room, --admin or --all")
+    return {"read": read, "write": write, "rooms": room, "admin": admin}
+
+
+def _seconds(text: str) -> float:
+    try:
+        return duration(1.0)(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--ttl") from None

@@ -1,0 +1,221 @@
+"""The native lane: event streams and WebSockets served on the socket itself.
+
+A stream is one task that waits for the peer's bytes; all it is sent is written by the hub. The task ends when the peer
+leaves, or when the hub has ended the client and woken it; whichever it is, the client is out of every registry before
+anything is awaited.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import trio
+from websockets.frames import Opcode
+from websockets.protocol import Protocol, Side, State
+
+from app import ends, opening
+from app.client import Client
+from app.cors import cors_headers
+from app.frame import Frame
+from app.head import answer, is_websocket
+from app.problem import Refusal
+from app.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.connection import Connection
+    from app.ends import End
+    from app.frame import Kind
+    from app.head import Head
+    from app.request import StreamRequest
+    from app.triode import Triode
+    from limits.principal import Principal
+
+RECEIVE_BYTES: Final = 64 * 1024
+# Messages handled before others get a turn, where a peer sends faster than we read.
+MESSAGES_PER_TURN: Final = 50
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class NativeLane:
+    """A connection's own socket as a lane."""
+
+    __slots__ = ("_connection", "_deadline_s", "send_now")
+
+    def __init__(self, connection: Connection, write_deadline_s: float) -> None:
+        self._connection = connection
+        self._deadline_s = write_deadline_s
+        # The bound method of the socket itself: the flusher calls it once for each client and pass.
+        self.send_now: Callable[[bytes], int] | None = (
+            None if connection.secure else connection.sock.send
+        )
+
+    async def send_all(self, data: bytes) -> None:
+        """Write all within the deadline; raises `trio.TooSlowError`, `BrokenResourceError` or `ClosedResourceError`."""
+        await self._connection.send_all(data, self._deadline_s)
+
+    def wake(self) -> None:
+        """Make the task that waits for the peer's bytes look at its client."""
+        if not self._connection.closed:
+            trio.lowlevel.notify_closing(self._connection.sock)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self._connection.abort()
+
+
+async def serve(triode: Triode, connection: Connection, head: Head) -> None:
+    """Serve one stream to its end. What the gate refuses is answered; the connection is the caller's to close."""
+    try:
+        client = open_client(triode, connection, head, *opening.admit(triode, head))
+    except Refusal as refusal:
+        triode.metrics.refused[refusal.status] += 1
+        await connection.send_all(answer(refusal), triode.settings.write_deadline_s)
+        return
+    is_socket = client.kind == "ws"
+    del head
+    end = ends.CLIENT_LOST
+    try:
+        if is_socket:
+            end = await _receive_messages(triode, connection, client)
+        else:
+            end = await _receive_nothing(connection, client)
+    except trio.ClosedResourceError:
+        pass  # the hub has ended the client and woken us
+    finally:
+        triode.hub.close(client, end)
+
+
+def open_client(
+    triode: Triode,
+    connection: Connection,
+    head: Head,
+    request: StreamRequest,
+    principal: Principal,
+    fields: dict[str, str],
+) -> Client:
+    """Register the client and owe it the response head and its first frames, in one step."""
+    lane = NativeLane(connection, triode.settings.write_deadline_s)
+    kind: Kind = "ws" if is_websocket(head) else "sse"
+    response = _upgrade(head) if kind == "ws" else _stream_head(triode, head, fields)
+    return triode.open(kind, lane, head, request, principal, first=response)
+
+
+def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:
+    lines = ["HTTP/1.1 200 OK"]
+    all_fields = opening.STREAM_FIELDS | {"Connection": "close"}
+    all_fields |= fields | cors_headers(triode.settings, head.get("origin"))
+    lines += [f"{name}: {value}" for name, value in all_fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _upgrade(head: Head) -> bytes:
+    key = (head.get("sec-websocket-key") or "").encode()
+    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+    )
+
+
+async def _receive_nothing(connection: Connection, client: Client) -> End:
+    """An event stream's client has nothing to say; wait until it leaves."""
+    while client.end is None:
+        if not await connection.receive(1024):
+            return ends.CLIENT_CLOSED
+    return client.end
+
+
+async def _receive_messages(triode: Triode, connection: Connection, client: Client) -> End:
+    """Feed the session until the peer or the hub ends it."""
+    reader: MessageReader | None = None
+    session = Session(triode, client)
+    while client.end is None:
+        data = await connection.receive(RECEIVE_BYTES)
+        if not data:
+            return ends.CLIENT_LOST
+        triode.metrics.bytes_in += len(data)
+        client.active_at = trio.current_time()
+        if reader is None:
+            # Made when first needed: most clients only listen.
+            reader = MessageReader(triode.settings.max_message_bytes)
+        messages = reader.feed(data)
+        for index, message in enumerate(messages):
+            await session.receive(message)
+            if client.end is not None:
+                return client.end
+            if index % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1:
+                await trio.lowlevel.checkpoint()
+        if reader.answer:
+            if reader.end is not None:
+                triode.hub.finish(client, reader.end, goodbye=bytes(reader.answer))
+                return reader.end
+            triode.hub.push(client, Frame(bytes(reader.answer)))
+            reader.answer.clear()
+        elif reader.end is not None:
+            return reader.end
+        if triode.hub.full:
+            await triode.hub.room()
+    return client.end
+
+
+class MessageReader:
+    """Turns a client's bytes into whole messages, by the sans-I/O protocol of `websockets`.
+
+    `answer` holds bytes that the protocol wants sent (pongs, the close frame); `end` is set once the connection has to
+    end. A text message that is not UTF-8 ends it with 1007, one that is too big with 1009 (RFC 6455 section 7.4.1).
+    """
+
+    __slots__ = ("_parts", "_protocol", "_text", "answer", "end")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes)
+        self._parts: list[bytes] = []
+        self._text = True
+        self.answer = bytearray()
+        self.end: End | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes; the messages that are complete with them, in order."""
+        protocol = self._protocol
+        protocol.receive_data(data)
+        messages: list[bytes] = []
+        for frame in protocol.events_received():
+            opcode = frame.opcode  # type: ignore[union-attr] # an open connection yields frames only
+            if opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                if opcode is not Opcode.CONT:
+                    self._text = opcode is Opcode.TEXT
+                self._parts.append(bytes(frame.data))  # type: ignore[union-attr]
+                if frame.fin:  # type: ignore[union-attr]
+                    message = self._whole()
+                    if message is None:
+                        break
+                    messages.append(message)
+        for part in protocol.data_to_send():
+            self.answer += part
+        if self.end is None and protocol.state is not State.OPEN:
+            self.end = self._end()
+        return messages
+
+    def _whole(self) -> bytes | None:
+        message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = []
+        if self._text and not message.isascii():
+            try:
+                message.decode()
+            except UnicodeDecodeError as error:
+                self._protocol.fail(1007, f"invalid UTF-8 at byte {error.start}")
+                self.end = ends.NOT_TEXT
+                return None
+        return message
+
+    def _end(self) -> End:
+        sent = self._protocol.close_sent
+        if self._protocol.parser_exc is None and self._protocol.close_rcvd is not None:
+            return ends.CLIENT_CLOSED
+        if sent is not None and sent.code == ends.TOO_BIG.code:
+            return ends.TOO_BIG
+        return ends.PROTOCOL

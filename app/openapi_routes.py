@@ -1,0 +1,206 @@
+"""The routes of the HTTP side as OpenAPI describes them; a test holds them to the real ones."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.content import JSON, JSON_PATCH, MERGE_PATCH, NDJSON
+from app.openapi_parts import OPEN, content, field, in_path, ok, query, route
+from app.schemas import ANY, POSITION, SCHEMAS, Schema, array, ref, text
+
+READ: Final = (400, 401, 403, 404, 429)
+WRITE: Final = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429)
+ADMIN: Final = (401, 403, 429)
+
+PLACE: Final = query("path", text("A path; . is the whole document"), required=True)
+WHOLE: Final = query("path", text("A path", default="."))
+CREATE: Final = query("create", {"type": "boolean", "description": "Make missing parents"})
+IF: Final = query("if", POSITION)
+IF_MATCH: Final = field("If-Match", "A position in quotes: write only if unchanged since")
+IF_NONE: Final = field("If-None-Match", "A position in quotes; on writes only *")
+CONDITIONS: Final = [IF_MATCH, IF_NONE, IF]
+FILTERS: Final = query("filter", text("A filter; several are OR"), many=True)
+STREAM: Final = [
+    FILTERS,
+    query("room", text("A room to hear"), many=True),
+    query("policy", SCHEMAS["Subscription"]["properties"]["policy"]),
+    query("snapshot", {"enum": ["full", "none"]}),
+    query("since", POSITION),
+]
+WRITTEN: Final = ok("Written", ref("Written"))
+TEXT: Final[Schema] = {"type": "string"}
+ANSWERS: Final = content(ref("Answer"), NDJSON) | content(array(ref("Answer")))
+EVENTS: Final = ok("Events until either side ends it", TEXT, "text/event-stream")
+
+PATHS: Final[Schema] = {
+    "/store": {
+        "get": route(
+            "document",
+            "Read a place (bare value), or what a pattern or filters select (a list)",
+            ok("The value, or the selected places", {"anyOf": [ANY, ref("Items")]}),
+            (304, *READ),
+            parameters=[query("path", text("A path, or one filter")), FILTERS, IF_NONE],
+        ),
+        "put": route(
+            "document",
+            "Set a place",
+            WRITTEN,
+            WRITE,
+            parameters=[PLACE, CREATE, *CONDITIONS],
+            body=content(ANY),
+        ),
+        "post": route(
+            "document",
+            "Set the whole document, or a place",
+            WRITTEN,
+            WRITE,
+            parameters=[WHOLE, CREATE, *CONDITIONS],
+            body=content(ANY),
+        ),
+        "patch": route(
+            "document",
+            "Set (JSON), merge (RFC 7396) or patch (RFC 6902) a place",
+            WRITTEN,
+            WRITE,
+            parameters=[PLACE, CREATE, *CONDITIONS],
+            body=content(ANY, JSON, MERGE_PATCH) | content(ref("JsonPatch"), JSON_PATCH),
+        ),
+        "delete": route(
+            "document",
+            "Remove a place",
+            WRITTEN,
+            (400, 401, 403, 404, 412, 422, 429),
+            parameters=[PLACE, *CONDITIONS],
+        ),
+    },
+    "/store/batch": {
+        "post": route(
+            "document",
+            "Carry out many commands, each by itself; an answer for each, in order",
+            {"200": {"description": "An answer per command", "content": ANSWERS}},
+            (400, 401, 408, 413, 415, 429),
+            body=content(ref("Command"), NDJSON) | content(array(ref("Command"))),
+        )
+    },
+    "/events": {
+        "get": route(
+            "streams",
+            "Server-Sent Events: the state, then every change of it",
+            EVENTS,
+            (400, 401, 403, 429, 503),
+            parameters=[*STREAM, field("Last-Event-ID", "Resume after this position")],
+        ),
+        "post": route(
+            "streams",
+            "As GET, for subscriptions too long for a URL",
+            EVENTS,
+            (400, 401, 403, 413, 415, 429, 503),
+            body=content(ref("Subscription")),
+        ),
+    },
+    "/ws": {
+        "get": route(
+            "streams",
+            "WebSocket: the same and commands, as JSON text frames",
+            ok("The protocol is switched", status=101),
+            (400, 401, 403, 429, 503),
+            parameters=STREAM,
+        )
+    },
+    "/streams/{client_id}/token": {
+        "post": route(
+            "tokens",
+            "Renew the token of a living stream",
+            ok("Renewed", status=204),
+            (400, 401, 404, 413, 415, 429),
+            parameters=[in_path("client_id", "The `client` of the event `connected`")],
+            requestBody={"content": content(ref("Renewal"))},
+            security=OPEN,
+        )
+    },
+    "/publish": {
+        "post": route(
+            "messages",
+            "Send a message to a room, to a client, or to the clients with certain tags",
+            ok("Sent", ref("Reached")),
+            (400, 401, 403, 408, 413, 415, 429),
+            body=content(ref("Message")),
+        )
+    },
+    "/tokens": {
+        "post": route(
+            "tokens",
+            "Issue a token; its secret is shown this once (admin)",
+            ok("Issued", ref("IssuedToken"), status=201),
+            (400, *ADMIN, 409, 413, 415),
+            body=content(ref("TokenRequest")),
+        ),
+        "get": route("tokens", "List the tokens (admin)", ok("All", ref("Tokens")), ADMIN),
+    },
+    "/tokens/{token_id}": {
+        "delete": route(
+            "tokens",
+            "Revoke a token and end the streams it opened (admin)",
+            ok("Revoked", status=204),
+            (*ADMIN, 404),
+            parameters=[in_path("token_id", "The id of the token, not its secret")],
+        )
+    },
+    "/health": {
+        "get": route(
+            "operations",
+            "How the server is, check by check",
+            ok("Healthy or degraded", ref("Health")) | ok("Unhealthy", ref("Health"), status=503),
+            security=OPEN,
+        )
+    },
+    "/healthz": {
+        "get": route(
+            "operations",
+            "Liveness",
+            ok("Alive", TEXT, "text/plain") | ok("To be restarted", TEXT, "text/plain", status=503),
+            security=OPEN,
+        )
+    },
+    "/readyz": {
+        "get": route(
+            "operations",
+            "Readiness",
+            ok("Ready", TEXT, "text/plain") | ok("Not now", TEXT, "text/plain", status=503),
+            security=OPEN,
+        )
+    },
+    "/stats": {
+        "get": route(
+            "operations", "Counters, rates, gauges (admin)", ok("Now", ref("Stats")), ADMIN
+        )
+    },
+    "/metrics": {
+        "get": route(
+            "operations",
+            "The same for Prometheus (admin)",
+            ok("Now", TEXT, "text/plain", "application/openmetrics-text"),
+            ADMIN,
+        )
+    },
+    "/openapi.json": {
+        "get": route(
+            "pages", "This description", ok("OpenAPI 3.1", {"type": "object"}), security=OPEN
+        )
+    },
+    "/docs": {
+        "get": route(
+            "pages", "This description, to read", ok("A page", TEXT, "text/html"), security=OPEN
+        )
+    },
+    "/": {"get": route("pages", "The console", ok("A page", TEXT, "text/html"), security=OPEN)},
+    "/client.js": {
+        "get": route(
+            "pages",
+            "The browser client",
+            ok("JavaScript", TEXT, "text/javascript"),
+            (404,),
+            security=OPEN,
+        )
+    },
+}

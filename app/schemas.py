@@ -1,0 +1,208 @@
+"""JSON Schemas (2020-12, as OpenAPI 3.1 has them) of what goes over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    """A reference to a schema of the description."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def text(description: str, **more: Any) -> Schema:
+    """A string."""
+    return {"type": "string", "description": description, **more}
+
+
+def integer(description: str, **more: Any) -> Schema:
+    """A whole number."""
+    return {"type": "integer", "description": description, **more}
+
+
+def number(description: str, **more: Any) -> Schema:
+    """A number."""
+    return {"type": "number", "description": description, **more}
+
+
+def array(items: Schema, description: str = "") -> Schema:
+    """An array of one kind."""
+    return {
+        "type": "array",
+        "items": items,
+        **({"description": description} if description else {}),
+    }
+
+
+def object_(members: Schema, required: list[str] | None = None, **more: Any) -> Schema:
+    """An object; all members are required unless `required` says which."""
+    wanted = list(members) if required is None else required
+    schema: Schema = {"type": "object", "properties": members, **more}
+    return schema | {"required": wanted} if wanted else schema
+
+
+ANY: Final[Schema] = {"description": "Any JSON value"}
+POSITION: Final = text(
+    "A place in the log of changes, EPOCH:SEQ", examples=["k3f9q2:1842"], pattern="^[^:]+:[0-9]+$"
+)
+TAGS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
+SCOPE: Final = "absent grants everything, an empty list nothing"
+
+_grant = {
+    "read": array(text("A filter"), f"What may be read; {SCOPE}"),
+    "write": array(text("A filter"), f"What may be written; {SCOPE}"),
+    "rooms": array(text("A glob such as chat-*"), f"Rooms that may be used; {SCOPE}"),
+    "admin": {"type": "boolean", "default": False},
+}
+_token = {
+    "id": text("Names the token in DELETE /tokens/{token_id}"),
+    "label": text("For people"),
+    "grant": ref("Grant"),
+    "created_at": number("Unix seconds"),
+    "expires_at": {"type": ["number", "null"], "description": "Unix seconds; null is never"},
+}
+_check = object_(
+    {"status": {"enum": ["ok", "degraded", "failed"]}}, ["status"], additionalProperties=True
+)
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    "Problem": object_(
+        {
+            "type": text("A URI, about:blank when the status says it all", format="uri-reference"),
+            "title": text("The kind of problem"),
+            "status": integer("The HTTP status"),
+            "detail": text("What is wrong, and what to do about it"),
+            "column": integer("Where in a path or filter, from 1", minimum=1),
+            "offset": integer("Where in the body, in bytes", minimum=0),
+            "limit": integer("The bound that was passed"),
+            "retry_after": number("Seconds to wait"),
+        },
+        ["type", "title", "status", "detail"],
+        description="RFC 9457; further members say what helps",
+        additionalProperties=True,
+    ),
+    "Written": object_({"id": POSITION}, description="The write is in the log at this position"),
+    "Item": object_({"path": text("A path", examples=[".users[0].name"]), "value": ANY}),
+    "Items": array(ref("Item"), "The selected places"),
+    "JsonPatch": array(
+        object_(
+            {
+                "op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]},
+                "path": text("A JSON Pointer, relative to the place", format="json-pointer"),
+                "from": text("A JSON Pointer", format="json-pointer"),
+                "value": ANY,
+            },
+            ["op", "path"],
+        ),
+        "RFC 6902; all or nothing",
+    ),
+    "Command": object_(
+        {
+            "type": {
+                "enum": [
+                    *("get", "set", "merge", "patch", "delete", "increment", "append"),
+                    *("batch", "publish"),
+                ]
+            },
+            "ref": {"type": ["string", "number", "boolean", "null"]},
+            "path": text("A path"),
+            "filter": text("A filter, for get"),
+            "value": ANY,
+            "patch": ANY,
+            "by": number("For increment", default=1),
+            "if": POSITION,
+            "create": {"type": "boolean", "default": False},
+            "ops": array({"type": "object"}, "For batch"),
+            "atomic": {"type": "boolean", "default": False},
+        },
+        ["type"],
+        additionalProperties=True,
+        examples=[{"type": "set", "path": ".a", "value": 1, "ref": 7}],
+    ),
+    "Answer": object_(
+        {
+            "ref": {"type": ["string", "number", "boolean", "null"]},
+            "ok": {"type": "boolean"},
+            "id": POSITION,
+            "items": ref("Items"),
+            "positions": array({"type": ["string", "null"]}),
+            "reached": integer("Clients", minimum=0),
+            "error": ref("Problem"),
+        },
+        ["ok"],
+        additionalProperties=True,
+    ),
+    "Message": object_(
+        {
+            "room": {"oneOf": [text("A room"), array(text("A room"))]},
+            "to": text("The id of a client"),
+            "tags": TAGS,
+            "event": text("The name of the message", default="message", maxLength=128),
+            "data": ANY,
+        },
+        [],
+        description="Exactly one of room, to and tags; tags are for admins",
+        additionalProperties=False,
+    ),
+    "Reached": object_({"reached": integer("How many clients it went to", minimum=0)}),
+    "Grant": object_(_grant, [], additionalProperties=False),
+    "TokenRequest": object_(
+        {
+            "grant": ref("Grant"),
+            **_grant,
+            "ttl_s": {"type": ["number", "null"], "default": 86400, "exclusiveMinimum": 0},
+            "label": text("For people", maxLength=200),
+        },
+        [],
+        description="The grant whole, or by its members. ttl_s null: until revoked",
+        additionalProperties=False,
+    ),
+    "Token": object_(_token),
+    "IssuedToken": object_({"token": text("The secret, shown this once"), **_token}),
+    "Tokens": object_({"tokens": array(ref("Token"))}),
+    "Renewal": object_({"token": text("The new token")}, additionalProperties=False),
+    "Health": object_(
+        {
+            "status": {"enum": ["healthy", "degraded", "unhealthy"]},
+            "connections": integer("Clients connected"),
+            "uptime": number("Seconds"),
+            "memory": object_({"rss_bytes": integer("Resident memory")}),
+            "checks": {"type": "object", "additionalProperties": _check},
+        }
+    ),
+    "Stats": object_(
+        {
+            "position": POSITION,
+            "counters": {"type": "object", "description": "Since the start; nested by label"},
+            "rates": {
+                "type": "object",
+                "description": "Per second, over the last window_s seconds",
+                "additionalProperties": {"type": "number"},
+            },
+            "gauges": {"type": "object", "additionalProperties": {"type": "number"}},
+        }
+    ),
+    "Subscription": object_(
+        {
+            "filter": {"oneOf": [text("A filter"), array(text("A filter"))]},
+            "room": {"oneOf": [text("A room"), array(text("A room"))]},
+            "policy": {"enum": ["drop-newest", "drop-oldest", "latest", "disconnect"]},
+            "snapshot": {"enum": ["full", "none"]},
+            "since": POSITION,
+            "tags": TAGS,
+        },
+        [],
+    ),
+    "Change": object_(
+        {
+            "filter": text("The filter that selected it"),
+            "path": text("Names the value that is delivered"),
+            "value": ANY,
+            "time": integer("Unix milliseconds"),
+        },
+        ["filter", "path", "time"],
+        description="The data of the events `update` and `delete` (which has no value)",
+    ),
+}

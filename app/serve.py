@@ -1,0 +1,151 @@
+"""`triode serve`: one port, both lanes (DESIGN.md 3), and the order in which it all starts and ends.
+
+    sockets bound → lifespan (services start) → accept          signal → readiness 503 → stop accepting
+                                                                       → goodbye to each client → drain → lifespan ends
+
+A second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from app import ends
+from app.application import create_app
+from app.handoff import HypercornLane, make_config, run_lifespan
+from app.handoff_stream import HandoffLimits
+from app.head import is_websocket
+from app.listener import ListenerCounts, open_sockets
+from app.listener import serve as accept_on
+from app.native import serve as serve_stream
+from app.reception import ListenerLimits, Reception
+from app.triode import Triode
+from limits.address import ip_key
+
+if TYPE_CHECKING:
+    from app.connection import Connection
+    from app.head import Head
+    from app.settings import Settings
+
+log = logging.getLogger("triode")
+
+Bound = Callable[[list[Any]], None]
+
+# Goodbyes leave spread over the drain, so that those who come back do not come all at once.
+RETRY_SPREAD_MS: Final = 5000
+LINGER_S: Final = 1.0
+
+
+async def serve(
+    settings: Settings,
+    *,
+    bound: Bound | None = None,
+    triode: Triode | None = None,
+    task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until cancelled. Starts with the addresses, which `bound` is called with too.
+
+    Raises `OSError` when an address cannot be bound, and `Faults`-like errors before anything is served.
+    """
+    server = Triode(settings) if triode is None else triode
+    app = create_app(server)
+    sockets = open_sockets(
+        settings.host,
+        settings.port,
+        backlog=settings.backlog,
+        send_buffer_bytes=settings.send_buffer_bytes or None,
+    )
+    limits = _handoff_limits(settings)
+    config = make_config(limits)
+    wants = partial(is_native, server)
+    stop = trio.Event()
+    # Lives as long as the server: the application's lifespan, which holds the services.
+    async with trio.open_nursery() as services:
+        state = await services.start(partial(run_lifespan, app, config, stop=stop))
+        lane = HypercornLane(app, wants, limits, config=config, state=state)
+        reception = Reception(
+            wants=wants,
+            native=partial(serve_stream, server),
+            handoff=lambda connection, opaque: lane.serve(connection, opaque=opaque),
+            admission=server.gate.admission,
+            limits=ListenerLimits(
+                head_deadline_s=settings.head_deadline_s, max_head_bytes=settings.max_head_bytes
+            ),
+            counts=ListenerCounts(),
+            ssl_context=_ssl_context(settings),
+            ip_key=partial(_head_key, server),
+        )
+        # Lives until the drain is over: every connection, and the accept loop.
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                addresses = await accepting.start(
+                    partial(accept_on, sockets, connect=reception.connect, nursery=connections)
+                )
+                if bound is not None:
+                    bound(addresses)
+                task_status.started(addresses)
+                await _wait_for_signal()
+                server.draining = True
+                accepting.cancel_scope.cancel()
+            with trio.move_on_after(settings.drain_s):
+                await _drain(server, lane, reception)
+            connections.cancel_scope.cancel()
+        stop.set()
+
+
+def is_native(triode: Triode, head: Head) -> bool:
+    """Whether a request belongs to the native lane: an event stream, or a WebSocket on one of its routes."""
+    if is_websocket(head):
+        path = head.decoded_path
+        return path == "/ws" or any(r.match(path) is not None for r in triode.settings.sockets)
+    return head.path == "/events" and head.method == "GET" and not head.has_body
+
+
+async def _drain(triode: Triode, lane: HypercornLane, reception: Reception) -> None:
+    """Say goodbye to all, and wait until all connections have ended."""
+    await lane.drain()
+    clients = list(triode.hub.clients.values())
+    for index, client in enumerate(clients):
+        retry_ms = 500 + RETRY_SPREAD_MS * index // len(clients)
+        triode.hub.finish(client, ends.RESTART, retry_ms=retry_ms)
+        if index % 100 == 99:
+            await trio.lowlevel.checkpoint()
+    while reception.counts.open:
+        await trio.sleep(0.02)
+
+
+async def _wait_for_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: draining", signal.Signals(number).name)
+            break
+    # Outside the receiver the default applies again: a second signal ends the process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _handoff_limits(settings: Settings) -> HandoffLimits:
+    return HandoffLimits(
+        head_deadline_s=settings.head_deadline_s,
+        write_deadline_s=settings.write_deadline_s,
+        max_head_bytes=settings.max_head_bytes,
+    )
+
+
+def _head_key(triode: Triode, peer: str) -> str | None:
+    return None if triode.gate.trusted.contains(peer) else ip_key(peer)
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if settings.certfile is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.certfile, settings.keyfile)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context

@@ -1,0 +1,186 @@
+"""A session: what one WebSocket client says, and the answers (WIRE.md 5). Both lanes feed it whole messages.
+
+Answers are pushed through the hub like everything else, so a client sees its `ok` in the right place among its events:
+after what it was owed when it asked, before what its command brought about for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from app import ends, opening
+from app.command import execute, name_of, ref_of
+from app.frame import Frame, control
+from app.problem import Refusal, bad_request, forbidden
+from app.request import (
+    StreamRequest,
+    check_filter,
+    check_policy,
+    check_room,
+    check_snapshot,
+    check_tags,
+    texts,
+)
+from store.change import parse_position
+from store.value import JsonError, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.client import Client
+    from app.triode import Triode
+
+# So many refused messages in a row end the connection: whoever sends them does not read the answers.
+MAX_ERRORS: Final = 100
+MEMBERS_SHOWN: Final = 1000
+
+
+class Session:
+    """The commands of one WebSocket client."""
+
+    __slots__ = ("_client", "_errors", "_triode")
+
+    def __init__(self, triode: Triode, client: Client) -> None:
+        self._triode = triode
+        self._client = client
+        self._errors = 0
+
+    async def receive(self, message: bytes | bytearray | memoryview | str) -> None:
+        """Carry out one message and push its answer. Ends the connection after too many bad ones in a row.
+
+        Cancelled, a command has either been carried out or not been begun.
+        """
+        self._triode.metrics.messages_in += 1
+        ref: dict[str, Any] = {}
+        try:
+            self._triode.gate.check_command(self._client.id)
+            try:
+                command = decode(message, max_depth=self._triode.settings.max_depth)
+            except JsonError as error:
+                raise _malformed(error) from error
+            ref = ref_of(command)
+            await self._carry_out(command, ref)
+        except Refusal as refusal:
+            self._refuse(refusal, ref)
+        else:
+            self._errors = 0
+
+    def _refuse(self, refusal: Refusal, ref: dict[str, Any]) -> None:
+        self._triode.metrics.refused[refusal.status] += 1
+        self._errors += 1
+        body = refusal.body()
+        del body["type"]  # about:blank, RFC 9457's own default: the frame's type is "error"
+        self._triode.hub.tell(self._client, "error", ref | body)
+        if self._errors >= MAX_ERRORS:
+            end = ends.RATE if refusal.status == 429 else ends.ABUSE
+            self._triode.hub.finish(self._client, end)
+
+    async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:
+        name = name_of(command)
+        own = _OWN.get(name)
+        if own is not None:
+            self._triode.metrics.commands_total += 1
+            own(self, command, ref)
+            return
+        members = await execute(
+            self._triode, self._client.principal, command, sender=self._client
+        )
+        self._ok(ref, members)
+
+    def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
+        self._triode.hub.tell(self._client, "ok", ref | (members or {}))
+
+    def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        triode, client = self._triode, self._client
+        text = check_filter(command.get("filter"))
+        policy = check_policy(command.get("policy"))
+        since = command.get("since")
+        if since is not None and type(since) is not str:
+            raise bad_request('"since" must be a position, a string EPOCH:SEQ', member="since")
+        request = StreamRequest(
+            snapshot=check_snapshot(command.get("snapshot")),
+            since=None if since is None else parse_position(since),
+            resume=since is not None,
+        )
+        triode.gate.require_read(client.principal, text)
+        most = triode.settings.max_filters
+        if text not in client.subscriptions and len(client.subscriptions) >= most:
+            raise bad_request(f"too many filters; {most} are allowed", limit=most)
+        opening.add(triode.hub, client, text, policy, request, ref)
+
+    def _unsubscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        text = check_filter(command.get("filter"))
+        if not self._triode.hub.unsubscribe(self._client, text):
+            raise Refusal(404, f"this connection has no subscription to {text}")
+        self._ok(ref)
+
+    def _join(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        triode, client = self._triode, self._client
+        names = [check_room(name) for name in texts(command, "room")]
+        if not names:
+            raise bad_request('"room" must be a name or a list of names', member="room")
+        for name in names:
+            triode.gate.require_room(client.principal, name)
+        most = triode.settings.max_rooms
+        if len(client.rooms.keys() | set(names)) > most:
+            raise bad_request(f"too many rooms; {most} are allowed", limit=most)
+        for name in names:
+            triode.hub.join(client, name)
+        self._ok(ref, self._members(command["room"]))
+
+    def _leave(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        names = [check_room(name) for name in texts(command, "room")]
+        if not names:
+            raise bad_request('"room" must be a name or a list of names', member="room")
+        for name in names:
+            self._triode.hub.leave(self._client, name)
+        self._ok(ref, self._members(command["room"]))
+
+    def _members(self, room: str | list[str]) -> dict[str, Any]:
+        """Who is in the room: a list of client ids; for a list of rooms an object of such lists."""
+        if isinstance(room, str):
+            return {"members": self._members_of(room)}
+        return {"members": {name: self._members_of(name) for name in room}}
+
+    def _members_of(self, name: str) -> list[str]:
+        room = self._triode.hub.rooms.get(name)
+        if room is None:
+            return []
+        return [member.id for member, _ in zip(room.members, range(MEMBERS_SHOWN), strict=False)]
+
+    def _tag(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        if not self._triode.settings.client_tags:
+            raise forbidden("this server does not let clients tag themselves")
+        tags = command.get("tags")
+        if type(tags) is not dict:
+            raise bad_request('"tags" must be an object of strings, null to take one away')
+        tags = check_tags(tags, removable=True)
+        self._triode.hub.tags.update(self._client, tags)
+        self._ok(ref, {"tags": self._triode.hub.tags.of(self._client)})
+
+    def _auth(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        token = command.get("token")
+        if type(token) is not str:
+            raise bad_request('"token" must be a string', member="token")
+        principal = self._triode.authenticate(self._client, token)
+        self._ok(ref, {"expires_at": principal.expires_at})
+
+    def _ping(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        body = ref | {"time": self._triode.clock.unix_ms()}
+        self._triode.hub.push(self._client, Frame(control("ws", "pong", body)))
+
+
+def _malformed(error: JsonError) -> Refusal:
+    extra: dict[str, Any] = {} if error.offset is None else {"offset": error.offset}
+    return bad_request(f"not JSON: {error.detail}", **extra)
+
+
+_OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
+    "subscribe": Session._subscribe,
+    "unsubscribe": Session._unsubscribe,
+    "join": Session._join,
+    "leave": Session._leave,
+    "tag": Session._tag,
+    "auth": Session._auth,
+    "ping": Session._ping,
+}

@@ -1,0 +1,114 @@
+"""Snapshots: what a filter selects now, as frames.
+
+A small one is a single frame, kept on the audience so that all who ask at the same position share it. A big one is a
+feed: it pins the document, so that it is one state however long the client takes, and is encoded piece by piece as
+the client takes it. A value too big for a frame goes out as one event in pieces: SSE is a byte stream anyhow, and WebSocket
+has fragments (RFC 6455 section 5.4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from app.frame import TEXT, Frame, document_frame, ws_frame
+from app.outbox import Feed
+from store.path import format_path
+from store.value import approx_bytes, encode, encode_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.frame import Kind
+    from app.source import Audience
+    from store.path import Path
+    from store.store import Store
+    from store.value import Json
+
+# Up to here a snapshot is encoded at once: under a millisecond of work.
+FRAME_BYTES: Final = 64 * 1024
+# A place costs this much besides its value: path, quotes, braces.
+ITEM_BYTES: Final = 40
+
+
+def snapshot(store: Store, audience: Audience, kind: Kind, *, id: bool = True) -> Frame:
+    """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is big.
+
+    With `id` its last frame carries the position: say so only for the last snapshot of several that belong together.
+    """
+    seq = store.seq
+    kept = audience.snapshots.get(kind)
+    if kept is not None and kept[0] == seq and id:
+        return kept[1]
+    position = str(store.position).encode() if id else None
+    items: list[tuple[Path, Json]] = []
+    size = 0
+    for path, value in audience.selection.filter.select(store.document.root):
+        size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+        if size > FRAME_BYTES:
+            pieces = _pieces(store, audience, kind, position)
+            next(pieces)
+            return Feed(pieces)
+        items.append((path, value))
+    frame = Frame(_frame(audience, kind, items, position, more=False))
+    if id:
+        audience.snapshots[kind] = (seq, frame)
+    return frame
+
+
+def _frame(
+    audience: Audience,
+    kind: Kind,
+    items: list[tuple[Path, Json]],
+    position: bytes | None,
+    *,
+    more: bool,
+) -> bytes:
+    members = b',"items":%b,"more":%b}' % (
+        encode([{"path": format_path(path), "value": value} for path, value in items]),
+        b"true" if more else b"false",
+    )
+    return document_frame(kind, "snapshot", audience.filter_json, members, position)
+
+
+def _pieces(
+    store: Store, audience: Audience, kind: Kind, position: bytes | None
+) -> Iterator[bytes]:
+    with store.document.pin() as root:
+        yield b""  # primed by the caller, so that the pin is taken at the position, not when the writer comes to it
+        batch: list[tuple[Path, Json]] = []
+        size = 0
+        for path, value in audience.selection.filter.select(root):
+            cost = ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+            if batch and size + cost > FRAME_BYTES:
+                yield _frame(audience, kind, batch, None, more=True)
+                batch, size = [], 0
+            if cost > FRAME_BYTES:
+                yield from _large(audience, kind, path, value)
+            else:
+                batch.append((path, value))
+                size += cost
+        yield _frame(audience, kind, batch, position, more=False)
+
+
+def _large(audience: Audience, kind: Kind, path: Path, value: Json) -> Iterator[bytes]:
+    """One event with one big value, in pieces."""
+    head = b'{"filter":%b,"items":[{"path":%b,"value":' % (
+        audience.filter_json,
+        encode(format_path(path)),
+    )
+    tail = b'}],"more":true}'
+    if kind == "sse":
+        yield b"event: snapshot\ndata: " + head
+        yield from encode_steps(value)
+        yield tail + b"\n\n"
+        return
+    yield _fragment(b'{"type":"snapshot",' + head[1:], first=True)
+    for piece in encode_steps(value):
+        yield _fragment(piece)
+    yield _fragment(tail, last=True)
+
+
+def _fragment(payload: bytes, *, first: bool = False, last: bool = False) -> bytes:
+    # TEXT has the FIN bit set; a fragment begins with it clear, goes on with opcode 0 and ends with FIN alone.
+    opcode = TEXT & 0x0F if first else 0
+    return ws_frame(opcode | (0x80 if last else 0), payload)

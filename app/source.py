@@ -1,0 +1,37 @@
+"""Sources: where the frames of a client come from. A filter's audience is one, a room is the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from store.value import encode
+
+if TYPE_CHECKING:
+    from app.frame import Frame, Kind
+    from app.group import Group
+    from store.index import Selection
+
+
+class Source:
+    """Something groups of clients hear."""
+
+    __slots__ = ("groups",)
+
+    def __init__(self) -> None:
+        self.groups: dict[Group, None] = {}
+
+
+class Audience(Source):
+    """All who watch one filter. Hangs on the filter's `Selection` in the index.
+
+    `snapshot` keeps the encoded snapshot of the last position it was asked for, per transport: in a stampede all
+    newcomers of a filter get the same bytes.
+    """
+
+    __slots__ = ("filter_json", "selection", "snapshots")
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__()
+        self.selection = selection
+        self.filter_json = encode(selection.filter.text)
+        self.snapshots: dict[Kind, tuple[int, Frame]] = {}

@@ -1,0 +1,264 @@
+"""Triode itself: one object that holds the parts and is handed to whoever needs them.
+
+    Triode
+    ├ store     the document, its log, the subscription index        (pure)
+    ├ gate      tokens, rights, rates, places
+    ├ hub       connections, delivery
+    ├ metrics   what is counted
+    └ run()     the services: flusher, pulse, sweeps, demo data
+
+`write` is the one way into the document, for HTTP, for WebSocket and for the Python code that embeds Triode.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from app import ends, opening
+from app.clock import Clock
+from app.command import execute, refused
+from app.frame import Frame
+from app.gate import Gate
+from app.hub import Hub
+from app.metrics import Metrics, watch_loop
+from app.problem import Refusal, bad_request, unauthorized
+from app.pulse import pulse
+from limits.grant import FULL
+from limits.principal import Principal, TokenRefused
+from limits.token import Tokens
+from store.operation import Batch, Operation, Set, WriteError
+from store.path import format_path, parse_path
+from store.store import Store
+from store.value import JsonError, check
+
+if TYPE_CHECKING:
+    from quart_trio import QuartTrio
+
+    from app.client import Client, Lane
+    from app.frame import Kind
+    from app.head import Head
+    from app.request import StreamRequest
+    from app.settings import Settings
+    from store.change import Position
+    from store.value import Json
+
+EPOCH_CHARS = string.ascii_lowercase + string.digits
+OWNER = Principal(key="embedded", name="embedded", grant=FULL)
+
+
+def version() -> str:
+    """The installed version; `0+source` when run from a checkout that is not installed."""
+    try:
+        return metadata.version("triode")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+class Triode:
+    """A document and everyone who watches it. Make it anywhere; its services run inside `run`."""
+
+    def __init__(self, settings: Settings, root: Json | None = None) -> None:
+        self.settings = settings
+        self.version = version()
+        self.metrics = Metrics()
+        epoch = "".join(secrets.choice(EPOCH_CHARS) for _ in range(6))
+        self.store = Store(
+            {} if root is None else root,
+            epoch=epoch,
+            history_items=settings.history_items,
+            history_bytes=settings.history_bytes,
+        )
+        self.clock = Clock()
+        self.tokens = Tokens()
+        self.gate = Gate(settings, self.tokens, self.metrics, self.clock)
+        self.hub = Hub(settings, self.store, self.metrics)
+        self.started_at = 0.0
+        self.draining = False
+        self.ready = False
+
+    # ── the document ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def write(self, op: Operation, principal: Principal = OWNER) -> Position:
+        """Apply one write and hand its events over; its position in the log.
+
+        Waits only while the flusher has much to do; the write itself is one step, so after cancellation it has
+        either not been tried or is done. Raises `Refusal`: 403 without the right, 404, 409, 412, 422 as the store says.
+        """
+        if self.hub.full:
+            await self.hub.room()
+        return self.write_nowait(op, principal)
+
+    def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:
+        """As `write`, without waiting for the flusher. For code that can't wait; bound what you write with it."""
+        if principal.grant.write is not None:
+            for part in op.ops if isinstance(op, Batch) else (op,):
+                self.gate.require_write(principal, format_path(part.path))
+        try:
+            committed = self.store.submit(op, time_ms=self.clock.unix_ms())
+        except WriteError as error:
+            self.metrics.writes_failed += 1
+            raise refused(error) from error
+        self.metrics.writes_total += 1
+        self.hub.deliver(committed)
+        return committed.change.position
+
+    async def set(self, path: str, value: Json, *, create: bool = True) -> Position:
+        """Set the value at a path, from your own code. Missing parents are made. Raises `Refusal`."""
+        try:
+            check(value, max_depth=self.settings.max_depth)
+        except JsonError as error:
+            raise bad_request(f"not JSON: {error.detail}") from error
+        return await self.write(Set(parse_path(path), value, create=create))
+
+    async def execute(self, command: Any, principal: Principal = OWNER) -> dict[str, Any]:
+        """Carry out a command of the wire (see `app.command`)."""
+        return await execute(self, principal, command)
+
+    # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def tags_of_path(self, path: str) -> dict[str, str]:
+        """The tags that an extra WebSocket route gives to its clients; none for `/ws` and `/events`."""
+        for route in self.settings.sockets:
+            tags = route.match(path)
+            if tags is not None:
+                return tags
+        return {}
+
+    def open(
+        self,
+        kind: Kind,
+        lane: Lane,
+        head: Head,
+        request: StreamRequest,
+        principal: Principal,
+        *,
+        first: bytes = b"",
+    ) -> Client:
+        """Register a client and owe it `first` and its first events, in one step.
+
+        Raises `Refusal` 503 when there is no place; then nothing is left behind.
+        """
+        ip = self.gate.address(head)
+        ticket = self.gate.admit(ip, principal)
+        client = self.hub.open(kind, lane, principal, ip, request.tags)
+        client.ticket = ticket
+        if first:
+            self.hub.push(client, Frame(first))
+        try:
+            opening.begin(self.hub, client, request, version=self.version)
+        except BaseException:
+            self.hub.close(client, ends.FAULT)
+            raise
+        return client
+
+    def going_away(self) -> Refusal:
+        """The answer to a newcomer while the server shuts down."""
+        retry_s = 1 + secrets.randbelow(5)
+        return Refusal(
+            503,
+            f"the server is shutting down; retry in {retry_s} s",
+            extra={"retry_after": retry_s},
+            headers={"Retry-After": str(retry_s)},
+            close=1012,
+        )
+
+    # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def publish(
+        self,
+        principal: Principal = OWNER,
+        *,
+        rooms: list[str] | None = None,
+        to: str | None = None,
+        tags: dict[str, str] | None = None,
+        event: str = "message",
+        data: Json = None,
+        sender: Client | None = None,
+        echo: bool = False,
+    ) -> int:
+        """Send a message to rooms, to one client or to all that carry `tags`; each client once. How many it reached.
+
+        The `sender` itself does not hear it unless `echo`. Raises `Refusal` 403 without the right to a room.
+        """
+        body: dict[str, Any] = {
+            "room": None,
+            "event": event,
+            "data": data,
+            "from": sender.id if sender is not None else principal.name,
+            "time": self.clock.unix_ms(),
+        }
+        for name in rooms or ():
+            self.gate.require_room(principal, name)
+        if not rooms and principal.grant.rooms == ():
+            self.gate.require_room(principal, to or "")
+        self.metrics.messages_published += 1
+        omit = None if echo else sender
+        hub = self.hub
+        if rooms:
+            return hub.send_to_rooms(rooms, body, omit=omit)
+        if to is not None:
+            client = hub.clients.get(to)
+            who = [] if client is None or client is omit else [client]
+        else:
+            who = [client for client in hub.tags.select(tags or {}) if client is not omit]
+        for client in who:
+            hub.tell(client, "message", body)
+        return len(who)
+
+    # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def renew(self, client_id: str, token: str) -> Principal:
+        """Give a living connection a new token. Raises `Refusal` 404 for an unknown client, 401 for a bad token."""
+        client = self.hub.clients.get(client_id)
+        if client is None:
+            raise Refusal(404, "there is no such client here: it has gone, or its stream is elsewhere")
+        return self.authenticate(client, token)
+
+    def authenticate(self, client: Client, token: str) -> Principal:
+        """Put a connection under another token. Raises `Refusal` 401; the old one then stays in force."""
+        try:
+            principal = self.gate.principal_of(token)
+        except TokenRefused as refused_token:
+            raise unauthorized(refused_token.detail, error=refused_token.error) from refused_token
+        client.principal = principal
+        return principal
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the services until cancelled. One nursery holds them all and ends with the first that fails."""
+        self.clock.sync()
+        self.started_at = trio.current_time()
+        if self.settings.admin_token is not None:
+            self.tokens.adopt(
+                self.settings.admin_token, FULL, now=self.clock.unix_s(), label="admin"
+            )
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.hub.run)
+                nursery.start_soon(pulse, self)
+                nursery.start_soon(watch_loop, self.metrics)
+                if self.settings.demo:
+                    from app.demo import run as run_demo
+
+                    nursery.start_soon(run_demo, self.write)
+                self.ready = True
+                task_status.started()
+        finally:
+            self.ready = False
+
+    def attach(self, app: QuartTrio, url_prefix: str = "") -> None:
+        """Register the blueprints on any Quart-Trio application, and run the services with it."""
+        from app.blueprints import all_blueprints
+
+        for blueprint in all_blueprints(self):
+            app.register_blueprint(blueprint, url_prefix=url_prefix or None)
+
+        @app.before_serving
+        async def start() -> None:
+            await app.nursery.start(self.run)

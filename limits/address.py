@@ -1,0 +1,143 @@
+"""Peers and networks.
+
+A peer is what the socket says; it may carry a port, brackets, a zone. `::ffff:1.2.3.4` is 1.2.3.4
+everywhere. What cannot be read as an address belongs to no network. Forwarded headers are believed
+only as far as trusted proxies wrote them: from the right, up to the first hop nobody vouches for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Final
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+MAX_HOPS: Final = 32  # no real chain is longer; bounds the work on a hostile header
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_CLIENT_PREFIX_BITS = 64  # what one IPv6 customer holds at the least
+
+
+def parse_address(text: str) -> Address | None:
+    """The address in `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]:80`, `fe80::1%eth0`,
+    with or without quotes (RFC 7239 style); None when it is none."""
+    bare = text.strip().strip('"')
+    if bare.startswith("["):
+        bare, closed, port = bare[1:].partition("]")
+        if not closed or not _is_port(port):
+            return None
+    elif bare.count(":") == 1:
+        bare, _, port = bare.partition(":")
+        if not _is_port(":" + port):
+            return None
+    try:
+        address = ip_address(bare.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text[0] == ":" and text[1:].isascii() and text[1:].isdecimal())
+
+
+class Networks:
+    """A list of ranges: `10.0.0.0/8`, a single address, with host bits or without.
+
+    Ranges that cannot be read are skipped and listed in `bad` as (text, reason), for the caller to
+    report. Skipping only ever narrows: a list of nothing but bad ranges contains nobody.
+    """
+
+    __slots__ = ("_v4", "_v6", "bad")
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._v4: list[IPv4Network] = []
+        self._v6: list[IPv6Network] = []
+        bad: list[tuple[str, str]] = []
+        for text in texts:
+            try:
+                self._add(_network(text.strip()))
+            except ValueError as exc:
+                bad.append((text, str(exc)))
+        self.bad = tuple(bad)
+
+    def __len__(self) -> int:
+        return len(self._v4) + len(self._v6)
+
+    def __repr__(self) -> str:
+        return f"<Networks {', '.join(map(str, [*self._v4, *self._v6])) or 'none'}>"
+
+    def contains(self, peer: str) -> bool:
+        """True when the peer is in one of the ranges; an unknown or empty peer is in none."""
+        return self.contains_address(parse_address(peer))
+
+    def contains_address(self, address: Address | None) -> bool:
+        """The same for an address already read."""
+        if isinstance(address, IPv4Address):
+            return any(address in network for network in self._v4)
+        if isinstance(address, IPv6Address):
+            return any(address in network for network in self._v6)
+        return False
+
+    def _add(self, network: Network) -> None:
+        if isinstance(network, IPv4Network):
+            self._v4.append(network)
+        else:
+            self._v6.append(network)
+
+
+def _network(text: str) -> Network:
+    network = ip_network(text, strict=False)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        mapped = network.network_address.ipv4_mapped
+        assert mapped is not None
+        return IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def client_ip(peer: str, forwarded_for: str | None, trusted: Networks) -> str:
+    """The address of the client, without port: the peer, or whom trusted proxies name.
+
+    `forwarded_for` is the whole X-Forwarded-For (several fields joined by commas, in order). It is
+    read from the right while the hop that wrote an entry is trusted; an entry that is no address
+    ("unknown") ends the walk at the proxy that wrote it. When all are trusted it is the leftmost.
+    A peer that cannot be read is given back as it is and makes the header worthless.
+    """
+    hop = parse_address(peer)
+    if hop is None:
+        return peer.strip()
+    entries = (forwarded_for or "").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
+    for entry in reversed(entries):
+        if not trusted.contains_address(hop):
+            break
+        before = parse_address(entry)
+        if before is None:
+            break
+        hop = before
+    return str(hop)
+
+
+@lru_cache(maxsize=4_096)
+def ip_key(peer: str) -> str:
+    """What limits count an address by: `ip:9.9.9.9`, without the port, or else each connection
+    would be somebody new. IPv6 by /64, as a customer has at least that many addresses. All peers
+    that cannot be read share `ip:unknown`."""
+    address = parse_address(peer)
+    if address is None:
+        return "ip:unknown"
+    if isinstance(address, IPv4Address):
+        return f"ip:{address}"
+    bits = int(address) >> (128 - _CLIENT_PREFIX_BITS) << (128 - _CLIENT_PREFIX_BITS)
+    return f"ip:{IPv6Address(bits)}/{_CLIENT_PREFIX_BITS}"

@@ -1,0 +1,190 @@
+"""How many connections at once: in total, for each address, for each principal.
+
+Counting is one synchronous step that either takes a place under every bound or none, so the counts
+are exact whatever happens around it. A place is given back through its ticket, once, however often
+that is asked.
+
+Heads (connections whose request has not been read and judged yet) have a bound of their own, so
+strangers who send nothing can never use up the places of clients. They are counted apart, also by
+address: a connection that becomes a client holds both tickets for a moment, and that must not
+count twice against one bound.
+
+The address is None for a peer that is a trusted proxy and whose client is not known yet: all
+clients behind it would otherwise share one address's bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal
+
+Which = Literal["total", "per_ip", "per_principal", "heads"]
+
+
+class Full(Exception):
+    """A bound is reached: `which` one, and its `limit`."""
+
+    def __init__(self, which: Which, limit: int) -> None:
+        super().__init__(f"limit reached: {which} is {limit}")
+        self.which: Which = which
+        self.limit = limit
+
+
+class Ticket:
+    """One place taken. Use it as a context manager, or call `release`, or both."""
+
+    __slots__ = ("_give_back",)
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    @property
+    def released(self) -> bool:
+        return self._give_back is None
+
+    def release(self) -> None:
+        """Give the place back. Does nothing the second time."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class ClientTicket(Ticket):
+    """A client's place; its principal may change on the living connection."""
+
+    __slots__ = ("_admission", "_place")
+
+    def __init__(self, admission: Admission, place: _Place) -> None:
+        super().__init__(lambda: admission._leave(place))
+        self._admission = admission
+        self._place = place
+
+    def change_principal(self, principal_key: str | None) -> None:
+        """Count this place for another principal. Raises Full, and then nothing has changed."""
+        if not self.released:
+            self._admission._move(self._place, principal_key)
+
+    def __enter__(self) -> ClientTicket:
+        return self
+
+
+class _Place:
+    """Where one client is counted."""
+
+    __slots__ = ("ip", "principal_key")
+
+    def __init__(self, ip: str | None, principal_key: str | None) -> None:
+        self.ip = ip
+        self.principal_key = principal_key
+
+
+class Admission:
+    """The bounds, each settable while running (it then holds for those who come), 0 for none.
+
+    What is known of nobody (address or principal None) counts only towards the other bounds.
+    """
+
+    def __init__(
+        self,
+        total: int = 10_000,
+        per_ip: int = 1_000,
+        per_principal: int = 1_000,
+        heads: int = 1_000,
+    ) -> None:
+        if min(total, per_ip, per_principal, heads) < 0:
+            raise ValueError("a bound must not be negative; 0 is none")
+        self.total = total
+        self.per_ip = per_ip
+        self.per_principal = per_principal
+        self.heads = heads
+        self._clients = 0
+        self._heads = 0
+        self._clients_of_ip: dict[str, int] = {}
+        self._clients_of_principal: dict[str, int] = {}
+        self._heads_of_ip: dict[str, int] = {}
+
+    def enter_head(self, ip: str | None) -> Ticket:
+        """Take a place for a connection that has not said yet what it wants. Raises Full."""
+        _check_key("per_ip", self.per_ip, self._heads_of_ip, ip)
+        _check("heads", self.heads, self._heads)
+        self._heads += 1
+        _add(self._heads_of_ip, ip)
+        return Ticket(lambda: self._leave_head(ip))
+
+    def enter(self, ip: str | None, principal_key: str | None) -> ClientTicket:
+        """Take a place for a client. Raises Full, naming its own bound before the total."""
+        _check_key("per_principal", self.per_principal, self._clients_of_principal, principal_key)
+        _check_key("per_ip", self.per_ip, self._clients_of_ip, ip)
+        _check("total", self.total, self._clients)
+        self._clients += 1
+        _add(self._clients_of_ip, ip)
+        _add(self._clients_of_principal, principal_key)
+        return ClientTicket(self, _Place(ip, principal_key))
+
+    def statistics(self) -> dict[str, int]:
+        """How many clients and heads there are, and addresses and principals of clients."""
+        return {
+            "clients": self._clients,
+            "heads": self._heads,
+            "ips": len(self._clients_of_ip),
+            "principals": len(self._clients_of_principal),
+        }
+
+    def clients_of(self, principal_key: str) -> int:
+        """How many places this principal holds."""
+        return self._clients_of_principal.get(principal_key, 0)
+
+    def _leave_head(self, ip: str | None) -> None:
+        self._heads -= 1
+        _drop(self._heads_of_ip, ip)
+
+    def _leave(self, place: _Place) -> None:
+        self._clients -= 1
+        _drop(self._clients_of_ip, place.ip)
+        _drop(self._clients_of_principal, place.principal_key)
+
+    def _move(self, place: _Place, principal_key: str | None) -> None:
+        if principal_key == place.principal_key:
+            return
+        _check_key("per_principal", self.per_principal, self._clients_of_principal, principal_key)
+        _add(self._clients_of_principal, principal_key)
+        _drop(self._clients_of_principal, place.principal_key)
+        place.principal_key = principal_key
+
+
+def _check(which: Which, limit: int, count: int) -> None:
+    if limit and count >= limit:
+        raise Full(which, limit)
+
+
+def _check_key(which: Which, limit: int, counts: dict[str, int], key: str | None) -> None:
+    if key is not None:
+        _check(which, limit, counts.get(key, 0))
+
+
+def _add(counts: dict[str, int], key: str | None) -> None:
+    if key is not None:
+        counts[key] = counts.get(key, 0) + 1
+
+
+def _drop(counts: dict[str, int], key: str | None) -> None:
+    """Count down; a key at nil vanishes, so the maps hold no more keys than there are places."""
+    if key is None:
+        return
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

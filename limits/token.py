@@ -1,0 +1,273 @@
+"""The server's own opaque tokens.
+
+A secret is 256 random bits and is shown once, by `issue`. Kept is only its SHA-256 digest: what
+leaks from memory, a file or a log cannot be presented. No salt and no slow hash, as there is
+nothing to guess in 256 bits; for the same reason the timing of the look-up by digest tells nothing,
+and the digests are still compared in constant time. Adopted secrets (the configured admin token)
+may be weaker, so they never leave the process: `to_json` leaves them out, the configuration brings
+them back, and taking one out of the configuration ends it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any, Final, NamedTuple
+
+from .grant import Grant
+
+DEFAULT_TTL_S: Final = 86_400.0
+SECRET_BYTES: Final = 32
+MAX_SECRET_CHARS: Final = 1_024
+MAX_LABEL_CHARS: Final = 200
+
+_VERSION = 1
+_ID = re.compile(r"t_[A-Za-z0-9_-]{1,64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class TokensFull(Exception):
+    """No further token can be kept; `limit` is how many can."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"there are {limit} tokens, no more can be issued; revoke some")
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """What may be shown of a token. Times are seconds; `expires_at` None is never."""
+
+    id: str
+    label: str
+    grant: Grant
+    created_at: float
+    expires_at: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "label": self.label,
+            "grant": self.grant.to_json(),
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token; `secret` exists only here."""
+
+    secret: str = field(repr=False)
+    info: TokenInfo
+
+
+# Inside Tokens the name `list` is the method.
+Infos = list[TokenInfo]
+Ids = list[str]
+
+
+class _Entry(NamedTuple):
+    digest: bytes
+    ends_at: float  # inf for never
+    info: TokenInfo
+    adopted: bool
+
+
+class Tokens:
+    """All tokens that hold. Times are seconds of one clock that outlives the process (Unix time),
+    as they are written down by `to_json`."""
+
+    __slots__ = ("_by_digest", "_by_id", "_max_tokens")
+
+    def __init__(self, max_tokens: int = 100_000) -> None:
+        if max_tokens < 1:
+            raise ValueError("max_tokens must be at least 1")
+        self._max_tokens = max_tokens
+        self._by_digest: dict[bytes, _Entry] = {}
+        self._by_id: dict[str, _Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def __repr__(self) -> str:
+        return f"<Tokens {len(self)} of {self._max_tokens}>"
+
+    def issue(
+        self, grant: Grant, *, now: float, ttl_s: float | None = DEFAULT_TTL_S, label: str = ""
+    ) -> Issued:
+        """Make a token that holds for `ttl_s` (None: until revoked).
+
+        The secret is base64url with padding, 44 characters. Raises TokensFull, or ValueError for a
+        time to live that is not above 0.
+        """
+        secret = urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
+        return Issued(secret, self._add(secret, grant, now, ttl_s, label, adopted=False))
+
+    def adopt(
+        self,
+        secret: str,
+        grant: Grant,
+        *,
+        now: float,
+        ttl_s: float | None = None,
+        label: str = "",
+    ) -> TokenInfo:
+        """Accept a secret chosen elsewhere. One that is known already is replaced, id and all.
+
+        Raises ValueError for a secret that could never be presented: empty, longer than
+        MAX_SECRET_CHARS, with white space at an end, or not valid text. TokensFull as `issue`.
+        """
+        if not secret or secret != secret.strip() or _digest(secret) is None:
+            raise ValueError(
+                f"a token must be 1 to {MAX_SECRET_CHARS} characters, no white space at its ends"
+            )
+        return self._add(secret, grant, now, ttl_s, label, adopted=True)
+
+    def validate(self, secret: str, now: float) -> TokenInfo | None:
+        """The token of that secret while it holds, else None. One that has ended is removed."""
+        digest = _digest(secret)
+        if digest is None:
+            return None
+        entry = self._by_digest.get(digest)
+        if entry is None or not compare_digest(entry[0], digest):
+            return None
+        if now < entry[1]:
+            return entry[2]
+        self._remove(entry)
+        return None
+
+    def get(self, token_id: str, now: float) -> TokenInfo | None:
+        """The token of that id while it holds."""
+        entry = self._by_id.get(token_id)
+        return entry.info if entry is not None and now < entry.ends_at else None
+
+    def revoke(self, token_id: str) -> bool:
+        """End a token now; False when there is none of that id."""
+        entry = self._by_id.get(token_id)
+        if entry is None:
+            return False
+        self._remove(entry)
+        return True
+
+    def list(self, now: float) -> Infos:
+        """The tokens that hold, oldest first."""
+        return [entry.info for entry in self._by_id.values() if now < entry.ends_at]
+
+    def sweep(self, now: float) -> Ids:
+        """Remove the tokens that have ended; gives their ids."""
+        ended = [entry for entry in self._by_id.values() if entry.ends_at <= now]
+        for entry in ended:
+            self._remove(entry)
+        return [entry.info.id for entry in ended]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything worth keeping over a restart: digests, never secrets, no adopted tokens."""
+        kept = [entry for entry in self._by_id.values() if not entry.adopted]
+        rows = [entry.info.to_json() | {"sha256": entry.digest.hex()} for entry in kept]
+        return {"version": _VERSION, "tokens": rows}
+
+    @classmethod
+    def from_json(cls, data: object, *, max_tokens: int = 100_000) -> Tokens:
+        """The book that `to_json` wrote. Raises ValueError naming the entry at fault, also for
+        more than `max_tokens`: dropping some in silence would end sessions at random."""
+        if not isinstance(data, dict) or data.get("version") != _VERSION:
+            raise ValueError(f"tokens: not a token book of version {_VERSION}")
+        rows = data.get("tokens")
+        if not isinstance(rows, list):
+            raise ValueError("tokens: must be a list")
+        if len(rows) > max_tokens:
+            raise ValueError(f"tokens: {len(rows)} entries, at most {max_tokens} can be kept")
+        book = cls(max_tokens)
+        for index, row in enumerate(rows):
+            entry = _entry_from_json(f"tokens[{index}]", row)
+            if entry.digest in book._by_digest or entry.info.id in book._by_id:
+                raise ValueError(f"tokens[{index}]: is there twice")
+            book._put(entry)
+        return book
+
+    def _add(
+        self,
+        secret: str,
+        grant: Grant,
+        now: float,
+        ttl_s: float | None,
+        label: str,
+        *,
+        adopted: bool,
+    ) -> TokenInfo:
+        if ttl_s is not None and not 0 < ttl_s < math.inf:
+            raise ValueError("ttl_s must be above 0; leave it out (None) for a token without end")
+        if len(label) > MAX_LABEL_CHARS:
+            raise ValueError(f"a label is at most {MAX_LABEL_CHARS} characters")
+        digest = _digest(secret)
+        assert digest is not None
+        known = self._by_digest.get(digest)
+        if known is not None:
+            self._remove(known)
+        elif len(self) >= self._max_tokens and not self.sweep(now):
+            raise TokensFull(self._max_tokens)
+        ends_at = math.inf if ttl_s is None else now + ttl_s
+        info = TokenInfo(
+            id="t_" + secrets.token_urlsafe(12),
+            label=label,
+            grant=grant,
+            created_at=now,
+            expires_at=None if ttl_s is None else ends_at,
+        )
+        self._put(_Entry(digest, ends_at, info, adopted))
+        return info
+
+    def _put(self, entry: _Entry) -> None:
+        self._by_digest[entry.digest] = entry
+        self._by_id[entry.info.id] = entry
+
+    def _remove(self, entry: _Entry) -> None:
+        self._by_digest.pop(entry.digest, None)
+        self._by_id.pop(entry.info.id, None)
+
+
+def _digest(secret: str) -> bytes | None:
+    """None for what no token can be: too long, or not encodable (lone surrogates)."""
+    if len(secret) > MAX_SECRET_CHARS:
+        return None
+    try:
+        return sha256(secret.encode()).digest()
+    except UnicodeEncodeError:
+        return None
+
+
+def _entry_from_json(where: str, row: object) -> _Entry:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: must be an object")
+    token_id, label, digest = row.get("id"), row.get("label"), row.get("sha256")
+    if not isinstance(token_id, str) or not _ID.fullmatch(token_id):
+        raise ValueError(f"{where}: id must look like t_…")
+    if not isinstance(label, str):
+        raise ValueError(f"{where}: label must be a string")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{where}: sha256 must be 64 hex digits")
+    try:
+        grant = Grant.from_json(row["grant"]) if "grant" in row else None
+    except ValueError as exc:
+        raise ValueError(f"{where}: {exc}") from exc
+    if grant is None:  # absent is everything inside a grant, but no grant at all is a broken file
+        raise ValueError(f"{where}: grant is missing")
+    expires_at = row.get("expires_at", math.nan)  # absent is broken, only null is "never"
+    if expires_at is not None:
+        expires_at = _seconds(where, "expires_at", expires_at)
+    created_at = _seconds(where, "created_at", row.get("created_at"))
+    info = TokenInfo(token_id, label, grant, created_at, expires_at)
+    ends_at = math.inf if expires_at is None else expires_at
+    return _Entry(bytes.fromhex(digest), ends_at, info, adopted=False)
+
+
+def _seconds(where: str, member: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{where}: {member} must be a number of seconds")
+    return float(value)

@@ -1,0 +1,59 @@
+"""What a write did: the edits, in sequence, and where in the log they stand."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from store.path import Path
+    from store.value import Json, Missing
+
+# A double holds integers exactly up to here, and so does every client's `Number`.
+MAX_SEQ: Final = 2**53
+
+_POSITION = re.compile(r"([A-Za-z0-9_-]{1,64}):(0|[1-9][0-9]{0,15})")
+
+
+class Position(NamedTuple):
+    """A place in the log.
+
+    `epoch` is new whenever the log could have been lost; `seq` counts changes from 1.
+    """
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+
+def parse_position(text: str) -> Position | None:
+    """Read `EPOCH:SEQ`. None when malformed: a position from outside is never more than a hint."""
+    found = _POSITION.fullmatch(text)
+    if found is None:
+        return None
+    seq = int(found[2])
+    return Position(found[1], seq) if seq <= MAX_SEQ else None
+
+
+class Edit(NamedTuple):
+    """One place replaced, created (`before` is MISSING) or removed (`after` is MISSING).
+
+    A last segment equal to the array's length appends. What moves elements of an array is an edit
+    of the array itself, from the old list to the new one. `before` is detached and never mutated
+    again: the history keeps it. `after` is part of the living document and may be mutated by later
+    writes: encode it at once, or copy it.
+    """
+
+    path: Path
+    before: Json | Missing
+    after: Json | Missing
+
+
+class Change(NamedTuple):
+    """One applied write. Its `edits` happened in this order, each on what the last one left."""
+
+    position: Position
+    time_ms: int
+    edits: tuple[Edit, ...]

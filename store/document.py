@@ -1,0 +1,145 @@
+"""The one JSON value, and how it changes: `plan` decides, `apply` does.
+
+    edits = document.plan(op)     raises WriteError; nothing has happened
+    for edit in edits:
+        document.apply(edit)      in place, cannot fail
+
+Nothing stands at two places of the tree, and nothing of the tree in a `before` of the log: so a
+write in place, which costs O(depth) however large the document, changes nothing but its own place.
+Operations hand their values over; `move` and `copy` copy; the `before` of a rearranged array is a
+deep copy (see `store.plan`).
+
+A reader that needs the tree to hold still over checkpoints takes a pin. Writes then go to a draft:
+they copy each container on their way, once per pin.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from store.change import Edit
+from store.draft import Draft, get, put
+from store.kind import MISSING
+from store.locate import locate
+from store.merge import plan_merge
+from store.operation import (
+    Append,
+    Batch,
+    Delete,
+    Increment,
+    Invalid,
+    Merge,
+    Operation,
+    Patch,
+    Set,
+    WriteError,
+)
+from store.patch import MAX_OPS, plan_patch
+from store.plan import Plan
+from store.write import append_edit, increment_edit, plan_delete, set_edit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.kind import Json, Missing
+    from store.path import Path
+
+__all__ = ["Document", "Draft"]
+
+
+class Document:
+    """`root` may be any JSON value, `{}` by default; it is handed over. Read it, never mutate it."""
+
+    __slots__ = ("_draft", "_pins", "root")
+
+    def __init__(self, root: Json | Missing = MISSING) -> None:
+        self.root: Json = {} if root is MISSING else root
+        self._draft: Draft | None = None
+        self._pins = 0
+
+    def get(self, path: Path) -> Json | Missing:
+        """The value at an actual path, MISSING when there is none. Do not mutate it."""
+        return get(self.root, path)
+
+    def resolve(self, path: Path) -> Path:
+        """The actual path: negative indexes and pointer tokens for elements become indexes.
+
+        The parent must exist, the place itself need not: a new member, or the place behind the last
+        element. Raises NotFound, and Invalid for too many segments.
+        """
+        return locate(self.root, path)[0]
+
+    def plan(self, op: Operation) -> list[Edit]:
+        """The edits that do `op`, each valid after those before it. The document is untouched.
+
+        An empty list is a plan too: the write is accepted and changes nothing. Raises WriteError.
+        """
+        if type(op) is Set:  # most writes; nothing between them and their edit
+            return [set_edit(self.root, op)]
+        plan = Plan(self.root)
+        if type(op) is Batch:
+            _plan_batch(plan, op)
+        else:
+            _plan_one(plan, op)
+        return plan.finish()
+
+    def apply(self, edit: Edit) -> None:
+        """Do an edit that was just planned."""
+        if self._draft is not None:
+            self._draft.replace(edit.path, edit.after)
+            self.root = self._draft.root
+            return
+        path, _, after = edit
+        if not path:
+            assert after is not MISSING, "no operation removes the root"
+            self.root = after
+            return
+        node: Any = self.root
+        for segment in path[:-1]:
+            node = node[segment]
+        put(node, path[-1], after)
+
+    @contextmanager
+    def pin(self) -> Iterator[Json]:
+        """The root, which stays as it is until the context ends. Pins may overlap in any way."""
+        if self._draft is None:
+            self._draft = Draft(self.root)
+        self._pins += 1
+        try:
+            yield self._draft.freeze()
+        finally:
+            self._pins -= 1
+            if self._pins == 0:
+                self._draft = None
+
+
+def _plan_batch(plan: Plan, op: Batch) -> None:
+    if len(op.ops) > MAX_OPS:
+        raise Invalid((), f"more than {MAX_OPS} operations in one batch")
+    for number, part in enumerate(op.ops):
+        try:
+            if type(part) is Batch:
+                raise Invalid((), "a batch within a batch", status=400)
+            _plan_one(plan, part)
+        except WriteError as exc:
+            exc.detail = f"operation {number}: {exc.detail}"
+            raise
+
+
+def _plan_one(plan: Plan, op: Operation) -> None:
+    match op:
+        case Set():
+            plan.record(set_edit(plan.root, op))
+        case Increment():
+            plan.record(increment_edit(plan.root, op))
+        case Append():
+            plan.record(append_edit(plan.root, op))
+        case Delete():
+            plan_delete(plan, op)
+        case Merge():
+            plan_merge(plan, op)
+        case Patch():
+            plan_patch(plan, op)
+        case Batch():
+            raise Invalid((), "a batch within a batch", status=400)

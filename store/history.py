@@ -1,0 +1,118 @@
+"""The most recent changes, bounded in number and bytes: what a client can resume from.
+
+Without gaps: the changes here are those with the sequence numbers after `_floor`, up to the last. A
+change too large to keep, or a gap in the numbers, makes everything before it unreachable, so the
+history begins anew behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from store.kind import MISSING
+from store.value import approx_bytes
+
+if TYPE_CHECKING:
+    from store.change import Change, Edit
+    from store.path import Path
+
+# What the objects of a change and an edit take beside the values, roughly (CPython, 64 bit).
+_CHANGE_BYTES: Final = 300
+_EDIT_BYTES: Final = 200
+_SEGMENT_BYTES: Final = 16
+
+
+class History:
+    """A ring of at most `max_items` changes and roughly `max_bytes`; `start_seq` is the last before it."""
+
+    def __init__(self, max_items: int, max_bytes: int, *, start_seq: int = 0) -> None:
+        self.max_items = max_items
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._changes: deque[tuple[Change, int]] = deque()
+        self._floor = start_seq
+
+    @property
+    def items(self) -> int:
+        """The number of changes held."""
+        return len(self._changes)
+
+    @property
+    def oldest_seq(self) -> int:
+        """The sequence number of the oldest change held, or of the next one when none is."""
+        return self._floor + 1
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence number of the newest change known, held or not."""
+        return self._floor + len(self._changes)
+
+    def append(self, change: Change) -> list[Change]:
+        """Keep a change; returns those that had to go (or the change itself, if it is too large).
+
+        Dropping large ones at once takes long: see `dismantle`.
+        """
+        gone: list[Change] = []
+        if change.position.seq != self.last_seq + 1:
+            self._clear(gone, change.position.seq - 1)
+        cost = _cost(change, self.max_bytes)
+        if cost > self.max_bytes:
+            self._clear(gone, change.position.seq)
+            gone.append(change)
+            return gone
+        self._changes.append((change, cost))
+        self.bytes += cost
+        while len(self._changes) > self.max_items or self.bytes > self.max_bytes:
+            oldest, freed = self._changes.popleft()
+            self.bytes -= freed
+            self._floor += 1
+            gone.append(oldest)
+        return gone
+
+    def covers(self, seq: int) -> bool:
+        """Whether all changes after `seq` are here. Not so for a `seq` that has not been yet."""
+        return self._floor <= seq <= self.last_seq
+
+    def since(self, seq: int) -> list[Change]:
+        """The changes after `seq`, oldest first. Raises ValueError if it is not covered."""
+        if not self.covers(seq):
+            raise ValueError(f"changes after {seq} are not all here")
+        return [change for change, _ in islice(self._changes, seq - self._floor, None)]
+
+    def touched_since(self, path: Path, seq: int) -> bool | None:
+        """Whether an edit after `seq` was at, above or below an actual path. None: it is not known."""
+        if not self.covers(seq):
+            return None
+        for change, _ in reversed(self._changes):
+            if change.position.seq <= seq:
+                return False
+            if any(_related(edit, path) for edit in change.edits):
+                return True
+        return False
+
+    def _clear(self, gone: list[Change], floor: int) -> None:
+        gone.extend(change for change, _ in self._changes)
+        self._changes.clear()
+        self.bytes = 0
+        self._floor = floor
+
+
+def _related(edit: Edit, path: Path) -> bool:
+    shared = min(len(edit.path), len(path))
+    return edit.path[:shared] == path[:shared]
+
+
+def _cost(change: Change, limit: int) -> int:
+    """Roughly the memory a change keeps; stops counting soon after `limit`."""
+    cost = _CHANGE_BYTES
+    for edit in change.edits:
+        cost += _EDIT_BYTES + sum(
+            _SEGMENT_BYTES + (len(segment) if type(segment) is str else 0) for segment in edit.path
+        )
+        if edit.before is not MISSING:
+            cost += approx_bytes(edit.before, limit=limit)
+        if cost > limit:
+            break
+    return cost

@@ -1,0 +1,238 @@
+"""Which subscribers does an edit concern, and what is it for them?
+
+The rules are those of the wire (docs: "What a subscriber is owed"). A filter selects places; a
+subscriber holds the value of each. For an edit at path E and a place P that is selected
+  - P is E, or above it: it gets the edit as it is, path E. (All such subscribers get the same.)
+  - P is inside E: what was selected and is not any more is a delete, everything that is selected
+    now an update, whether or not its value differs. A write above is a write.
+  - P is beside E: nothing.
+
+**The walk.** Filters live in a trie (trie.py). `match` goes down the edit's path with the set of
+nodes that the path leads to: a fixed name, `.*` and a condition may all be alive at once. Filters
+that end on the way have P above E. At E itself the walk stops, and the sub-tries of the nodes
+reached are gathered from `before` and from `after`; the difference of the two is the answer. So the
+cost follows the filters that match, plus the depth, and does not know how many there are.
+
+**Conditions.** A node's condition groups are asked of the objects on the path. A test looks at a
+member of the object and compares with a scalar. So the only edits that change its answer are those
+at exactly object + key: a deeper edit leaves that member a container, for which every test
+answers as before (`!=` yes, all else no). Hence a condition can only flip at the parent of E.
+There it is asked before and after; where the answers differ, the rest of the sub-trie is gathered
+from the whole object: as it was if it ceased to meet the tests, as it is if it began to.
+
+**The rest.** Filters that the trie cannot express hang at their fixed prefix and are evaluated
+again when the walk or the gathering passes there (evaluated.py).
+
+The document is mutated in place; `match` must be called after each single edit and before the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from store.evaluated import Evaluated
+from store.event import Event, as_it_is, difference
+from store.filter import Index as At
+from store.filter import Name
+from store.groups import put_back
+from store.selection import Selection
+from store.trie import Found, Node, descend, gather, gather_below, prune
+from store.value import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from store.change import Edit
+    from store.filter import Filter
+    from store.groups import Groups
+    from store.value import Json
+
+__all__ = ["Event", "Index", "Selection"]
+
+
+class Index:
+    """All filters that anybody is subscribed to."""
+
+    def __init__(self) -> None:
+        self._root = Node()
+        self._selections: dict[str, Selection] = {}
+
+    def __len__(self) -> int:
+        """How many different filters there are."""
+        return len(self._selections)
+
+    def __iter__(self) -> Iterator[Selection]:
+        return iter(self._selections.values())
+
+    def add(self, filter: Filter, root: Json) -> Selection:
+        """Subscribe once more to a filter of the document `root`. Undone by `remove`.
+
+        O(length of the filter); for one that the trie cannot express, the first `add`
+        evaluates it.
+        """
+        selection = self._selections.get(filter.text)
+        if selection is None:
+            selection = self._selections[filter.text] = self._insert(filter, root)
+        selection.references += 1
+        return selection
+
+    def _insert(self, filter: Filter, root: Json) -> Selection:
+        if filter.indexable:
+            assert filter.segments is not None
+            node = descend(self._root, filter.segments)
+            selection = Selection(filter, node, None)
+            node.ends[selection] = None
+            return selection
+        evaluated = Evaluated(filter, root)  # may raise: nothing may be left behind then
+        prefix = [Name(step) if isinstance(step, str) else At(step) for step in filter.prefix]
+        node = descend(self._root, prefix)
+        selection = Selection(filter, node, evaluated)
+        node.evaluated[selection] = None
+        return selection
+
+    def remove(self, selection: Selection) -> None:
+        """Undo one `add`. The last one forgets the filter and all that was there only for it.
+
+        Raises ValueError for a selection that is not (or no longer) in this index.
+        """
+        if self._selections.get(selection.filter.text) is not selection:
+            raise ValueError(f"{selection!r} is not in this index")
+        selection.references -= 1
+        if selection.references:
+            return
+        del self._selections[selection.filter.text]
+        node = selection.node
+        del (node.ends if selection.evaluated is None else node.evaluated)[selection]
+        prune(node)
+
+    def match(self, root: Json, edit: Edit) -> list[tuple[Selection, list[Event]]]:
+        """The events of an edit that `root` already shows, for each selection that has any.
+
+        Per selection: deletes, then updates in document order; or one snapshot. Call it for every
+        edit: selections that are evaluated remember what they selected.
+        """
+        path, _, after = edit
+        above: list[Selection] = []  # selected at or above the edit: it goes to them as it is
+        evaluated: list[Selection] = []
+        was: Found = {}
+        now: Found = {}
+        active = [self._root]
+        pending: list[Groups] = []  # to be asked of the element that the path goes through
+        value = root
+        last = len(path) - 1
+        for depth, step in enumerate(path):
+            inside: list[Node] = []
+            if type(value) is dict:
+                for groups in pending:
+                    active += _meeting(groups, value, depth, edit, was, now)
+                pending = []
+                for node in active:  # it grows: an object that meets conditions stays itself
+                    if node.ends:
+                        above += node.ends
+                    if node.evaluated:
+                        evaluated += node.evaluated
+                    child = node.fixed.get(step)
+                    if child is not None:
+                        inside.append(child)
+                    if node.members is not None:
+                        inside.append(node.members)
+                    if node.groups is not None:
+                        active += _meeting(node.groups, value, depth, edit, was, now)
+            else:
+                pending = []
+                for node in active:
+                    if node.ends:
+                        above += node.ends
+                    if node.evaluated:
+                        evaluated += node.evaluated
+                    child = node.fixed.get(step)
+                    if child is not None:
+                        inside.append(child)
+                    if node.elements is not None:
+                        inside.append(node.elements)
+                    if node.groups is not None:
+                        pending.append(node.groups)
+            active = inside
+            if not inside and not pending:
+                break
+            if depth < last:
+                value = value[step]  # type: ignore[index]
+        else:
+            for groups in pending:
+                _gather_element(groups, edit, was, now)
+            for node in active:
+                above += node.ends
+                evaluated += node.evaluated
+                if node.has_children:
+                    _gather_sides(node, edit, was, now)
+        matched: list[tuple[Selection, list[Event]]] = []
+        if above:
+            event = as_it_is(path, after)
+            matched = [(selection, [event]) for selection in above]
+        if was or now:
+            matched += _differences(was, now, evaluated)
+        for selection in evaluated:
+            assert selection.evaluated is not None
+            events = selection.evaluated.refresh(root, edit)
+            if events:
+                matched.append((selection, events))
+        return matched
+
+
+def _meeting(
+    groups: Groups, value: dict[str, Json], depth: int, edit: Edit, was: Found, now: Found
+) -> list[Node]:
+    """The nodes behind the groups that an object on the path meets, before the edit and after.
+
+    `value` stands at `edit.path[:depth]`. What began or ceased to be met is gathered at once.
+    """
+    met = groups.met_by(value)
+    path, before, _ = edit
+    key = path[depth]
+    if depth < len(path) - 1 or key not in groups.keys:
+        return met
+    assert isinstance(key, str)
+    met_before = dict.fromkeys(groups.met_before(value, key, before))
+    met_after = dict.fromkeys(met)
+    place = path[:depth]
+    ceased = [node for node in met_before if node not in met_after]
+    if ceased:
+        earlier: Json = put_back(dict(value), key, before)
+        for node in ceased:
+            gather(node, earlier, place, was)
+    for node in met_after:
+        if node not in met_before:
+            gather(node, value, place, now)
+    return [node for node in met if node in met_before]
+
+
+def _gather_sides(node: Node, edit: Edit, was: Found, now: Found) -> None:
+    path, before, after = edit
+    if before is not MISSING:
+        gather_below(node, before, path, was)
+    if after is not MISSING:
+        gather_below(node, after, path, now)
+
+
+def _gather_element(groups: Groups, edit: Edit, was: Found, now: Found) -> None:
+    """The edit is of an array's element, and these groups ask the array's elements."""
+    path, before, after = edit
+    for value, found in ((before, was), (after, now)):
+        if type(value) is dict:
+            for node in groups.met_by(value):
+                gather(node, value, path, found)
+
+
+def _differences(
+    was: Found, now: Found, evaluated: list[Selection]
+) -> list[tuple[Selection, list[Event]]]:
+    """The events of all that was gathered; evaluated selections met there go into that list."""
+    matched: list[tuple[Selection, list[Event]]] = []
+    for selection in {**was, **now}:
+        if selection.evaluated is not None:
+            evaluated.append(selection)
+            continue
+        events = difference(was.get(selection, {}), now.get(selection, {}))
+        if events:
+            matched.append((selection, events))
+    return matched

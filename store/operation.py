@@ -1,0 +1,139 @@
+"""What a client may ask of the document, and the ways it is refused.
+
+    WriteError          .status .title .detail .path
+    ├── NotFound        404  the place, or the place it would lie in, is not there
+    ├── Invalid         422  it cannot be done there; 400: it is no operation at all
+    ├── TestFailed      409  a JSON Patch `test` does not hold
+    └── Conflict        412  the place has changed since the position in `if_position`
+
+Each operation takes an unresolved path (negative indexes, pointer tokens); see `Document.resolve`.
+The values in it are handed over to the document: whoever builds an operation from values he keeps
+copies them (`copy_deep`) first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+if TYPE_CHECKING:
+    from store.change import Position
+    from store.path import Path
+    from store.value import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Put a value at a place. With `create`, missing containers on the way are made."""
+
+    path: Path
+    value: Json
+    create: bool = False
+    if_position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Apply an RFC 7396 merge patch to the value at a place; a missing member counts as missing target."""
+
+    path: Path
+    patch: Json
+    if_position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Apply an RFC 6902 JSON Patch, all of it or nothing; its pointers begin at `path`."""
+
+    path: Path
+    patch: Json
+    if_position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a place. The later elements of an array move down."""
+
+    path: Path
+    if_position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """Add to a number; a missing member of an existing parent counts as 0."""
+
+    path: Path
+    by: int | float = 1
+    if_position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add an element to the end of an array; a missing member of an existing parent counts as []."""
+
+    path: Path
+    value: Json
+    if_position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several operations as one change: all of them, in order, or nothing. Batches do not nest."""
+
+    ops: tuple[Operation, ...]
+    if_position: Position | None = None
+
+    @property
+    def path(self) -> Path:
+        """The root: what a batch as a whole is about."""
+        return ()
+
+
+Operation: TypeAlias = Union[Set, Merge, Patch, Delete, Increment, Append, Batch]  # noqa: UP007 (Batch is recursive)
+
+
+class WriteError(Exception):
+    """A write that was refused. The document is as it was."""
+
+    status = 422
+    title = "Unprocessable write"
+
+    def __init__(self, path: Path, detail: str) -> None:
+        super().__init__(detail)
+        self.path = path
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class NotFound(WriteError):
+    """The place, or the place that it would lie in, is not there."""
+
+    status = 404
+    title = "Not found"
+
+
+class Invalid(WriteError):
+    """It cannot be done there; with `status=400` it is malformed wherever it is tried."""
+
+    def __init__(self, path: Path, detail: str, *, status: int = 422) -> None:
+        super().__init__(path, detail)
+        self.status = status
+        if status == 400:
+            self.title = "Malformed write"
+
+
+class TestFailed(WriteError):
+    """A JSON Patch `test` does not hold."""
+
+    status = 409
+    title = "Test failed"
+    __test__ = False  # pytest would collect it by its name
+
+
+class Conflict(WriteError):
+    """The place is not what the precondition says."""
+
+    status = 412
+    title = "Precondition failed"

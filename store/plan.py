@@ -1,0 +1,147 @@
+"""From operations to edits, without touching the document.
+
+A plan is a list of edits in sequence. As long as nothing reads what it has written, it is only that
+list; the first operation that looks at the tree after an edit makes a draft of it (`store.draft`).
+
+Arrays that were rearranged
+---------------------------
+Removing or inserting an element is an edit of the whole array, and its `before` must be a deep
+copy, because the elements live on in the new list. A patch of a thousand insertions into one array
+must not make a thousand copies. So an edit that rearranged its array stays open: later edits at or
+below the array are folded into it (its `after` becomes what the draft holds in the end), until an
+edit above it closes it. The order among the edits that remain is no matter, because open ones lie
+beside each other.
+
+What may be copied in one plan is bounded: thirty `copy` operations of the root into itself would be
+a billion values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from store.change import Edit
+from store.draft import Draft, get
+from store.kind import MISSING
+from store.operation import Invalid
+from store.value import copy_measured
+
+if TYPE_CHECKING:
+    from store.kind import Json, Missing
+    from store.path import Path
+
+# A path has at most 256 segments and a decoded value is at most 256 deep, so a document reaches this by itself; only
+# copies within it could go on. Below the interpreter's recursion limit, which msgspec is subject to as well.
+MAX_DEPTH: Final = 512
+# Values. About 0.1 s of copying; the first copy of a plan may be of any size, as the document may be.
+MAX_COPIED: Final = 1_000_000
+
+
+class Plan:
+    """The edits so far on `root`, which is never mutated. `edits` is final after `finish`."""
+
+    __slots__ = ("_copied", "_draft", "_folded", "_open", "_pending", "_root", "edits")
+
+    def __init__(self, root: Json) -> None:
+        self.edits: list[Edit] = []
+        self._root = root
+        self._draft: Draft | None = None
+        self._pending: list[Edit] = []
+        self._open: dict[Path, int] = {}
+        self._folded: set[Path] = set()
+        self._copied = 0
+
+    @property
+    def root(self) -> Json:
+        """The tree as the edits so far leave it. Do not mutate; stable until the next edit."""
+        if self._draft is None and not self._pending:
+            return self._root
+        return self._drafted().root
+
+    def record(self, edit: Edit) -> None:
+        """Add an edit that moves no elements; its place is resolved and its `before` read from `root`."""
+        if self._open and self._fold(edit.path):
+            self._drafted().replace(edit.path, edit.after)
+            return
+        self.edits.append(edit)
+        self._pending.append(edit)
+
+    def remove(self, path: Path, before: Json) -> None:
+        """Remove the value at an actual path. Raises Invalid for the root."""
+        if not path:
+            raise Invalid(path, "the root cannot be removed")
+        index = path[-1]
+        if type(index) is int:
+            self._rearrange(path[:-1], index, MISSING)
+        else:
+            self.record(Edit(path, before, MISSING))
+
+    def insert(self, path: Path, value: Json) -> None:
+        """Insert into an array, before the element at an actual path."""
+        index = path[-1]
+        assert type(index) is int
+        self._rearrange(path[:-1], index, value)
+
+    def copied(self, value: Json, path: Path) -> Json:
+        """A deep copy of `value` for use at `path`. Raises Invalid when it is too much or too deep."""
+        copy, values, depth = copy_measured(value)
+        if len(path) + depth > MAX_DEPTH:
+            raise Invalid(path, f"the document would be nested deeper than {MAX_DEPTH}")
+        if self._copied and self._copied + values > MAX_COPIED:
+            raise Invalid(path, f"it would copy more than {MAX_COPIED} values")
+        self._copied += values
+        return copy
+
+    def finish(self) -> list[Edit]:
+        """The edits. The plan must not be used any more."""
+        for path in list(self._open):
+            self._close(path)
+        return self.edits
+
+    def _rearrange(self, path: Path, index: int, value: Json | Missing) -> None:
+        if self._open and self._fold(path):
+            draft = self._drafted()
+            if value is MISSING:
+                draft.replace((*path, index), MISSING)
+            else:
+                draft.own(path).insert(index, value)
+            return
+        before: Any = get(self.root, path)
+        after = before.copy()
+        if value is MISSING:
+            del after[index]
+        else:
+            after.insert(index, value)
+        self._open[path] = len(self.edits)
+        edit = Edit(path, self.copied(before, path), after)
+        self.edits.append(edit)
+        self._pending.append(edit)
+
+    def _drafted(self) -> Draft:
+        draft = self._draft
+        if draft is None:
+            draft = self._draft = Draft(self._root)
+        for edit in self._pending:
+            draft.replace(edit.path, edit.after)
+        self._pending.clear()
+        return draft
+
+    def _fold(self, path: Path) -> bool:
+        """Whether an edit at `path` belongs to an open one. If not, close those below it."""
+        for depth in range(len(path) + 1):
+            if path[:depth] in self._open:
+                self._folded.add(path[:depth])
+                return True
+        for below in [other for other in self._open if other[: len(path)] == path]:
+            self._close(below)
+        return False
+
+    def _close(self, path: Path) -> None:
+        number = self._open.pop(path)
+        if path not in self._folded:
+            return
+        self._folded.discard(path)
+        draft = self._drafted()
+        self.edits[number] = self.edits[number]._replace(after=draft.get(path))
+        # The edit has this value now: the draft must not go on changing it.
+        draft.freeze()

@@ -1,0 +1,104 @@
+"""The store: the document, its log of changes and the subscriptions to it, moved by one call.
+
+    submit(op) → plan → log → apply → match → Committed
+
+The whole of `submit` is synchronous and pure. Nothing can come between the check of a write and its effect, between
+its effect and the list of who must hear of it, or between two writes: that is what makes one order for all, and why a
+subscriber that registers between two calls can miss nothing and see nothing twice. All that may fail is decided in
+`plan`, before anything moves: a refused write leaves no trace.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from store.change import Change, Position
+from store.document import Document
+from store.history import History
+from store.index import Event, Index, Selection
+from store.operation import Batch, Conflict, Operation
+from store.replay import Replayed, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from store.filter import Filter
+    from store.value import Json
+
+
+class Committed(NamedTuple):
+    """What one accepted write did: its change and, in order, the events it owes to each selection it touched."""
+
+    change: Change
+    matched: list[tuple[Selection, list[Event]]]
+
+
+class Store:
+    """One JSON document with its recent history and its subscription index.
+
+    `epoch` names this log; it must be new whenever changes could have been lost (a restart of a log in memory).
+    `history_items` and `history_bytes` bound what is kept for resuming.
+    """
+
+    def __init__(self, root: Json, *, epoch: str, history_items: int, history_bytes: int) -> None:
+        self.document = Document(root)
+        self.history = History(max_items=history_items, max_bytes=history_bytes)
+        self.index = Index()
+        self.epoch = epoch
+        self.seq = 0
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands: the position of the last change."""
+        return Position(self.epoch, self.seq)
+
+    def submit(self, op: Operation, *, time_ms: int) -> Committed:
+        """Apply one write and say what it changed for whom.
+
+        Raises `WriteError` (see `store.operation`) when the write is refused; the document is then as it was.
+        """
+        self._check_conditions(op)
+        document = self.document
+        edits = document.plan(op)
+        self.seq += 1
+        change = Change(Position(self.epoch, self.seq), time_ms, tuple(edits))
+        self.history.append(change)
+        matched: list[tuple[Selection, list[Event]]] = []
+        for edit in edits:
+            document.apply(edit)
+            matched += self.index.match(document.root, edit)
+        return Committed(change, matched)
+
+    def can_resume(self, position: Position | None) -> bool:
+        """Whether all that came after `position` is still known: only then may a stream go on from there."""
+        return (
+            position is not None
+            and position.epoch == self.epoch
+            and position.seq <= self.seq
+            and self.history.covers(position.seq)
+        )
+
+    def missed(self, filters: Sequence[Filter], position: Position) -> list[Replayed]:
+        """The events that each of `filters` is owed for the changes after `position`, in order.
+
+        Call only where `can_resume(position)`.
+        """
+        if position.seq == self.seq:
+            return []
+        return replay(self.document.root, self.history, filters, position.seq)
+
+    def _check_conditions(self, op: Operation) -> None:
+        if isinstance(op, Batch):
+            for part in op.ops:
+                self._check_conditions(part)
+        position = op.if_position
+        if position is None:
+            return
+        path = self.document.resolve(op.path)
+        known = position.epoch == self.epoch and position.seq <= self.seq
+        if not known or self.history.touched_since(path, position.seq) is not False:
+            raise Conflict(
+                op.path,
+                f"the place has changed since {position}, or that is too long ago to tell: "
+                "read it again and retry with the new position",
+            )

@@ -1,0 +1,153 @@
+"""The trie of filters: what is subscribed below a place, and what of it a value holds.
+
+A node stands for a run of filter segments. Its edges are the segments that follow in some filter:
+names and indexes (one dict; a str and an int never meet), `[*]`, `.*`, and groups of conditions.
+Filters end at nodes. A filter that the trie cannot express (descent, slices, JSONPath) hangs at
+the node of its fixed prefix as `evaluated`: whatever it selects lies at or below that place.
+
+In one document a filter's places never lie inside each other. (Each segment turns a place into
+itself or into some of its children, never into both.) So no place is found twice, and a node is
+reached at most once on the way down to an edit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from store.filter import Conditions, Elements, Index, Members, Name
+from store.groups import Groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from store.filter import Segment
+    from store.path import Path
+    from store.selection import Selection
+    from store.value import Json
+
+# For each selection, its places in some value, in document order. An evaluated selection that may
+# have places there is listed with none.
+Found: TypeAlias = "dict[Selection, dict[Path, Json]]"
+
+
+class Node:
+    """A place in the trie. `edge` is how its parent reaches it; the root has neither."""
+
+    __slots__ = ("edge", "elements", "ends", "evaluated", "fixed", "groups", "members", "parent")
+
+    def __init__(self, parent: Node | None = None, edge: Segment | None = None) -> None:
+        self.parent = parent
+        self.edge = edge
+        self.fixed: dict[str | int, Node] = {}
+        self.elements: Node | None = None
+        self.members: Node | None = None
+        self.groups: Groups | None = None
+        # Dicts as ordered sets: two spellings of one filter (`.a`, `["a"]`) end at the same node.
+        self.ends: dict[Selection, None] = {}
+        self.evaluated: dict[Selection, None] = {}
+
+    @property
+    def has_children(self) -> bool:
+        return bool(self.fixed or self.elements or self.members or self.groups)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.ends or self.evaluated or self.has_children)
+
+
+def descend(node: Node, segments: Iterable[Segment]) -> Node:
+    """The node at the end of these segments, made as far as it is not there yet."""
+    for segment in segments:
+        node = _child(node, segment)
+    return node
+
+
+def _child(node: Node, segment: Segment) -> Node:
+    match segment:
+        case Name(key=edge) | Index(i=edge):
+            child = node.fixed.get(edge)
+            if child is None:
+                child = node.fixed[edge] = Node(node, segment)
+        case Elements():
+            child = node.elements = node.elements or Node(node, segment)
+        case Members():
+            child = node.members = node.members or Node(node, segment)
+        case Conditions(tests=tests):
+            groups = node.groups = node.groups or Groups()
+            found = groups.get(tests)
+            if found is None:
+                found = Node(node, segment)
+                groups.add(tests, found)
+            child = found
+        case _:
+            raise TypeError(f"no edge of the trie: {segment!r}")
+    return child
+
+
+def prune(node: Node) -> None:
+    """Remove this node and its ancestors as far as nothing needs them any more."""
+    while node.is_empty and node.parent is not None:
+        _detach(node.parent, node.edge)
+        node = node.parent
+
+
+def _detach(parent: Node, edge: Segment | None) -> None:
+    match edge:
+        case Name(key=key) | Index(i=key):
+            del parent.fixed[key]
+        case Elements():
+            parent.elements = None
+        case Members():
+            parent.members = None
+        case Conditions(tests=tests):
+            assert parent.groups is not None
+            parent.groups.remove(tests)
+            if not parent.groups:
+                parent.groups = None
+
+
+def gather(node: Node, value: Json, place: Path, found: Found) -> None:
+    """Everything that the filters through `node` select in `value`, which stands at `place`."""
+    for selection in node.ends:
+        found.setdefault(selection, {})[place] = value
+    for selection in node.evaluated:
+        found.setdefault(selection, {})
+    gather_below(node, value, place, found)
+
+
+def gather_below(node: Node, value: Json, place: Path, found: Found) -> None:
+    """The same without the filters that end at `node` itself."""
+    if type(value) is dict:
+        _gather_object(node, value, place, found)
+    elif type(value) is list:
+        _gather_array(node, value, place, found)
+
+
+def _gather_object(node: Node, value: dict[str, Json], place: Path, found: Found) -> None:
+    fixed = node.fixed
+    # Go over the shorter one: 10 000 filters on 3 members cost 3, and the other way round.
+    for key in fixed if len(fixed) <= len(value) else value:
+        if key in value and key in fixed:
+            gather(fixed[key], value[key], (*place, key), found)
+    if node.members is not None:
+        for key, member in value.items():
+            gather(node.members, member, (*place, key), found)
+    if node.groups is not None:
+        for child in node.groups.met_by(value):
+            gather(child, value, place, found)
+
+
+def _gather_array(node: Node, value: list[Json], place: Path, found: Found) -> None:
+    fixed = node.fixed
+    length = len(value)
+    for index in fixed if len(fixed) <= length else range(length):
+        if type(index) is int and index < length and index in fixed:
+            gather(fixed[index], value[index], (*place, index), found)
+    if node.elements is not None:
+        for index, element in enumerate(value):
+            gather(node.elements, element, (*place, index), found)
+    if node.groups is not None:
+        for index, element in enumerate(value):
+            if type(element) is dict:
+                for child in node.groups.met_by(element):
+                    gather(child, element, (*place, index), found)

@@ -1,0 +1,174 @@
+"""The import place for JSON values, and what is done to whole ones: check, copy, weigh, take apart.
+
+Nothing here recurses: a document may be nested deeper than the interpreter's stack is willing to
+go.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from store.decode import decode
+from store.encode import encode, encode_steps
+from store.fragment import decode_steps
+from store.kind import MISSING, Json, JsonError, Missing, equal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "MISSING",
+    "Json",
+    "JsonError",
+    "Missing",
+    "approx_bytes",
+    "check",
+    "copy_deep",
+    "copy_measured",
+    "decode",
+    "decode_steps",
+    "dismantle",
+    "encode",
+    "encode_steps",
+    "equal",
+]
+
+# Python refuses to write or read integers of more than 4300 digits; this is a little less.
+MAX_INT_BITS: Final = 14_000
+
+_DISMANTLE_VALUES = 4096
+
+
+def check(value: object, *, max_depth: int = 256) -> None:
+    """Hold a value built in Python to the rules that `decode` holds a text to.
+
+    Exactly the types of `Json` (no subclasses), str keys, no lone surrogates, finite floats, at
+    most `max_depth` containers inside each other. Does not look for one container in two places:
+    whoever puts the value into a document copies it (`copy_deep`), for the caller may go on using
+    his own. Raises JsonError.
+    """
+    level: list[Any] = [value]
+    depth = 0
+    while level:
+        below: list[Any] = []
+        for node in level:
+            if type(node) is dict:
+                for key in node:
+                    _check_key(key)
+                below.extend(node.values())
+            elif type(node) is list:
+                below.extend(node)
+            else:
+                _check_scalar(node)
+        if below or any(type(node) in (dict, list) for node in level):
+            depth += 1
+        if depth > max_depth:
+            raise JsonError(f"nested deeper than {max_depth}")
+        level = below
+
+
+def _check_key(key: object) -> None:
+    if type(key) is not str:
+        raise JsonError(f"an object's key must be a string, not {type(key).__name__}")
+    _check_text(key)
+
+
+def _check_scalar(value: object) -> None:
+    if type(value) is str:
+        _check_text(value)
+    elif type(value) is float:
+        if not math.isfinite(value):
+            raise JsonError(f"{value} is not a JSON number")
+    elif type(value) is int:
+        if value.bit_length() > MAX_INT_BITS:
+            raise JsonError(f"an integer of more than {MAX_INT_BITS} bits")
+    elif value is not None and type(value) is not bool:
+        raise JsonError(f"{type(value).__name__} is not a JSON type")
+
+
+def _check_text(text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise JsonError("a string holds a lone surrogate") from None
+
+
+def copy_deep(value: Json) -> Json:
+    """A copy that shares no container with the original. Strings and numbers are shared: immutable."""
+    return copy_measured(value)[0]
+
+
+def copy_measured(value: Json) -> tuple[Json, int, int]:
+    """`copy_deep`, with the number of values in it and the depth of the containers (0 for a scalar)."""
+    if type(value) is not dict and type(value) is not list:
+        return value, 1, 0
+    copy = value.copy()
+    level: list[Any] = [copy]
+    values, depth = 1, 0
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for node in level:
+            values += len(node)
+            # Replacing the value of a present key, or an element, is safe while iterating.
+            for key, child in node.items() if type(node) is dict else enumerate(node):
+                if type(child) is dict or type(child) is list:
+                    node[key] = fresh = child.copy()
+                    below.append(fresh)
+        level = below
+    return copy, values, depth
+
+
+def approx_bytes(value: Json | Missing, *, limit: int) -> int:
+    """Roughly the encoded size; stops counting soon after `limit`. MISSING weighs nothing."""
+    if value is MISSING:
+        return 0
+    size = 0
+    todo: list[Any] = [value]
+    while todo and size <= limit:
+        node = todo.pop()
+        if type(node) is str:
+            size += len(node) + 3
+        elif type(node) is dict:
+            size += 2 + sum(map(len, node)) + 4 * len(node)
+            todo.extend(node.values())
+        elif type(node) is list:
+            size += 2
+            todo.extend(node)
+        elif type(node) is int:
+            size += 2 + node.bit_length() // 3
+        else:
+            size += 9 if type(node) is float else 5
+    return size
+
+
+def dismantle(value: Json) -> Iterator[None]:
+    """Take apart, piece by piece, a value that nobody else uses: it is empty afterwards.
+
+    Dropping the last reference to a tree of 200 MB frees all of it at once, about a second in which
+    nothing else runs. Drop your own reference to the value before the first step. Yields after
+    every few thousand values.
+    """
+    todo: list[Any] = [value]
+    del value
+    freed = 0
+    while todo:
+        node = todo.pop()
+        if type(node) is dict:
+            piece = [node.popitem()[1] for _ in range(min(len(node), _DISMANTLE_VALUES))]
+        elif type(node) is list:
+            piece = node[-_DISMANTLE_VALUES:]
+            del node[-_DISMANTLE_VALUES:]
+        else:
+            continue
+        if node:
+            todo.append(node)
+        todo.extend([child for child in piece if type(child) is dict or type(child) is list])
+        freed += len(piece) + 1
+        del node, piece
+        if freed >= _DISMANTLE_VALUES:
+            freed = 0
+            yield

@@ -1,0 +1,68 @@
+"""Lanes for tests: a connection whose appetite the test decides."""
+
+from __future__ import annotations
+
+import trio
+
+from app.frame import unwrap
+from store.value import decode
+
+
+class FakeLane:
+    """Takes `appetite` bytes without waiting, and what `feed` allows when waited for. `taken` is what it got."""
+
+    def __init__(self, appetite: int | None = None) -> None:
+        self.appetite = appetite
+        self.taken = bytearray()
+        self.woken = 0
+        self.aborted = False
+        self.lost = False
+        self._hungry = trio.Event()
+
+    def send_now(self, data: bytes) -> int:
+        if self.lost:
+            raise BrokenPipeError
+        if self.appetite is None:
+            self.taken += data
+            return len(data)
+        if not self.appetite:
+            raise BlockingIOError
+        sent = min(self.appetite, len(data))
+        self.taken += data[:sent]
+        self.appetite -= sent
+        return sent
+
+    async def send_all(self, data: bytes) -> None:
+        while self.appetite == 0:
+            await self._hungry.wait()
+        await trio.lowlevel.checkpoint()
+        if self.lost:
+            raise trio.BrokenResourceError
+        self.taken += data
+        if self.appetite is not None:
+            self.appetite = max(0, self.appetite - len(data))
+
+    def feed(self, appetite: int | None) -> None:
+        """From now on it takes this many bytes more; None is without end."""
+        self.appetite = appetite
+        self._hungry.set()
+        self._hungry = trio.Event()
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def messages(self) -> list[dict[str, object]]:
+        """The JSON messages taken so far, of a WebSocket client; a part of a frame at the end is an error."""
+        found: list[dict[str, object]] = []
+        for first, payload in unwrap(bytes(self.taken)):
+            if first == 0x81:
+                value = decode(payload)
+                assert isinstance(value, dict)
+                found.append(value)
+        return found
+
+    def types(self) -> list[object]:
+        return [message["type"] for message in self.messages()]

@@ -1,0 +1,223 @@
+"""A whole listening side over loopback for tests: accept loop, reception, both lanes, a small ASGI
+application."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from app.connection import Connection
+from app.handoff import HypercornLane, make_config, run_lifespan
+from app.handoff_stream import HandoffLimits
+from app.head import Head, lane
+from app.listener import ListenerCounts, open_sockets, serve
+from app.reception import ListenerLimits, Reception
+from limits.admission import Admission
+
+wants = lane(streams=frozenset({"/events"}), sockets=frozenset({"/ws"}))
+BIG = os.urandom(1 << 20) * 20
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answers what the tests ask for; the name of the route says what it does."""
+    if scope["type"] == "lifespan":
+        await lifespan(scope, receive, send)
+        return
+    route = scope["path"]
+    headers: list[tuple[bytes, bytes]] = []
+    if route == "/early":
+        await answer(send, 413, b"too big", headers)
+        return
+    body = b""
+    digest = hashlib.sha256()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        digest.update(message["body"])
+        body += message["body"] if len(body) < 100 else b""
+        if not message["more_body"]:
+            break
+    if route == "/slow":
+        await trio.sleep(0.15)
+    if route == "/fail":
+        raise RuntimeError("the application failed")
+    if route == "/big":
+        await answer(send, 200, BIG, headers)
+    elif route == "/digest":
+        await answer(send, 200, digest.hexdigest().encode(), headers)
+    elif route == "/never":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope["state"]["left"].set()
+    else:
+        client = scope["client"][0]
+        text = f"{scope['method']} {route} {body[:50].decode()} {scope['scheme']} {client}"
+        await answer(send, 200, text.encode(), headers)
+
+
+async def answer(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """One whole response."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Leaves a mark at each end."""
+    await receive()
+    scope["state"]["started"] = True
+    scope["state"]["left"] = trio.Event()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    scope["state"]["stopped"] = True
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def native(connection: Connection, head: Head) -> None:
+    """A stream that says hello and lasts until the client leaves."""
+    if head.params.get("fail"):
+        raise ExceptionGroup("a lane's nursery", [RuntimeError("the lane failed")])
+    rest = bytes(connection.buffer).decode()
+    hello = f"data: native {head.path} {head.peer} {head.secure} {rest}\n\n"
+    fields = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    data = (fields + hello).encode()
+    if connection.secure:
+        assert connection.send_now(data) == 0
+        await connection.send_all(data, 1)
+    else:
+        assert connection.send_now(data) == len(data)
+    while await connection.receive():
+        pass
+
+
+@dataclass
+class Server:
+    """A running listening side."""
+
+    port: int
+    counts: ListenerCounts
+    admission: Admission
+    hypercorn: HypercornLane
+    nursery: trio.Nursery
+    state: dict[str, Any]
+    connects: list[trio.SocketStream] = field(default_factory=list)
+
+    async def connect(self) -> Client:
+        return Client(await trio.open_tcp_stream("127.0.0.1", self.port))
+
+    async def settled(self) -> None:
+        """Wait until every connection has ended."""
+        with trio.fail_after(5):
+            while self.counts.open or self.nursery.child_tasks:
+                await trio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(
+    *,
+    listener: ListenerLimits | None = None,
+    handoff: HandoffLimits | None = None,
+    admission: Admission | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    **options: Any,
+) -> AsyncIterator[Server]:
+    """Serve on a free port; ends with every connection cancelled."""
+    handoff = handoff or HandoffLimits(linger_s=0.3)
+    admission = admission or Admission()
+    stop = trio.Event()
+    async with trio.open_nursery() as connections, trio.open_nursery() as services:
+        config = make_config(handoff)
+        state = await services.start(
+            lambda task_status: run_lifespan(
+                application, config, stop=stop, task_status=task_status
+            )
+        )
+        hypercorn = HypercornLane(application, wants, handoff, config=config, state=state)
+        reception = Reception(
+            wants=wants,
+            native=native,
+            handoff=lambda connection, opaque: hypercorn.serve(connection, opaque=opaque),
+            admission=admission,
+            limits=listener or ListenerLimits(linger_s=0.3),
+            ssl_context=ssl_context,
+        )
+        addresses = await services.start(
+            lambda task_status: serve(
+                open_sockets("127.0.0.1", 0),
+                connect=reception.connect,
+                nursery=connections,
+                counts=reception.counts,
+                task_status=task_status,
+                **options,
+            )
+        )
+        yield Server(addresses[0][1], reception.counts, admission, hypercorn, connections, state)
+        connections.cancel_scope.cancel()
+
+
+class Client:
+    """The other end: raw bytes, and answers cut out of them."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.buffer = b""
+
+    async def send(self, data: bytes | str) -> None:
+        await self.stream.send_all(data.encode() if isinstance(data, str) else data)
+
+    async def get(self, target: str, *fields: str) -> tuple[int, bytes]:
+        """One GET and its answer."""
+        await self.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *fields, "", ""]))
+        return await self.answer()
+
+    async def until(self, end: bytes) -> bytes:
+        """What comes up to and with `end`."""
+        with trio.fail_after(5):
+            while end not in self.buffer:
+                data = await self.stream.receive_some()
+                assert data, f"ended after {self.buffer!r}"
+                self.buffer += data
+        found, self.buffer = self.buffer.split(end, 1)
+        return found + end
+
+    async def answer(self) -> tuple[int, bytes]:
+        """The status and body of the next answer."""
+        head = await self.until(b"\r\n\r\n")
+        status = int(head.split(b" ", 2)[1])
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if status < 200 or length is None:
+            return status, head
+        size = int(length[1])
+        body = bytearray(self.buffer)
+        with trio.fail_after(5):
+            while len(body) < size:
+                body += await self.stream.receive_some()
+        self.buffer = bytes(body[size:])
+        return status, bytes(body[:size])
+
+    async def event(self) -> str:
+        """The first event of a native stream."""
+        assert (await self.answer())[0] == 200
+        return (await self.until(b"\n\n")).decode().strip()
+
+    async def ended(self) -> bytes:
+        """What comes until the server ends the connection, in order or by reset."""
+        with trio.fail_after(5):
+            try:
+                while data := await self.stream.receive_some():
+                    self.buffer += data
+            except trio.BrokenResourceError:
+                pass
+        return self.buffer
+
+    async def close(self) -> None:
+        await trio.aclose_forcefully(self.stream)

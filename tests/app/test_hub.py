@@ -1,0 +1,336 @@
+"""The hub on virtual time, with lanes whose appetite the test decides."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from app import ends
+from app.client import Client
+from app.frame import Frame, control
+from app.group import SIZE
+from app.request import StreamRequest
+from app.settings import Settings
+from app.triode import OWNER, Triode
+from limits.policy import Policy
+from store.operation import Set
+from tests.app.lanes import FakeLane
+
+
+@asynccontextmanager
+async def running(settings: Settings | None = None, root: object = None) -> AsyncIterator[Triode]:
+    triode = Triode(settings or Settings(), root or {"a": 0, "b": {"c": 1}})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(triode.run)
+        yield triode
+        nursery.cancel_scope.cancel()
+
+
+def connect(triode: Triode, lane: FakeLane, *filters: str, policy: Policy = Policy.DROP_NEWEST) -> Client:
+    from app import opening
+
+    client = triode.hub.open("ws", lane, OWNER, "127.0.0.1", {})
+    opening.begin(triode.hub, client, StreamRequest(filters, policy=policy), version="0")
+    return client
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_subscriber_gets_the_state_and_then_each_change() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        connect(triode, lane, ".a")
+        await triode.write(Set(("a",), 1))
+        await triode.write(Set(("b", "c"), 2))
+        await triode.write(Set(("a",), 3))
+        await settle()
+        connected, snapshot, first, second = lane.messages()
+        assert connected["type"] == "connected"
+        assert snapshot["items"] == [{"path": ".a", "value": 0}]
+        assert [first["value"], second["value"]] == [1, 3]
+        assert [first["id"], second["id"]] == [f"{triode.store.epoch}:1", f"{triode.store.epoch}:3"]
+
+
+async def test_only_the_last_frame_of_a_change_carries_the_position() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        connect(triode, lane, ".a", ".b.c")
+        await triode.write(Set((), {"a": 5, "b": {"c": 6}}))
+        await settle()
+        updates = [m for m in lane.messages() if m["type"] == "update"]
+        assert ["id" in m for m in updates] == [False, True]
+
+
+async def test_a_newcomer_between_publish_and_flush_gets_nothing_older_than_its_snapshot() -> None:
+    async with running() as triode:
+        early, late = FakeLane(), FakeLane()
+        connect(triode, early, ".a")
+        triode.write_nowait(Set(("a",), 1))
+        connect(triode, late, ".a")  # the same group, its frames not flushed yet
+        triode.write_nowait(Set(("a",), 2))
+        await settle()
+        assert [m.get("value") for m in early.messages()[2:]] == [1, 2]
+        assert late.messages()[1]["items"] == [{"path": ".a", "value": 1}]
+        assert [m["value"] for m in late.messages()[2:]] == [2]
+
+
+async def test_own_frames_keep_their_place_among_the_groups() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        client = connect(triode, lane, ".a")
+        await settle()
+        triode.write_nowait(Set(("a",), 1))
+        triode.hub.push(client, Frame(control("ws", "ok", {"ref": 1})))
+        triode.write_nowait(Set(("a",), 2))
+        await settle()
+        assert lane.types()[2:] == ["update", "ok", "update"]
+
+
+async def test_nothing_of_a_filter_arrives_after_unsubscribe() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        client = connect(triode, lane, ".a", ".b")
+        await settle()
+        triode.write_nowait(Set(("a",), 1))
+        triode.write_nowait(Set(("b",), 2))
+        triode.hub.unsubscribe(client, ".a")
+        triode.hub.push(client, Frame(control("ws", "ok", {})))
+        triode.write_nowait(Set(("a",), 3))
+        await settle()
+        assert [(m["type"], m.get("filter")) for m in lane.messages()[3:]] == [
+            ("update", ".b"),
+            ("ok", None),
+        ]
+
+
+async def test_a_room_message_reaches_all_but_its_sender() -> None:
+    async with running() as triode:
+        lanes = [FakeLane() for _ in range(3)]
+        clients = [connect(triode, lane) for lane in lanes]
+        for client in clients:
+            triode.hub.join(client, "r")
+        assert triode.publish(rooms=["r"], data=1, sender=clients[0]) == 2
+        assert triode.publish(rooms=["r"], data=2, sender=clients[0], echo=True) == 3
+        await settle()
+        got = [[m["data"] for m in lane.messages() if m["type"] == "message"] for lane in lanes]
+        assert got == [[2], [1, 2], [1, 2]]
+
+
+async def test_several_rooms_reach_each_client_once() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        client = connect(triode, lane)
+        triode.hub.join(client, "r1")
+        triode.hub.join(client, "r2")
+        assert triode.publish(rooms=["r1", "r2"], data="x") == 1
+        await settle()
+        assert lane.types().count("message") == 1
+
+
+async def test_an_empty_room_vanishes() -> None:
+    async with running() as triode:
+        client = connect(triode, FakeLane())
+        triode.hub.join(client, "r")
+        triode.hub.leave(client, "r")
+        assert triode.hub.rooms == {}
+        triode.hub.join(client, "r")
+        triode.hub.close(client, ends.CLIENT_CLOSED)
+        assert triode.hub.rooms == {}
+
+
+async def test_a_client_that_goes_leaves_nothing_behind() -> None:
+    async with running() as triode:
+        client = connect(triode, FakeLane(), ".a", "..c")
+        triode.hub.join(client, "r")
+        triode.hub.tags.update(client, {"k": "v"})
+        triode.hub.close(client, ends.CLIENT_CLOSED)
+        triode.hub.close(client, ends.CLIENT_CLOSED)
+        hub = triode.hub
+        assert (hub.clients, hub.rooms, hub.tags.index, len(triode.store.index)) == ({}, {}, {}, 0)
+        assert hub.statistics()["groups"] == 0
+        assert triode.metrics.ends["client_closed"] == 1
+
+
+async def test_groups_have_a_bounded_size_and_all_members_hear() -> None:
+    async with running() as triode:
+        lanes = [FakeLane() for _ in range(SIZE + 10)]
+        for lane in lanes:
+            connect(triode, lane, ".a")
+        await triode.write(Set(("a",), 9))
+        await settle()
+        assert triode.hub.statistics()["groups"] == 2
+        assert all(lane.messages()[-1]["value"] == 9 for lane in lanes)
+
+
+async def test_a_part_of_a_frame_is_completed_before_anything_else() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        connect(triode, lane, ".a")
+        await settle()
+        lane.feed(7)  # not even the next frame's head and first bytes
+        await triode.write(Set(("a",), 1))
+        await settle()
+        await triode.write(Set(("a",), 2))
+        await settle()
+        lane.feed(None)
+        await settle()
+        assert [m["value"] for m in lane.messages()[2:]] == [1, 2]
+        await triode.write(Set(("a",), 3))  # it flows again
+        await settle()
+        assert triode.hub.statistics()["slow"] == 0
+        assert lane.messages()[-1]["value"] == 3
+
+
+async def test_what_a_slow_client_loses_is_counted_announced_and_healed() -> None:
+    async with running(Settings(queue_items=3)) as triode:
+        lane, healthy = FakeLane(), FakeLane()
+        connect(triode, lane, ".a")
+        connect(triode, healthy, ".a")
+        await settle()
+        lane.feed(0)
+        for value in range(1, 11):
+            await triode.write(Set(("a",), value))
+            await settle()
+        lane.feed(None)
+        await settle()
+        await triode.write(Set(("a",), 99))
+        await settle()
+        messages = lane.messages()[2:]
+        # The writer holds one, the queue three; six of ten are lost.
+        assert [m["type"] for m in messages] == ["update"] * 4 + ["gap", "snapshot", "update"]
+        gap, snapshot, last = messages[4:]
+        epoch = triode.store.epoch
+        assert (gap["missed"], gap["after"], gap["to"]) == (6, f"{epoch}:4", f"{epoch}:10")
+        assert gap["reason"] == "queue_full"
+        assert snapshot["items"] == [{"path": ".a", "value": 10}]
+        assert last["value"] == 99
+        assert triode.metrics.drops["drop-newest", "queue_full"] == 6
+        assert [m["value"] for m in healthy.messages()[2:]] == [*range(1, 11), 99]
+
+
+async def test_the_disconnect_policy_ends_the_client() -> None:
+    async with running(Settings(queue_items=2)) as triode:
+        lane = FakeLane()
+        client = connect(triode, lane, ".a", policy=Policy.DISCONNECT)
+        await settle()
+        lane.feed(0)
+        for value in range(9):
+            await triode.write(Set(("a",), value))
+            await settle()
+        assert client.end is ends.SLOW
+        assert triode.hub.clients == {}
+
+
+async def test_a_lost_socket_ends_its_client_only() -> None:
+    async with running() as triode:
+        lane, other = FakeLane(), FakeLane()
+        client = connect(triode, lane, ".a")
+        connect(triode, other, ".a")
+        await settle()
+        lane.lost = True
+        await triode.write(Set(("a",), 1))
+        await settle()
+        assert client.end is ends.CLIENT_LOST
+        assert lane.aborted
+        assert other.messages()[-1]["value"] == 1
+
+
+async def test_finish_sends_what_is_owed_then_the_goodbye() -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        client = connect(triode, lane, ".a")
+        await settle()
+        triode.write_nowait(Set(("a",), 1))
+        triode.hub.finish(client, ends.RESTART, retry_ms=123)
+        assert lane.types()[-1] == "update"
+        assert bytes(lane.taken).endswith(b'\x03\xf4{"retry_ms":123}')  # 1012
+        assert lane.woken == 1
+        assert triode.hub.clients == {}
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 300_000])
+async def test_snapshots_of_any_size_arrive_whole(size: int) -> None:
+    root = {"big": [{"n": i, "text": "x" * 90} for i in range(size // 100)]}
+    async with running(root=root) as triode:
+        lane, each = FakeLane(), FakeLane()
+        connect(triode, lane, ".big[*]")
+        connect(triode, each, ".big")
+        await settle()
+        triode.write_nowait(Set(("big",), []))
+        await settle()
+        snapshots = [m for m in lane.messages() if m["type"] == "snapshot"]
+        items = [item for m in snapshots for item in m["items"]]  # type: ignore[attr-defined]
+        assert [item["value"] for item in items] == root["big"]
+        assert [m["more"] for m in snapshots] == [True] * (len(snapshots) - 1) + [False]
+        assert ["id" in m for m in snapshots] == [not m["more"] for m in snapshots]
+
+
+async def test_publishers_wait_for_the_flusher() -> None:
+    async with running() as triode:
+        connect(triode, FakeLane(), ".a")
+        await settle()
+        with trio.testing.assert_checkpoints():
+            for _ in range(10):
+                await triode.write(Set(("a",), "x" * 50_000))
+            await triode.write(Set(("a",), 1))
+
+
+async def test_heartbeats_and_idle(autojump_clock: trio.testing.MockClock) -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        client = connect(triode, lane, ".a")
+        await trio.sleep(16)
+        assert bytes(lane.taken).count(b"\x89\x00") == 1
+        await trio.sleep(50)
+        assert client.end is ends.IDLE
+
+
+async def test_a_stream_ends_with_its_token(autojump_clock: trio.testing.MockClock) -> None:
+    async with running() as triode:
+        issued = triode.tokens.issue(OWNER.grant, now=triode.clock.unix_s(), ttl_s=40)
+        lane = FakeLane()
+        client = connect(triode, lane, ".a")
+        triode.authenticate(client, issued.secret)
+        await trio.sleep(12)
+        assert lane.types()[-1] == "expiring"
+        await trio.sleep(30)
+        assert client.end is ends.TOKEN_ENDED
+
+
+async def test_revocation_ends_the_stream_within_a_second(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as triode:
+        issued = triode.tokens.issue(OWNER.grant, now=triode.clock.unix_s())
+        client = connect(triode, FakeLane(), ".a")
+        triode.authenticate(client, issued.secret)
+        triode.tokens.revoke(issued.info.id)
+        await trio.sleep(1.1)
+        assert client.end is ends.TOKEN_ENDED
+
+
+async def test_resume_gives_exactly_what_was_missed() -> None:
+    from app import opening
+
+    async with running() as triode:
+        await triode.write(Set(("a",), 1))
+        since = triode.store.position
+        await triode.write(Set(("a",), 2))
+        await triode.write(Set(("b", "c"), 3))
+        await triode.write(Set(("a",), 4))
+        lane = FakeLane()
+        client = triode.hub.open("ws", lane, OWNER, "", {})
+        request = StreamRequest((".a",), since=since, resume=True)
+        opening.begin(triode.hub, client, request, version="0")
+        await settle()
+        connected, *missed = lane.messages()
+        assert connected["resumed"] is True
+        assert [(m["type"], m["value"]) for m in missed] == [("update", 2), ("update", 4)]
+
+

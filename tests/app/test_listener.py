@@ -1,0 +1,412 @@
+"""Sockets, the accept loop, and what connections go through before a lane serves them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import struct
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from app.connection import Connection
+from app.listener import ListenerCounts, open_sockets, serve
+from app.reception import ListenerLimits, peer_ip
+from limits.admission import Admission
+from tests.app.serving import running
+
+EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+QUICK = ListenerLimits(head_deadline_s=0.2, linger_s=0.2)
+RESET = struct.pack("ii", 1, 0)
+
+
+def test_sockets_have_their_options() -> None:
+    (listener,) = open_sockets(
+        "127.0.0.1", 0, send_buffer_bytes=20_000, receive_buffer_bytes=30_000, user_timeout_s=7
+    )
+    with listener, socket.create_connection(listener.getsockname()):
+        sock, _ = listener.accept()
+        with sock:
+            assert not listener.getblocking()
+            for one in (listener, sock):
+                assert one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+                assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+                # Linux doubles what is asked for, for its own use.
+                assert one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 40_000
+                assert one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 60_000
+
+
+@pytest.mark.parametrize("host", ["", "::"])
+def test_both_families_on_one_port(host: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    sockets = open_sockets(host, 0)
+    port = sockets[0].getsockname()[1]
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, port)):
+            sock, peer = sockets[0].accept()
+            sock.close()
+            assert peer_ip(peer) == address
+    for sock in sockets:
+        sock.close()
+
+
+def test_every_address_of_a_name_shares_the_port() -> None:
+    sockets = open_sockets("localhost", 0)
+    assert len({sock.getsockname()[1] for sock in sockets}) == 1
+    for sock in sockets:
+        sock.close()
+
+
+def test_a_port_that_is_taken() -> None:
+    (listener,) = open_sockets("127.0.0.1", 0)
+    with listener, pytest.raises(OSError, match="in use"):
+        open_sockets("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "ip"),
+    [
+        (("1.2.3.4", 5), "1.2.3.4"),
+        (("::ffff:1.2.3.4", 5, 0, 0), "1.2.3.4"),
+        (("fe80::1%eth0", 5, 0, 2), "fe80::1"),
+        ("", ""),
+    ],
+)
+def test_peer_ip(address: Any, ip: str) -> None:
+    assert peer_ip(address) == ip
+
+
+async def test_accept_survives_exhaustion(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pauses 100 ms for each, counts all, logs at most one line in 10 s."""
+    errors = [errno.EMFILE] * 150 + [errno.ENFILE, errno.ENOMEM, errno.ECONNABORTED]
+    counts = ListenerCounts()
+    done = trio.Event()
+
+    def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
+        if errors:
+            code = errors.pop(0)
+            raise OSError(code, os.strerror(code))
+        return listener.accept()
+
+    async def connect(sock: socket.socket, address: Any) -> None:
+        sock.close()
+        done.set()
+
+    (listener,) = open_sockets("127.0.0.1", 0)
+    caplog.set_level(logging.WARNING)
+    with socket.create_connection(listener.getsockname()):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                lambda: serve(
+                    [listener], connect=connect, nursery=nursery, counts=counts, accept=accept
+                )
+            )
+            began = trio.current_time()
+            await done.wait()
+            nursery.cancel_scope.cancel()
+    assert trio.current_time() - began == pytest.approx(15.2, abs=0.01)
+    assert (counts.accepted, counts.accept_errors) == (1, 153)
+    assert len(caplog.records) == 2
+    assert listener.fileno() == -1
+
+
+async def test_a_broken_listening_socket_ends_the_loop() -> None:
+    def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
+        raise OSError(errno.EINVAL, "not listening")
+
+    async def connect(sock: socket.socket, address: Any) -> None:
+        raise AssertionError
+
+    (listener,) = open_sockets("127.0.0.1", 0)
+    with socket.create_connection(listener.getsockname()):
+        async with trio.open_nursery() as nursery:
+            with pytest.RaisesGroup(OSError):
+                await serve([listener], connect=connect, nursery=nursery, accept=accept)
+
+
+@pytest.mark.parametrize("begun", ["GET /events HTT", "GET /events HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_slow_head_is_cut_and_told(begun: str) -> None:
+    async with running(listener=QUICK) as server:
+        client = await server.connect()
+        await client.send(begun)
+        status, body = await client.answer()
+        assert status == 408
+        assert b'"status":408' in body
+        assert await client.ended() == b""
+        assert server.counts.late_heads == 1
+        await client.close()
+        await server.settled()
+
+
+async def test_bytes_that_trickle_buy_no_time() -> None:
+    async with running(listener=QUICK) as server:
+        client = await server.connect()
+        began = trio.current_time()
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(2):
+            for byte in "GET /" + "a" * 1000:
+                await client.send(byte)
+                await trio.sleep(0.02)
+        # The answer comes at the deadline; the reset once the server no longer reads after it.
+        assert 0.15 < trio.current_time() - began < 1
+        await client.close()
+        await server.settled()
+
+
+async def test_a_silent_connection_is_closed_without_a_word() -> None:
+    async with running(listener=QUICK) as server:
+        client = await server.connect()
+        assert await client.ended() == b""
+        assert (server.counts.silent, server.counts.late_heads) == (1, 0)
+        await client.close()
+        await server.settled()
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"\x80\x00\x01", 400),
+        (b"GET / HTTP/2.0\r\n", 505),
+        (b"GET /" + b"a" * 17_000, 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 17_000, 431),
+    ],
+)
+async def test_a_malformed_head_gets_a_problem(raw: bytes, status: int) -> None:
+    async with running(listener=QUICK) as server:
+        client = await server.connect()
+        await client.send(raw)
+        found, body = await client.answer()
+        assert found == status
+        assert b'"detail":' in body
+        assert await client.ended() == b""
+        assert server.counts.refused_heads == 1
+        await client.close()
+        await server.settled()
+
+
+async def test_tls_on_a_plain_port_is_closed() -> None:
+    async with running(listener=QUICK) as server:
+        client = await server.connect()
+        await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc")
+        assert await client.ended() == b""
+        await client.close()
+        await server.settled()
+
+
+async def test_heads_in_flight_are_bounded() -> None:
+    async with running(admission=Admission(heads=2), listener=QUICK) as server:
+        first, second = await server.connect(), await server.connect()
+        await first.send("GET")
+        third = await server.connect()
+        status, body = await third.answer()
+        assert status == 503
+        assert b'"retry_after":' in body
+        # A head that has been read gives its place back.
+        await first.send(EVENTS.removeprefix("GET"))
+        assert (await first.event()).startswith("data: native")
+        fourth = await server.connect()
+        await fourth.send(EVENTS)
+        assert (await fourth.event()).startswith("data: native")
+        assert server.counts.turned_away == 1
+        for client in (first, second, third, fourth):
+            await client.close()
+        await server.settled()
+        assert server.admission.statistics()["heads"] == 0
+
+
+async def test_connections_are_bounded() -> None:
+    async with running(listener=ListenerLimits(connections=1, linger_s=0.1)) as server:
+        first = await server.connect()
+        await first.send(EVENTS)
+        await first.event()
+        second = await server.connect()
+        head = await second.until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in head
+        await first.close()
+        await second.close()
+        await server.settled()
+
+
+async def test_a_lane_that_fails_ends_its_connection_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running() as server:
+        client = await server.connect()
+        await client.send("GET /events?fail=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await client.ended() == b""
+        await client.close()
+        client = await server.connect()
+        assert (await client.get("/a"))[0] == 200
+        await client.close()
+        await server.settled()
+        assert server.counts.failed == 1
+        assert [record.name for record in caplog.records] == ["triode.listener"]
+
+
+async def test_a_reset_is_counted_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as server:
+        client = await server.connect()
+        await client.send("GET /ev")
+        await trio.sleep(0.02)
+        assert isinstance(client.stream, trio.SocketStream)
+        client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        await client.close()
+        await server.settled()
+        assert (server.counts.broken, server.counts.failed) == (1, 0)
+        assert not caplog.records
+
+
+async def test_keyboard_interrupt_is_not_swallowed() -> None:
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        async with running() as server:
+            server.hypercorn.serve = interrupted  # type: ignore[method-assign]
+            client = await server.connect()
+            assert isinstance(client.stream, trio.SocketStream)
+            try:
+                await client.get("/a")
+            finally:
+                client.stream.socket.close()
+
+
+async def interrupted(connection: Connection, *, opaque: bool = False) -> bool:
+    raise KeyboardInterrupt
+
+
+async def test_a_thousand_come_and_go() -> None:
+    """No task, no descriptor, no count is left."""
+    async with running() as server:
+        warm = await server.connect()
+        assert (await warm.get("/a"))[0] == 200
+        await warm.close()
+        await server.settled()
+        files = len(os.listdir("/proc/self/fd"))
+        tasks = trio.lowlevel.current_statistics().tasks_living
+
+        async def come_and_go(number: int) -> None:
+            client = await server.connect()
+            if number % 5 == 1:
+                await client.get("/a")
+            elif number % 5 == 2:
+                await client.send(EVENTS)
+                await client.event()
+            elif number % 5 == 3:
+                await client.send("GET /")
+            elif number % 5 == 4:
+                await client.send("GET\n")
+                await client.ended()
+            await client.close()
+
+        for batch in range(20):
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(come_and_go, batch * 50 + number)
+        await server.settled()
+        assert server.counts.accepted == 1001
+        assert server.counts.failed == 0
+        assert len(os.listdir("/proc/self/fd")) == files
+        assert trio.lowlevel.current_statistics().tasks_living == tasks
+        assert server.admission.statistics()["heads"] == 0
+
+
+# The connection itself
+
+
+def pair() -> tuple[Connection, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return Connection(ours, "peer"), theirs
+
+
+async def test_receive_gives_the_buffer_first() -> None:
+    connection, peer = pair()
+    connection.buffer += b"abc"
+    peer.send(b"def")
+    assert await connection.receive(2) == b"ab"
+    assert await connection.receive() == b"c"
+    assert await connection.receive() == b"def"
+    peer.close()
+    assert await connection.receive() == b""
+    connection.close()
+    connection.close()
+    connection.abort()
+
+
+async def test_send_now_takes_what_fits() -> None:
+    connection, peer = pair()
+    sent = 0
+    while taken := connection.send_now(b"x" * 10_000):
+        sent += taken
+    assert sent
+    assert connection.send_now(b"x") == 0
+    peer.close()
+    with pytest.raises(trio.BrokenResourceError):
+        connection.send_now(b"x")
+    connection.abort()
+    with pytest.raises(trio.BrokenResourceError):
+        connection.send_now(b"x")
+
+
+async def test_send_all_aborts_at_its_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    connection, peer = pair()
+    with pytest.raises(trio.TooSlowError):
+        await connection.send_all(b"x" * 10_000_000, 5)
+    assert trio.current_time() == pytest.approx(autojump_clock.current_time())
+    assert connection.closed
+    with pytest.raises(trio.ClosedResourceError):
+        await connection.send_all(b"x", 5)
+    peer.close()
+
+
+async def test_send_all_cancelled() -> None:
+    connection, peer = pair()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await connection.send_all(b"x", 5)
+    assert not connection.closed  # nothing was sent
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.send_all, b"x" * 10_000_000, 5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.send_now(b"y") == 0
+        with pytest.raises(trio.BusyResourceError):
+            await connection.send_all(b"y", 5)
+        nursery.cancel_scope.cancel()
+    assert connection.closed  # a part was
+    peer.close()
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+async def test_whoever_waits_is_woken_at_the_end(end: str) -> None:
+    connection, peer = pair()
+
+    async def wait() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await connection.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        getattr(connection, end)()
+    with pytest.raises(trio.ClosedResourceError):
+        await connection.receive()
+    peer.close()
+
+
+async def test_finish_waits_a_bounded_while(autojump_clock: trio.testing.MockClock) -> None:
+    connection, peer = pair()
+    peer.send(b"unread")
+    began = trio.current_time()
+    await connection.finish(3)
+    assert trio.current_time() - began == pytest.approx(3)
+    assert connection.closed
+    assert peer.recv(1) == b""
+    peer.close()

@@ -1,0 +1,79 @@
+"""Servers for the behaviour tests: one per lane for most of them, special ones made on demand and shared.
+
+`lane` is a session-wide parameter, so pytest runs all tests of one lane, stops its servers, and goes on with the other.
+Every server is stopped by `Server.stop`, which is itself a test: a clean exit and no traceback in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from .clients import Api, Fence, open_api
+from .server import LANES, OPEN, Lane, Server, Settings
+
+ServerFactory = Callable[..., Server]
+
+
+@pytest.fixture(scope="session", params=LANES)
+def lane(request: pytest.FixtureRequest) -> Lane:
+    """The way of serving: every behaviour test runs on both."""
+    chosen: Lane = request.param
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def make_server(lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
+    """A running server with the settings given (rates are off unless set); the same settings share one server."""
+    servers: dict[str, Server] = {}
+
+    def make(**settings: str | int | float) -> Server:
+        chosen: Settings = {**OPEN, **settings}
+        name = repr(sorted(chosen.items()))
+        if name not in servers:
+            server = Server(lane, chosen, tmp_path_factory.mktemp(f"{lane}-server"))
+            server.start()
+            servers[name] = server
+        return servers[name]
+
+    yield make
+    faults = []
+    for server in servers.values():
+        try:
+            server.stop()
+        except AssertionError as fault:
+            faults.append(f"{server.settings}: {fault}")
+    assert not faults, "\n\n".join(faults)
+
+
+@pytest.fixture(scope="session")
+def server(make_server: ServerFactory) -> Server:
+    """The server of the lane: no rates, no authentication, defaults."""
+    return make_server()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    """HTTP to the server of the lane."""
+    async with open_api(server) as one:
+        yield one
+
+
+@pytest.fixture
+def fence(api: Api) -> Fence:
+    """See `Fence`; for watchers of the server of the lane."""
+    return Fence(api)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Remember how far the server's log was, so that a failure can show what belongs to it."""
+    one = getattr(item, "funcargs", {}).get("server")
+    offset = one.log_size() if isinstance(one, Server) else 0
+    try:
+        return (yield)
+    finally:
+        if isinstance(one, Server) and (log := one.log(offset)):
+            item.add_report_section("call", f"{one.lane} server log", log)

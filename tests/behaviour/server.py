@@ -1,0 +1,179 @@
+"""Start Triode as its users do: a process of its own, on a free port, in either way of serving.
+
+The settings of a server are given once, by the names of the command line without its dashes (`max_clients`), and reach
+the process in the way that belongs to the lane: the native lane takes those that issue 2 names as flags and all others
+as `TRIODE_*`, Hypercorn takes everything as `TRIODE_*`. The process runs in an empty directory, so that no
+configuration file and no data of the project itself is picked up.
+
+`Server.stop` is part of every test session: a server that does not exit with 0 on SIGTERM, or that logged a traceback
+at any time, fails the session.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+Lane = Literal["native", "hypercorn"]
+LANES: tuple[Lane, ...] = ("native", "hypercorn")
+
+ROOT = Path(__file__).resolve().parents[2]
+START_DEADLINE_S = 40.0
+STOP_DEADLINE_S = 20.0
+
+# The flags that issue 2 asks of `triode serve`; what is not here is a matter of the environment.
+FLAGS = frozenset(
+    {
+        "http_rate",
+        "ws_rate",
+        "max_clients",
+        "queue_items",
+        "queue_bytes",
+        "write_deadline",
+        "heartbeat",
+        "history_items",
+        "history_bytes",
+        "admin_token",
+        "jwt_key",
+    }
+)
+
+Settings = dict[str, str | int | float]
+
+# Most tests are not about rates, and one machine sends them all.
+OPEN: Settings = {"http_rate": 0, "ws_rate": 0}
+
+
+class ServerFault(AssertionError):
+    """The server did not start, did not stop, or logged a traceback; carries its log."""
+
+
+class Server:
+    """One running server of one lane; `start` and `stop` block, tests talk to it over its port."""
+
+    def __init__(self, lane: Lane, settings: Settings, home: Path) -> None:
+        self.lane = lane
+        self.settings = settings
+        self.home = home
+        self.port = 0
+        self._log_path = home / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return when `/readyz` answers 200; raises `ServerFault` with the log when it does not in time."""
+        self.port = free_port()
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self.home,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not self._is_ready():
+            if self._process.poll() is not None:
+                raise ServerFault(f"{self.lane}: ended at start\n{self.log()}")
+            if time.monotonic() > deadline:
+                self._kill()
+                raise ServerFault(f"{self.lane}: not ready in {START_DEADLINE_S} s\n{self.log()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """SIGTERM, and all that a clean end is: in time, exit status 0, no traceback in the log."""
+        process = self._process
+        if process is None:
+            return
+        self._process = None
+        process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self._process = process
+            self._kill()
+            raise ServerFault(f"{self.lane}: did not exit on SIGTERM\n{self.log()}") from None
+        if status != 0:
+            raise ServerFault(f"{self.lane}: exit status {status}\n{self.log()}")
+        if "Traceback (most recent call last)" in self.log():
+            raise ServerFault(f"{self.lane}: traceback in the log\n{self.log()}")
+
+    def log(self, offset: int = 0) -> str:
+        """All that the server has printed, from byte `offset` on."""
+        data = self._log_path.read_bytes() if self._log_path.exists() else b""
+        return data[offset:].decode("utf-8", "replace")
+
+    def log_size(self) -> int:
+        """The size of the log in bytes now."""
+        return self._log_path.stat().st_size if self._log_path.exists() else 0
+
+    def open_files(self) -> int:
+        """File descriptors of the server, its worker process included."""
+        assert self._process is not None
+        parent = psutil.Process(self._process.pid)
+        return sum(one.num_fds() for one in [parent, *parent.children(recursive=True)])
+
+    def is_running(self) -> bool:
+        """The process has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    def _command(self) -> list[str]:
+        if self.lane == "hypercorn":
+            bind = f"127.0.0.1:{self.port}"
+            return [sys.executable, "-m", "hypercorn", "-k", "trio", "app:app", "--bind", bind]
+        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(self.port)]
+        for name, value in self.settings.items():
+            if name in FLAGS:
+                command += ["--" + name.replace("_", "-"), str(value)]
+        return command
+
+    def _environment(self) -> dict[str, str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TRIODE_")}
+        environment["PYTHONPATH"] = str(ROOT)
+        environment["PYTHONUNBUFFERED"] = "1"
+        for name, value in self.settings.items():
+            if self.lane == "hypercorn" or name not in FLAGS:
+                environment["TRIODE_" + name.upper()] = str(value)
+        return environment
+
+    def _is_ready(self) -> bool:
+        # A source address that no test uses: the probe must not spend anybody's rate.
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=2, source_address=("127.0.0.254", 0)
+        )
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        children = psutil.Process(process.pid).children(recursive=True)
+        for one in children:
+            one.kill()
+        process.kill()
+        process.wait()
+        self._process = None
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,207 @@
+"""Input that no library would send: frames against RFC 6455, heads against RFC 9112. The server answers and lives on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from .clients import Api, RawWs, exchange, open_raw_ws, open_socket, upgrade
+from .server import Lane, Server
+from .sse import PATIENCE_S
+
+pytestmark = pytest.mark.trio
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+MIB = 2**20
+frame = RawWs.frame
+
+
+def long_text(size: int) -> bytes:
+    """A `get` command whose JSON has `size` bytes."""
+    head, tail = b'{"type":"get","filter":".n","ref":"', b'"}'
+    return head + b"x" * (size - len(head) - len(tail)) + tail
+
+
+FRAMES: list[tuple[str, bytes, int]] = [
+    ("reserved opcode 3", frame(0x3, b""), 1002),
+    ("reserved control opcode 11", frame(0xB, b""), 1002),
+    ("unmasked", frame(TEXT, b'{"type":"ping"}', mask=False), 1002),
+    ("reserved bit 1", frame(TEXT, b"{}", rsv=4), 1002),
+    ("reserved bit 2", frame(TEXT, b"{}", rsv=2), 1002),
+    ("reserved bit 3", frame(TEXT, b"{}", rsv=1), 1002),
+    ("ping too long", frame(PING, b"x" * 126), 1002),
+    ("ping in fragments", frame(PING, b"x", fin=False), 1002),
+    ("continuation of nothing", frame(0x0, b"x"), 1002),
+    ("text within fragments", frame(TEXT, b"{", fin=False) + frame(TEXT, b"}"), 1002),
+    ("close with one byte", frame(CLOSE, b"\x03"), 1002),
+    ("close with code 1005", frame(CLOSE, b"\x03\xed"), 1002),
+    ("close with code 999", frame(CLOSE, b"\x03\xe7"), 1002),
+    ("close with bad UTF-8", frame(CLOSE, b"\x03\xe8\xff"), 1007),
+    ("text with bad UTF-8", frame(TEXT, b'{"type":"\xff"}'), 1007),
+    ("text with an encoded surrogate", frame(TEXT, b'"\xed\xa0\x80"'), 1007),
+    ("text cut in a character", frame(TEXT, b'"\xc3'), 1007),
+    ("message over 1 MiB", frame(TEXT, long_text(MIB + 1)), 1009),
+    (
+        "fragments over 1 MiB",
+        frame(TEXT, b'"' + b"x" * (MIB // 2), fin=False) + frame(0x0, b"x" * MIB),
+        1009,
+    ),
+    ("an announced length of 2^62", frame(TEXT, b"")[:1] + b"\xff" + (2**62).to_bytes(8, "big"), 1009),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"), [(one[1], one[2]) for one in FRAMES], ids=[one[0] for one in FRAMES]
+)
+async def test_a_bad_frame_ends_with_its_code(
+    server: Server, api: Api, data: bytes, code: int
+) -> None:
+    async with open_raw_ws(server) as raw, trio.open_nursery() as nursery:
+        nursery.start_soon(raw.send, data)
+        assert await raw.close_code() == code
+        nursery.cancel_scope.cancel()
+    assert (await api.request("GET", "/healthz")).status_code == 200
+    assert server.is_running()
+
+
+async def test_a_message_of_1_mib_is_taken(server: Server, api: Api) -> None:
+    await api.reset({"n": 1})
+    async with open_raw_ws(server, "/ws?filter=.none&snapshot=none") as raw:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raw.send, frame(TEXT, long_text(MIB)))
+            while (got := await next_json(raw))["type"] != "ok":
+                assert got["type"] == "connected"
+        assert got["items"] == [{"path": ".n", "value": 1}]
+
+
+async def next_json(raw: RawWs) -> dict[str, Any]:
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            got = await raw.receive()
+            assert got is not None
+            if got[0] == TEXT:
+                message: dict[str, Any] = json.loads(got[1])
+                return message
+
+
+async def test_fragments_and_pings_between_them_are_fine(server: Server, api: Api) -> None:
+    await api.reset({"n": 1})
+    async with open_raw_ws(server, "/ws?filter=.none&snapshot=none") as raw:
+        message = '{"type":"get","filter":".n","ref":"é"}'.encode()
+        cut = message.index(b"\xc3") + 1
+        await raw.send(frame(TEXT, message[:cut], fin=False) + frame(PING, b"hi"))
+        await raw.send(frame(0x0, b"", fin=False) + frame(0x0, message[cut:]))
+        seen = []
+        with trio.fail_after(PATIENCE_S):
+            while len(seen) < 2:
+                got = await raw.receive()
+                assert got is not None
+                if got[0] == PONG:
+                    seen.append(got[1])
+                elif b'"connected"' not in got[1]:
+                    seen.append(json.loads(got[1])["ref"].encode())
+        assert sorted(seen) == [b"hi", "é".encode()]
+
+
+async def test_a_close_is_answered(server: Server) -> None:
+    async with open_raw_ws(server) as raw:
+        await raw.send(frame(CLOSE, (1000).to_bytes(2, "big") + b"bye"))
+        assert await raw.close_code() == 1000
+
+
+async def test_too_many_errors_end_the_connection(server: Server) -> None:
+    async with open_raw_ws(server, "/ws?filter=.none&snapshot=none") as raw:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raw.send, frame(TEXT, b"nonsense") * 20_000)
+            assert await raw.close_code() == 1008
+            nursery.cancel_scope.cancel()
+
+
+HEADS: list[tuple[str, bytes, set[int]]] = [
+    ("no request line", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", {400}),
+    ("words", b"HELLO\r\n\r\n", {400}),
+    ("header without a colon", b"GET /events HTTP/1.1\r\nHost x\r\n\r\n", {400}),
+    ("space before the colon", b"GET /events HTTP/1.1\r\nHost : x\r\n\r\n", {400}),
+    ("no host", b"GET /events HTTP/1.1\r\n\r\n", {400}),
+    ("two hosts", b"GET /events HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", {400}),
+    ("NUL in a value", b"GET /events HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", {400}),
+    ("version", b"GET /events HTTP/3.7\r\nHost: a\r\n\r\n", {400, 505}),
+    ("too long", b"GET /events?x=" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", {400, 414, 431}),
+    ("too many fields", b"GET /events HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 40_000 + b"\r\n", {400, 431}),
+    ("length and chunked", b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400, 415}),
+    ("length that is no number", b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", {400}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("head", "statuses"), [(one[1], one[2]) for one in HEADS], ids=[one[0] for one in HEADS]
+)
+async def test_a_malformed_head_is_refused(
+    server: Server, api: Api, lane: Lane, head: bytes, statuses: set[int]
+) -> None:
+    answer = await exchange(server, head)
+    line = answer.split(b"\r\n", 1)[0].split(b" ")
+    assert line[0] == b"HTTP/1.1", answer[:100]
+    assert int(line[1]) in statuses, answer[:300]
+    if lane == "native":
+        # Under Hypercorn the application never sees such a head and cannot word the answer.
+        assert b"application/problem+json" in answer, answer[:500]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == int(line[1])
+    assert (await api.request("GET", "/healthz")).status_code == 200
+
+
+UPGRADES: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("no key", lambda head: b"\r\n".join(x for x in head.split(b"\r\n") if b"-Key" not in x)),
+    ("version 8", lambda head: head.replace(b"Version: 13", b"Version: 8")),
+    ("HTTP/1.0", lambda head: head.replace(b"HTTP/1.1", b"HTTP/1.0")),
+    ("POST", lambda head: head.replace(b"GET ", b"POST ")),
+]
+
+
+@pytest.mark.parametrize(
+    "change", [one[1] for one in UPGRADES], ids=[one[0] for one in UPGRADES]
+)
+async def test_a_wrong_handshake_is_refused(
+    server: Server, change: Callable[[bytes], bytes]
+) -> None:
+    answer = await exchange(server, change(upgrade()))
+    assert answer[:9] == b"HTTP/1.1 ", answer[:200]
+    assert 400 <= int(answer[9:12]) < 500, answer[:200]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_anything(server: Server, api: Api) -> None:
+    await api.reset({"n": 0})
+    for data in (
+        b"",
+        b"GET /ev",
+        b"GET /events HTTP/1.1\r\nHost: x\r\n",
+        b"PUT /store?path=.n HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n12",
+        upgrade()[:-2],
+        upgrade(),
+        upgrade() + frame(TEXT, b'{"type":"set","path":".n","value":1}')[:-3],
+    ):
+        for _ in range(3):
+            async with open_socket(server) as stream:
+                await stream.send_all(data)
+    assert await api.get(".n") == 0, "nothing half done"
+
+
+async def test_requests_in_one_packet_are_answered_in_order(server: Server, api: Api) -> None:
+    """A stream may also be asked for on a connection that has been used already."""
+    await api.reset({"n": 1})
+    request = b"GET /store?path=.n HTTP/1.1\r\nHost: x\r\n\r\n"
+    stream_request = b"GET /events?filter=.n HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with open_socket(server) as stream:
+        await stream.send_all(request + request + stream_request)
+        answer = b""
+        with trio.fail_after(PATIENCE_S):
+            while b"snapshot" not in answer:
+                data = await stream.receive_some(65536)
+                assert data, answer
+                answer += data
+    assert answer.count(b"HTTP/1.1 200") == 3
+    assert answer.index(b"event-stream") > answer.rindex(b"application/json")

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from limits.admission import Admission, Full, Ticket
+
+
+def refused(admission: Admission, ip: str | None, principal: str | None) -> tuple[str, int]:
+    before = admission.statistics()
+    with pytest.raises(Full) as caught:
+        admission.enter(ip, principal)
+    assert admission.statistics() == before
+    return caught.value.which, caught.value.limit
+
+
+def test_each_bound_is_exact_and_named() -> None:
+    admission = Admission(total=4, per_ip=3, per_principal=2, heads=0)
+    tickets = [admission.enter("a", "p"), admission.enter("a", "p")]
+    assert refused(admission, "a", "p") == ("per_principal", 2)
+    tickets.append(admission.enter("a", "q"))
+    assert refused(admission, "a", "r") == ("per_ip", 3)
+    tickets.append(admission.enter("b", "r"))
+    assert refused(admission, "c", "s") == ("total", 4)
+    tickets[0].release()
+    admission.enter("c", "s")
+    assert refused(admission, "c", "s2") == ("total", 4)
+
+
+def test_release_counts_once() -> None:
+    admission = Admission(total=2)
+    first, second = admission.enter("a", "p"), admission.enter("a", "p")
+    first.release()
+    first.release()
+    assert first.released
+    assert admission.statistics() == {"clients": 1, "heads": 0, "ips": 1, "principals": 1}
+    with second:
+        second.release()
+    assert admission.statistics() == {"clients": 0, "heads": 0, "ips": 0, "principals": 0}
+
+
+def test_context_manager_releases_on_errors() -> None:
+    admission = Admission()
+
+    def fail(ticket: Ticket) -> None:
+        with ticket:
+            raise RuntimeError("x")
+
+    for ticket in (admission.enter("a", "p"), admission.enter_head("a")):
+        with pytest.raises(RuntimeError):
+            fail(ticket)
+    assert set(admission.statistics().values()) == {0}
+
+
+def test_heads_have_their_own_bounds() -> None:
+    admission = Admission(total=1, per_ip=2, per_principal=1, heads=3)
+    heads = [admission.enter_head("a"), admission.enter_head("a")]
+    with pytest.raises(Full) as caught:
+        admission.enter_head("a")
+    assert (caught.value.which, caught.value.limit) == ("per_ip", 2)
+    heads.append(admission.enter_head("b"))
+    with pytest.raises(Full) as caught:
+        admission.enter_head("c")
+    assert (caught.value.which, caught.value.limit) == ("heads", 3)
+    with admission.enter("a", "p"):  # heads take no client's place
+        assert admission.statistics()["clients"] == 1
+    heads[0].release()
+    admission.enter_head("a")
+
+
+def test_zero_is_no_bound_and_none_is_not_counted() -> None:
+    admission = Admission(total=0, per_ip=0, per_principal=0, heads=0)
+    tickets: list[Ticket] = [admission.enter("a", "p") for _ in range(2_000)]
+    tickets += [admission.enter_head("a") for _ in range(2_000)]
+    assert admission.statistics()["clients"] == 2_000
+    tight = Admission(per_ip=1, per_principal=1)
+    unknown = [tight.enter(None, None) for _ in range(5)] + [tight.enter_head(None)]
+    assert tight.statistics() == {"clients": 5, "heads": 1, "ips": 0, "principals": 0}
+    for ticket in unknown:
+        ticket.release()
+    assert set(tight.statistics().values()) == {0}
+
+
+def test_defaults_are_bounds() -> None:
+    admission = Admission()
+    assert min(admission.total, admission.per_ip, admission.per_principal, admission.heads) > 0
+    assert admission.total == 10_000
+
+
+def test_principal_changes_on_the_living_connection() -> None:
+    admission = Admission(per_principal=1)
+    one, two = admission.enter("a", None), admission.enter("a", "q")
+    one.change_principal("p")
+    one.change_principal("p")
+    with pytest.raises(Full, match="per_principal"):
+        one.change_principal("q")
+    assert (admission.clients_of("p"), admission.clients_of("q")) == (1, 1)
+    two.release()
+    two.change_principal("z")
+    one.change_principal("q")
+    assert (admission.clients_of("p"), admission.clients_of("z")) == (0, 0)
+    one.change_principal(None)
+    one.release()
+    assert set(admission.statistics().values()) == {0}
+
+
+def test_lowering_a_bound_throws_nobody_out() -> None:
+    admission = Admission(total=3)
+    tickets = [admission.enter("a", "p") for _ in range(3)]
+    admission.total = 1
+    tickets[0].release()
+    assert refused(admission, "b", "q") == ("total", 1)
+
+
+def test_negative_bounds() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        Admission(heads=-1)
+
+
+def test_counts_hold_under_any_order() -> None:
+    rng, admission, held = random.Random(7), Admission(50, 10, 8, 20), list[Ticket]()
+    for _ in range(5_000):
+        if held and rng.random() < 0.5:
+            held.pop(rng.randrange(len(held))).release()
+            continue
+        ip, principal = f"ip{rng.randrange(8)}", f"p{rng.randrange(10)}"
+        try:
+            held.append(
+                admission.enter(ip, principal) if rng.random() < 0.7 else admission.enter_head(ip)
+            )
+        except Full:
+            continue
+        stats = admission.statistics()
+        assert stats["clients"] + stats["heads"] == len(held)
+        assert stats["clients"] <= 50
+        assert stats["heads"] <= 20
+    for ticket in held:
+        ticket.release()
+    assert set(admission.statistics().values()) == {0}

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import inspect
+import json
+import re
+
+import pytest
+
+from limits import token
+from limits.grant import FULL, NONE, Grant
+from limits.token import Tokens, TokensFull
+
+NOW = 1_763_692_800.0
+
+
+def test_secret_format() -> None:
+    tokens = Tokens()
+    secrets = {tokens.issue(NONE, now=NOW).secret for _ in range(200)}
+    assert len(secrets) == 200
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}=", secret) for secret in secrets)
+
+
+def test_issue_validate_revoke() -> None:
+    tokens = Tokens()
+    issued = tokens.issue(FULL, now=NOW, label="ci")
+    assert issued.info.id.startswith("t_")
+    assert (issued.info.label, issued.info.created_at) == ("ci", NOW)
+    assert issued.info.expires_at == NOW + 86_400
+    assert tokens.validate(issued.secret, NOW) == issued.info
+    assert tokens.get(issued.info.id, NOW) == issued.info
+    assert tokens.revoke(issued.info.id) is True
+    assert tokens.revoke(issued.info.id) is False
+    assert tokens.validate(issued.secret, NOW) is None
+    assert tokens.get(issued.info.id, NOW) is None
+    assert len(tokens) == 0
+
+
+def test_expiry_is_removed_on_the_failing_check() -> None:
+    tokens = Tokens()
+    issued = tokens.issue(NONE, now=0, ttl_s=0.5)
+    assert tokens.validate(issued.secret, 0.499) is not None
+    assert len(tokens) == 1
+    assert tokens.list(0.5) == []
+    assert tokens.get(issued.info.id, 0.5) is None
+    assert tokens.validate(issued.secret, 0.5) is None
+    assert len(tokens) == 0
+    assert tokens.validate(issued.secret, 0.1) is None
+
+
+def test_without_end() -> None:
+    tokens = Tokens()
+    issued = tokens.issue(NONE, now=0, ttl_s=None)
+    assert issued.info.expires_at is None
+    assert tokens.validate(issued.secret, 1e12) is not None
+    assert tokens.sweep(1e12) == []
+
+
+def test_list_and_sweep() -> None:
+    tokens = Tokens()
+    short, long = (tokens.issue(NONE, now=0, ttl_s=ttl).info for ttl in (1, 10))
+    assert tokens.list(0) == [short, long]
+    assert tokens.list(5) == [long]
+    assert tokens.sweep(5) == [short.id]
+    assert tokens.sweep(5) == []
+    assert len(tokens) == 1
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        "", " ", "Abc123def456", "abc123def45", "abc123def4567", "abc123def456 ", "абв", "🔑" * 50,
+        "\x00", "abc123def456\n", "\ud800", "a" * 10_000, "abc123def456\u200b",
+    ],
+)  # fmt: skip
+def test_no_near_match(presented: str) -> None:
+    tokens = Tokens()
+    tokens.adopt("abc123def456", FULL, now=NOW)
+    assert tokens.validate(presented, NOW) is None
+    assert tokens.validate("abc123def456", NOW) is not None
+
+
+def test_adopt() -> None:
+    tokens = Tokens()
+    first = tokens.adopt("geheimnis-ü-🔑", FULL, now=NOW, label="admin")
+    assert first.expires_at is None
+    assert tokens.validate("geheimnis-ü-🔑", NOW) == first
+    second = tokens.adopt("geheimnis-ü-🔑", NONE, now=NOW, ttl_s=5)
+    assert len(tokens) == 1
+    assert tokens.get(first.id, NOW) is None
+    assert tokens.validate("geheimnis-ü-🔑", NOW) == second
+
+
+@pytest.mark.parametrize("secret", ["", " ", " x", "x\n", "a" * 2_000, "\ud800"])
+def test_adopt_refuses_what_cannot_be_presented(secret: str) -> None:
+    with pytest.raises(ValueError, match="a token must be"):
+        Tokens().adopt(secret, FULL, now=NOW)
+
+
+def test_bound_and_room_made_by_the_ended() -> None:
+    tokens = Tokens(max_tokens=2)
+    tokens.issue(NONE, now=0, ttl_s=1)
+    kept = tokens.adopt("kept", NONE, now=0)
+    with pytest.raises(TokensFull, match="2 tokens") as caught:
+        tokens.issue(NONE, now=0.5)
+    assert caught.value.limit == 2
+    assert tokens.adopt("kept", NONE, now=0.5).id != kept.id  # replacing needs no room
+    tokens.issue(NONE, now=1)
+    assert len(tokens) == 2
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1, float("nan"), float("inf")])
+def test_bad_ttl(ttl_s: float) -> None:
+    with pytest.raises(ValueError, match="ttl_s"):
+        Tokens().issue(NONE, now=0, ttl_s=ttl_s)
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="max_tokens"):
+        Tokens(0)
+    with pytest.raises(ValueError, match="label"):
+        Tokens().issue(NONE, now=0, label="x" * 201)
+
+
+def test_secrets_are_nowhere_to_be_seen() -> None:
+    tokens = Tokens()
+    issued = tokens.issue(NONE, now=NOW)
+    tokens.adopt("hunter2-hunter2", NONE, now=NOW)
+    shown = [
+        repr(issued), repr(tokens), repr(issued.info), json.dumps(issued.info.to_json()),
+        json.dumps(tokens.to_json()), repr(tokens._by_digest), repr(tokens._by_id),
+    ]  # fmt: skip
+    for text in shown:
+        assert issued.secret not in text
+        assert "hunter2" not in text
+    assert "sha256" not in json.dumps(issued.info.to_json())
+
+
+def test_comparison_is_the_constant_time_one() -> None:
+    assert "compare_digest" in inspect.getsource(Tokens.validate)
+
+
+def test_book_survives_a_restart_without_secrets_and_adopted() -> None:
+    tokens = Tokens()
+    grant = Grant(read=(".a",), rooms=(), admin=False)
+    first = tokens.issue(grant, now=NOW, label="ü")
+    second = tokens.issue(FULL, now=NOW, ttl_s=None)
+    tokens.adopt("admin-secret", FULL, now=NOW)
+    again = Tokens.from_json(json.loads(json.dumps(tokens.to_json())))
+    assert again.list(NOW) == [first.info, second.info]
+    assert again.validate(first.secret, NOW) == first.info
+    assert again.validate("admin-secret", NOW) is None
+    assert again.to_json() == tokens.to_json()
+
+
+def _row(**changes: object) -> dict[str, object]:
+    row: dict[str, object] = {
+        "id": "t_a", "label": "", "sha256": "0" * 64, "grant": {}, "created_at": 0, "expires_at": 1,
+    }  # fmt: skip
+    merged = row | changes
+    return {name: value for name, value in merged.items() if value != "absent"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"id": "x"}, "id"),
+        ({"label": 1}, "label"),
+        ({"sha256": "0" * 63}, "sha256"),
+        ({"grant": "absent"}, "grant is missing"),
+        ({"grant": {"reed": []}}, "unknown member 'reed'"),
+        ({"created_at": True}, "created_at"),
+        ({"expires_at": "absent"}, "expires_at"),
+        ({"expires_at": "soon"}, "expires_at"),
+    ],
+)
+def test_broken_books_are_refused(changes: dict[str, object], fault: str) -> None:
+    Tokens.from_json({"version": 1, "tokens": [_row()]})
+    good = _row(id="t_b", sha256="1" * 64)
+    with pytest.raises(ValueError, match=re.escape("tokens[1]") + ".*" + re.escape(fault)):
+        Tokens.from_json({"version": 1, "tokens": [good, _row(**changes)]})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], {}, {"version": 2, "tokens": []}, {"version": 1}, {"version": 1, "tokens": [1]},
+     {"version": 1, "tokens": [_row(), _row()]}],
+)  # fmt: skip
+def test_broken_books_as_a_whole(data: object) -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        Tokens.from_json(data)
+
+
+def test_book_above_the_bound_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 1"):
+        Tokens.from_json({"version": 1, "tokens": [_row(), _row()]}, max_tokens=1)
+
+
+def test_ids_are_unguessable_and_distinct() -> None:
+    tokens = Tokens()
+    ids = {tokens.issue(NONE, now=0).info.id for _ in range(100)}
+    assert len(ids) == 100
+    assert all(token._ID.fullmatch(token_id) for token_id in ids)
