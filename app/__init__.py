@@ -1,4 +1,5 @@
-"""The running server. `app:app` is the ASGI application, configured by `TRIODE_*` and `triode.toml`:
+"""The running server. `app:app` is the ASGI application, configured by `TRIODE_*` and
+`triode.toml`:
 
 hypercorn -k trio app:app
 """
@@ -12,13 +13,17 @@ if TYPE_CHECKING:
 
 
 class Application:
-    """The application, made when it is first needed: importing `app` alone loads nothing and reads no settings."""
+    """The application, made when it is first needed: importing `app` alone loads nothing and
+    reads no settings.
+    """
 
     def __init__(self) -> None:
         self._made: QuartTrio | None = None
 
     def make(self) -> QuartTrio:
-        """The Quart-Trio application. Raises `app.settings.Faults` for a wrong configuration, at the first call."""
+        """The Quart-Trio application. Raises `app.settings.Faults` for a wrong configuration, at
+        the first call.
+        """
         if self._made is None:
             from app.application import create_app
             from app.settings import load_here

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def create_app(triode: Triode | Settings) -> QuartTrio:
-    """The application for a server, or for one made from settings. Its services run with the ASGI lifespan."""
+    """The application for a server, or for one made from settings. Its services run with the ASGI
+    lifespan.
+    """
     server = triode if isinstance(triode, Triode) else Triode(triode)
     app = QuartTrio("triode", static_folder=None)
     app.extensions["triode"] = server

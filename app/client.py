@@ -1,8 +1,9 @@
 """A client: one SSE or WebSocket connection, seen from the hub.
 
-A client is *flowing* or *slow* (DESIGN.md 4). Flowing: the flusher writes straight to its socket; it has no outbox and
-no task but the one that waits for its bytes. Slow: its socket would not take all, so what is owed waits in an outbox, and
-a writer drains it. A client whose lane cannot be written to directly (ASGI, TLS) is always slow.
+A client is *flowing* or *slow* (DESIGN.md 4). Flowing: the flusher writes straight to its socket;
+it has no outbox and no task but the one that waits for its bytes. Slow: its socket would not take
+all, so what is owed waits in an outbox, and a writer drains it. A client whose lane cannot be
+written to directly (ASGI, TLS) is always slow.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
 
 
 class Lane(Protocol):
-    """What carries a client's bytes. One per connection; the hub and the session know no more of it than this."""
+    """What carries a client's bytes. One per connection; the hub and the session know no more of
+    it than this.
+    """
 
-    # Writes without waiting and says how many bytes went, or raises BlockingIOError (none went) or OSError (it is
-    # lost). None: this lane can only be written to by waiting.
+    # Writes without waiting and says how many bytes went, or raises BlockingIOError (none went)
+    # or OSError (it is lost). None: this lane can only be written to by waiting.
     send_now: Callable[[bytes], int] | None
 
     async def send_all(self, data: bytes) -> None:
-        """Write all or raise `trio.BrokenResourceError`; has a deadline of its own. A cut write breaks the lane."""
+        """Write all or raise `trio.BrokenResourceError`; has a deadline of its own. A cut write
+        breaks the lane.
+        """
 
     def wake(self) -> None:
         """The client has ended: make whoever waits on this lane look."""

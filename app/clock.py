@@ -8,7 +8,9 @@ import trio
 
 
 class Clock:
-    """Unix time as an offset to `trio.current_time()`. Make it anywhere; `sync` and read it inside a Trio run."""
+    """Unix time as an offset to `trio.current_time()`. Make it anywhere; `sync` and read it
+    inside a Trio run.
+    """
 
     def __init__(self) -> None:
         self._offset_s = 0.0

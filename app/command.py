@@ -1,6 +1,8 @@
-"""Commands that need no session: reads, writes and messages, the same over WebSocket, `/store/batch` and HTTP routes.
+"""Commands that need no session: reads, writes and messages, the same over WebSocket,
+`/store/batch` and HTTP routes.
 
-A command is a JSON object; `type` names it (`op` and `cmd` are understood too). `execute` gives the members of its `ok`.
+A command is a JSON object; `type` names it (`op` and `cmd` are understood too). `execute` gives
+the members of its `ok`.
 """
 
 from __future__ import annotations

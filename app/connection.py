@@ -19,7 +19,8 @@ import contextlib
 import socket
 import ssl
 import struct
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import trio
 
@@ -66,18 +67,21 @@ class Connection:
         await tls.do_handshake()
         self._tls = tls
 
-    async def receive(self, max_bytes: int = RECEIVE_BYTES) -> bytes:
-        """The next bytes, those in `buffer` first; b"" when the peer has ended its side.
+    def receive(self, max_bytes: int = RECEIVE_BYTES) -> Coroutine[Any, Any, bytes]:
+        """Await it for the next bytes, those in `buffer` first; b"" when the peer has ended its
+        side.
 
         Cancellation loses nothing. Raises trio.BrokenResourceError when the connection failed and
         trio.ClosedResourceError when it was closed here.
         """
-        if self.buffer:
-            await trio.lowlevel.checkpoint()
-            data = bytes(self.buffer[:max_bytes])
-            del self.buffer[:max_bytes]
-            return data
-        return await self.receive_new(max_bytes)
+        # No coroutine of its own: its frame would stay in memory for as long as a client is idle.
+        return self._receive_held(max_bytes) if self.buffer else self.receive_new(max_bytes)
+
+    async def _receive_held(self, max_bytes: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        data = bytes(self.buffer[:max_bytes])
+        del self.buffer[:max_bytes]
+        return data
 
     async def receive_new(self, max_bytes: int = RECEIVE_BYTES) -> bytes:
         """As `receive`, but past `buffer`: for those who add to it."""
@@ -92,8 +96,7 @@ class Connection:
             try:
                 data = self.sock.recv(max_bytes)
             except (BlockingIOError, InterruptedError):
-                await trio.lowlevel.wait_readable(self.sock)
-                waited = True
+                pass  # no waiting in here: the exception would stay in memory as long as we wait
             except OSError as exc:
                 raise self._failure() from exc
             else:
@@ -101,6 +104,8 @@ class Connection:
                 if not waited:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
+            await trio.lowlevel.wait_readable(self.sock)
+            waited = True
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Hand what fits to the kernel without waiting; the number of bytes taken, 0 when it would

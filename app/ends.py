@@ -1,4 +1,6 @@
-"""Why a connection ends: one table for close codes, `closing` reasons and metric labels (WIRE.md 5, DESIGN.md 7)."""
+"""Why a connection ends: one table for close codes, `closing` reasons and metric labels (WIRE.md
+5, DESIGN.md 7).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from dataclasses import dataclass
 class End:
     """A reason for which a connection ends.
 
-    `label` is the metric label and the SSE `closing` reason, `code` the WebSocket close code, `retry` whether a client
-    may come back unchanged.
+    `label` is the metric label and the SSE `closing` reason, `code` the WebSocket close code,
+    `retry` whether a client may come back unchanged.
     """
 
     label: str

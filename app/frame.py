@@ -1,9 +1,9 @@
 """Frames: what goes over the wire, encoded once for everyone who gets it.
 
-An event becomes at most four byte strings, whoever many receive it: for SSE or for WebSocket, with its position or
-without. *Without* exists because one change may reach a subscriber as several frames. A position promises that
-everything up to it has arrived, so only the last frame of a change carries it; a client cut off in between resumes
-before the whole change.
+An event becomes at most four byte strings, whoever many receive it: for SSE or for WebSocket,
+with its position or without. *Without* exists because one change may reach a subscriber as
+several frames. A position promises that everything up to it has arrived, so only the last frame
+of a change carries it; a client cut off in between resumes before the whole change.
 
 JSON from `encode` holds no raw line break, so an SSE event is always one `data` line.
 """
@@ -33,8 +33,10 @@ SSE_HEARTBEAT: Final = b":\n\n"
 
 
 class Frame:
-    """One encoded frame. `source` is what it is about (a selection or a room: it may be dropped and is then counted
-    against that source); None marks a control frame, which is never dropped. `seq` counts in the source's log."""
+    """One encoded frame. `source` is what it is about (a selection or a room: it may be dropped
+    and is then counted against that source); None marks a control frame, which is never dropped.
+    `seq` counts in the source's log.
+    """
 
     __slots__ = ("data", "seq", "source")
 
@@ -60,7 +62,9 @@ def ws_close(code: int, reason: str = "") -> bytes:
 
 
 def control(kind: Kind, event: str, body: dict[str, Any], *, id: str | None = None) -> bytes:
-    """Any event from its body, a dict of its members: for what is sent to one client and not often."""
+    """Any event from its body, a dict of its members: for what is sent to one client and not
+    often.
+    """
     if kind == "sse":
         head = f"event: {event}\n" if id is None else f"event: {event}\nid: {id}\n"
         return head.encode() + b"data: " + encode(body) + b"\n\n"
@@ -71,7 +75,9 @@ def control(kind: Kind, event: str, body: dict[str, Any], *, id: str | None = No
 
 
 def members_of(event: Event, time_ms: int) -> tuple[str, bytes]:
-    """The type of a document event, and its members after `filter`, encoded: shared by all filters it matched."""
+    """The type of a document event, and its members after `filter`, encoded: shared by all
+    filters it matched.
+    """
     value: Any = event.value  # what it is depends on the kind, see `Event`
     if event.kind == "update":
         path = encode(format_path(event.path))
@@ -79,13 +85,16 @@ def members_of(event: Event, time_ms: int) -> tuple[str, bytes]:
     if event.kind == "delete":
         return "delete", b',"path":%b,"time":%d}' % (encode(format_path(event.path)), time_ms)
     if event.kind == "failed":
-        # The filter can no longer be evaluated (the document has outgrown it); a snapshot follows once it can.
+        # The filter can no longer be evaluated (the document has outgrown it); a snapshot follows
+        # once it can.
         return "gap", b',"missed":1,"reason":%b,"time":%d}' % (encode(value), time_ms)
     items = [{"path": format_path(path), "value": inner} for path, inner in value]
     return "snapshot", b',"items":%b,"more":false}' % encode(items)
 
 
-def document_frame(kind: Kind, type_: str, filter_json: bytes, members: bytes, id: bytes | None) -> bytes:
+def document_frame(
+    kind: Kind, type_: str, filter_json: bytes, members: bytes, id: bytes | None
+) -> bytes:
     """A document event for one transport, from the parts that its subscribers share."""
     name = type_.encode()
     if kind == "sse":
@@ -94,11 +103,15 @@ def document_frame(kind: Kind, type_: str, filter_json: bytes, members: bytes, i
         return b'event: %b\nid: %b\ndata: {"filter":%b%b\n\n' % (name, id, filter_json, members)
     if id is None:
         return ws_frame(TEXT, b'{"type":"%b","filter":%b%b' % (name, filter_json, members))
-    return ws_frame(TEXT, b'{"type":"%b","id":"%b","filter":%b%b' % (name, id, filter_json, members))
+    return ws_frame(
+        TEXT, b'{"type":"%b","id":"%b","filter":%b%b' % (name, id, filter_json, members)
+    )
 
 
 def unwrap(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The (first byte, payload) of each of our own WebSocket frames in `data`: for lanes that frame by themselves."""
+    """The (first byte, payload) of each of our own WebSocket frames in `data`: for lanes that
+    frame by themselves.
+    """
     at = 0
     while at < len(data):
         first, size = data[at], data[at + 1]

@@ -1,8 +1,9 @@
 """The gate: who is asking, what may they do, and is there room for them.
 
-Identity comes from a valid token and from nothing else. A request that shows no token is anonymous: with auth off that is
-full rights (the server then listens on loopback only, or was told `--insecure`), with auth on it is what
-`anonymous_read` allows, usually nothing. A token that is shown and is not valid is refused, never taken for anonymous.
+Identity comes from a valid token and from nothing else. A request that shows no token is
+anonymous: with auth off that is full rights (the server then listens on loopback only, or was
+told `--insecure`), with auth on it is what `anonymous_read` allows, usually nothing. A token that
+is shown and is not valid is refused, never taken for anonymous.
 """
 
 from __future__ import annotations
@@ -66,10 +67,12 @@ class Gate:
             return FULL
         return Grant(read=tuple(self.settings.anonymous_read), write=(), rooms=(), admin=False)
 
-    # ── who ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── who ─────────────────────────────────────────────────────────────────────────────────────
 
     def identify(self, head: Head) -> Principal:
-        """Who is asking. Raises `Refusal` 401 when a token was shown and none shown is valid, or when one is needed."""
+        """Who is asking. Raises `Refusal` 401 when a token was shown and none shown is valid, or
+        when one is needed.
+        """
         now = self.clock.unix_s()
         try:
             principal = authenticate(credentials(head.get, head.params), self._checks(now))
@@ -102,10 +105,12 @@ class Gate:
         return checks
 
     def address(self, head: Head) -> str:
-        """The address that counts for limits: the peer's, or what a trusted proxy says of it. No port."""
+        """The address that counts for limits: the peer's, or what a trusted proxy says of it. No
+        port.
+        """
         return client_ip(head.peer, head.get("x-forwarded-for"), self.trusted)
 
-    # ── what ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what ────────────────────────────────────────────────────────────────────────────────────
 
     def require_read(self, principal: Principal, filter_text: str) -> None:
         """Raises `Refusal` 403 unless everything the filter can select is granted."""
@@ -129,10 +134,12 @@ class Gate:
                 raise unauthorized("this needs a token with admin rights")
             raise forbidden("this needs a token with admin rights")
 
-    # ── how much ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── how much ────────────────────────────────────────────────────────────────────────────────
 
     def check_rate(self, head: Head, principal: Principal) -> dict[str, str]:
-        """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there were too many."""
+        """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there
+        were too many.
+        """
         key = principal.key or ip_key(self.address(head))
         verdict = self.http_rates.take(key, trio.current_time())
         fields = rate_headers(verdict, jitter=random.random())  # noqa: S311 # spreads a herd, keeps no secret
@@ -162,7 +169,9 @@ class Gate:
         )
 
     def admit(self, ip: str, principal: Principal) -> ClientTicket:
-        """Take a place for one client. Raises `Refusal` 503 with a jittered `Retry-After` when there is none."""
+        """Take a place for one client. Raises `Refusal` 503 with a jittered `Retry-After` when
+        there is none.
+        """
         try:
             known = None if principal.source == "anonymous" else principal.key
             return self.admission.enter(ip_key(ip), known)
@@ -178,7 +187,9 @@ class Gate:
 
 
 def jwt_verifier(settings: Settings) -> JwtVerifier | None:
-    """The verifier of the configured key, None without one. Raises ValueError for an unusable key."""
+    """The verifier of the configured key, None without one. Raises ValueError for an unusable
+    key.
+    """
     if settings.jwt_key is None:
         return None
     keys = read_keys(settings.jwt_key, settings.jwt_algorithms)

@@ -1,17 +1,19 @@
 """A group: clients of one transport that get the same frames, written to together.
 
-Theory of operation. Publishing appends a frame to each group that hears the source; nothing is written yet. A flush
-joins what the group has gathered once, and writes the same bytes to every flowing member: one `send` a client however
-many frames there are. Slow members get the frames one by one into their outboxes.
+Theory of operation. Publishing appends a frame to each group that hears the source; nothing is
+written yet. A flush joins what the group has gathered once, and writes the same bytes to every
+flowing member: one `send` a client however many frames there are. Slow members get the frames one
+by one into their outboxes.
 
-Not all members are owed the same at every moment. One that joined between two flushes is owed only the frames from
-then on; an answer to a command belongs to one client alone; a sender does not hear its own message. Such *particulars*
-are kept beside the frames, by index, so that a client's own order is exact: what it is owed is the group's frames
-from `start` on, with its own frames put in at their places and the omitted ones left out.
+Not all members are owed the same at every moment. One that joined between two flushes is owed
+only the frames from then on; an answer to a command belongs to one client alone; a sender does
+not hear its own message. Such *particulars* are kept beside the frames, by index, so that a
+client's own order is exact: what it is owed is the group's frames from `start` on, with its own
+frames put in at their places and the omitted ones left out.
 
-`flush` never waits and never raises for a client's sake; a client that can't be written to is handed to the hub.
-A group has at most `SIZE` members (a fuller one is another group with the same sources), which bounds one flush to a
-few milliseconds.
+`flush` never waits and never raises for a client's sake; a client that can't be written to is
+handed to the hub. A group has at most `SIZE` members (a fuller one is another group with the same
+sources), which bounds one flush to a few milliseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ SIZE: Final = 256
 
 
 class Particulars:
-    """How one member's due differs from the group's: where it starts, its own frames, the indexes it does not get."""
+    """How one member's due differs from the group's: where it starts, its own frames, the indexes
+    it does not get.
+    """
 
     __slots__ = ("omitted", "own", "start")
 

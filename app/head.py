@@ -43,7 +43,8 @@ _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
 # As above, for bytes that may end between the CR and its LF.
 _FORBIDDEN_SO_FAR = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?![\n]|\Z)|(?<!\r)\n")
 _REQUEST_LINE = re.compile(
-    r"(?P<method>[-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) (?P<target>[\x21-\x7e]+) HTTP/(?P<version>[0-9]\.[0-9])"
+    r"(?P<method>[-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) (?P<target>[\x21-\x7e]+) "
+    r"HTTP/(?P<version>[0-9]\.[0-9])"
 )
 _FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(r"(?:[-A-Za-z0-9._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")

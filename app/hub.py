@@ -3,14 +3,16 @@
     publish → group.append → (mark) → flusher → group.flush → socket
                                                            ↘ would block → outbox → writer → socket
 
-Everything but the flusher and the writers is synchronous, so registration, snapshot and publishing see one another
-whole. There is one flusher: it takes all groups that are owed something and flushes them; what is published meanwhile
-is its next pass. Idle, an event leaves at once; under load the passes grow and their cost per event falls. It lets other
-tasks run after every `YIELD_CLIENTS` writes.
+Everything but the flusher and the writers is synchronous, so registration, snapshot and
+publishing see one another whole. There is one flusher: it takes all groups that are owed
+something and flushes them; what is published meanwhile is its next pass. Idle, an event leaves at
+once; under load the passes grow and their cost per event falls. It lets other tasks run after
+every `YIELD_CLIENTS` writes.
 
-A client whose socket would not take all gets an outbox and a writer, a task in the hub's own nursery, and leaves the
-flushing; when the outbox is empty it is first told of what was dropped and healed, and then flows again. A write that
-is cut off may have sent part of a frame, so it ends the connection.
+A client whose socket would not take all gets an outbox and a writer, a task in the hub's own
+nursery, and leaves the flushing; when the outbox is empty it is first told of what was dropped
+and healed, and then flows again. A write that is cut off may have sent part of a frame, so it
+ends the connection.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from store.store import Committed, Store
 
 YIELD_CLIENTS: Final = 100
-# A writer joins up to this much into one write. Smaller than a socket's buffer, so a slow reader makes visible progress.
+# A writer joins up to this much into one write. Smaller than a socket's buffer, so a slow reader
+# makes visible progress.
 WRITE_BYTES: Final = 16 * 1024
 # What may be published between two passes of the flusher before publishers have to wait for it.
 PASS_BYTES: Final = 256 * 1024
@@ -67,12 +70,12 @@ class Hub:
         self._pass_bytes = 0
         self._nursery: trio.Nursery | None = None
 
-    # ── the flusher ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the flusher ─────────────────────────────────────────────────────────────────────────────
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with it."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with
+        it.
+        """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
@@ -103,8 +106,10 @@ class Hub:
         self._idle.unpark_all()
 
     async def room(self) -> None:
-        """Wait while more has been published than one pass of the flusher should carry: publishers wait for the
-        flusher, never for a client. Always a checkpoint only when there is a wait."""
+        """Wait while more has been published than one pass of the flusher should carry:
+        publishers wait for the flusher, never for a client. Always a checkpoint only when there
+        is a wait.
+        """
         while self.full:
             await self._full.park()
 
@@ -130,7 +135,7 @@ class Hub:
             "rooms": len(self.rooms),
         }
 
-    # ── who is connected ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── who is connected ────────────────────────────────────────────────────────────────────────
 
     def open(
         self, kind: Kind, lane: Lane, principal: Principal, ip: str, tags: dict[str, str]
@@ -149,7 +154,9 @@ class Hub:
         return client
 
     def close(self, client: Client, end: End) -> None:
-        """Forget a connection, at once and everywhere; what it was still owed is thrown away. Idempotent."""
+        """Forget a connection, at once and everywhere; what it was still owed is thrown away.
+        Idempotent.
+        """
         if self._leave_all(client, end) is None:
             return
         if client.outbox is not None:
@@ -159,10 +166,11 @@ class Hub:
     def finish(
         self, client: Client, end: End, *, retry_ms: int = 1000, goodbye: bytes | None = None
     ) -> None:
-        """Say goodbye: send what is owed, then `closing` or the close frame, then end the connection. `goodbye`
-        replaces what is said (the echo of a peer's close frame).
+        """Say goodbye: send what is owed, then `closing` or the close frame, then end the
+        connection. `goodbye` replaces what is said (the echo of a peer's close frame).
 
-        It is out of every registry at once; its lane is woken when all is written or the write deadline has passed.
+        It is out of every registry at once; its lane is woken when all is written or the write
+        deadline has passed.
         """
         due = self._leave_all(client, end)
         if due is None:
@@ -194,7 +202,9 @@ class Hub:
         return ws_close(end.code, reason)
 
     def _leave_all(self, client: Client, end: End) -> list[Frame] | None:
-        """Take a client out of everything. What it is still owed, or None when it had already gone."""
+        """Take a client out of everything. What it is still owed, or None when it had already
+        gone.
+        """
         if client.end is not None:
             return None
         client.end = end
@@ -212,11 +222,12 @@ class Hub:
         self.metrics.ends[end.label] += 1
         return due
 
-    # ── what each hears ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── what each hears ─────────────────────────────────────────────────────────────────────────
 
     def subscribe(self, client: Client, texts: Iterable[tuple[str, Policy]]) -> list[Audience]:
-        """Register filters for a client; it hears their changes from this moment. Malformed filters: `FilterError`,
-        and then none is registered."""
+        """Register filters for a client; it hears their changes from this moment. Malformed
+        filters: `FilterError`, and then none is registered.
+        """
         from store.filter import parse_filter
 
         wanted = [(parse_filter(text), policy) for text, policy in texts]
@@ -302,18 +313,21 @@ class Hub:
         return due
 
     def _replace(self, client: Client, *, without: Source | None = None) -> None:
-        """Move a client to the group of its present sources; what it was owed goes with it, but for one source."""
+        """Move a client to the group of its present sources; what it was owed goes with it, but
+        for one source.
+        """
         due = self._unplace(client)
         self._place(client)
         for frame in due:
             if frame.source is None or frame.source is not without:
                 self.push(client, frame)
 
-    # ── publishing ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── publishing ──────────────────────────────────────────────────────────────────────────────
 
     def deliver(self, committed: Committed) -> None:
-        """Owe the events of one change to all who watch. Only the last frame of a change that a client gets carries
-        the position (see `frame`)."""
+        """Owe the events of one change to all who watch. Only the last frame of a change that a
+        client gets carries the position (see `frame`).
+        """
         matched = committed.matched
         if not matched:
             return
@@ -352,7 +366,9 @@ class Hub:
                 group.append(frame)
 
     def push(self, client: Client, frame: Frame) -> None:
-        """Owe a frame to one client, after all it is owed already. Nothing happens when it has gone."""
+        """Owe a frame to one client, after all it is owed already. Nothing happens when it has
+        gone.
+        """
         if client.group is not None:
             client.group.push(client, frame)
 
@@ -361,7 +377,9 @@ class Hub:
         self.push(client, Frame(control(client.kind, event, body)))
 
     def send_to_rooms(self, names: list[str], body: dict[str, Any], *, omit: Client | None) -> int:
-        """Owe a message to all in the rooms, each once and `omit` not at all. Says how many that is."""
+        """Owe a message to all in the rooms, each once and `omit` not at all. Says how many that
+        is.
+        """
         rooms = [self.rooms[name] for name in dict.fromkeys(names) if name in self.rooms]
         if len(rooms) == 1:
             return self._send_to_room(rooms[0], body, omit)
@@ -381,8 +399,9 @@ class Hub:
         body = body | {"room": room.name}
         encoded: dict[tuple[Kind, bool], Frame] = {}
         for group in room.groups:
-            # On SSE the browser keeps one id for the stream; where the stream also carries the document, that one
-            # has to stay the document's position, or a reconnect could not resume it.
+            # On SSE the browser keeps one id for the stream; where the stream also carries the
+            # document, that one has to stay the document's position, or a reconnect could not
+            # resume it.
             bare = group.kind == "sse" and any(isinstance(s, Audience) for s in group.sources)
             frame = encoded.get((group.kind, bare))
             if frame is None:
@@ -397,7 +416,7 @@ class Hub:
     def _room_position(self, room: Room, seq: int) -> str:
         return f"{self.store.epoch}-{room.epoch}:{seq}"
 
-    # ── slow clients ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── slow clients ────────────────────────────────────────────────────────────────────────────
 
     def count_sent(self, clients: int, frames: int, size: int) -> None:
         """The flusher wrote `frames` of together `size` bytes to each of so many clients."""
@@ -425,7 +444,8 @@ class Hub:
             sent -= len(rest.pop(0).data)
             self.metrics.events_total += 1
         if rest and sent:
-            # The rest of a frame of which a part is out must follow whatever the bounds: it is not droppable.
+            # The rest of a frame of which a part is out must follow whatever the bounds: it is
+            # not droppable.
             rest[0] = Frame(rest[0].data[sent:])
         self.enqueue(client, rest)
 
@@ -444,7 +464,8 @@ class Hub:
                     client.lane.abort()
                     return
             elif (client.gaps is not None and source in client.gaps) or not outbox.put(frame, now):
-                # After the first loss the source is healed as a whole: what still comes before that is part of the gap.
+                # After the first loss the source is healed as a whole: what still comes before
+                # that is part of the gap.
                 if self._policy(client, source) is Policy.DISCONNECT:
                     self.metrics.drops[Policy.DISCONNECT.value, "queue_full"] += 1
                     self.finish(client, ends.SLOW)
@@ -476,9 +497,11 @@ class Hub:
         return Outbox(self.settings.queue_items, self.settings.queue_bytes)
 
     def heal(self, client: Client) -> bool:
-        """Announce to a client whose outbox is empty what it has lost, and queue the repair. False: nothing was lost.
+        """Announce to a client whose outbox is empty what it has lost, and queue the repair.
+        False: nothing was lost.
 
-        What its group is still owed is flushed first, so the snapshot comes after everything older than it.
+        What its group is still owed is flushed first, so the snapshot comes after everything
+        older than it.
         """
         if client.gaps is None or client.group is None:
             return False
@@ -528,8 +551,9 @@ class Hub:
             client.lane.wake()
 
     def drain(self, client: Client) -> Iterator[bytes]:
-        """What to write next to a slow client, piece by piece, until it flows again (or, on a lane without direct
-        writes, until its outbox is empty for now)."""
+        """What to write next to a slow client, piece by piece, until it flows again (or, on a
+        lane without direct writes, until its outbox is empty for now).
+        """
         while True:
             outbox = client.outbox
             if outbox is None:

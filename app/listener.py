@@ -139,7 +139,7 @@ async def serve(
     `nursery`.
 
     Starts with the sockets' addresses. Closes the listening sockets at the end; connections go on,
-    they are the nursery's. Raises OSError only when a listening socket itself is broken.
+    they are the nursery's. Raises OSError, in a group, only when a listening socket is broken.
     """
     counts = ListenerCounts() if counts is None else counts
     try:

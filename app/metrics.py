@@ -140,7 +140,7 @@ class Family:
 FAMILIES: Final = (
     Family("events_total", "Frames handed to clients"),
     Family("bytes_out", "Bytes handed to clients of streams"),
-    Family("bytes_in", "Bytes read from clients of streams and in request bodies"),
+    Family("bytes_in", "Bytes read from clients of WebSockets"),
     Family("heartbeats", "Heartbeats sent"),
     Family("messages_in", "WebSocket messages received"),
     Family("messages_published", "Messages published to rooms and clients"),

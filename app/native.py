@@ -1,8 +1,8 @@
 """The native lane: event streams and WebSockets served on the socket itself.
 
-A stream is one task that waits for the peer's bytes; all it is sent is written by the hub. The task ends when the peer
-leaves, or when the hub has ended the client and woken it; whichever it is, the client is out of every registry before
-anything is awaited.
+A stream is one task that waits for the peer's bytes; all it is sent is written by the hub. The
+task ends when the peer leaves, or when the hub has ended the client and woken it; whichever it
+is, the client is out of every registry before anything is awaited.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class NativeLane:
         )
 
     async def send_all(self, data: bytes) -> None:
-        """Write all within the deadline; raises `trio.TooSlowError`, `BrokenResourceError` or `ClosedResourceError`."""
+        """Write all within the deadline; raises `trio.TooSlowError`, `BrokenResourceError` or
+        `ClosedResourceError`.
+        """
         await self._connection.send_all(data, self._deadline_s)
 
     def wake(self) -> None:
@@ -68,7 +70,9 @@ class NativeLane:
 
 
 async def serve(triode: Triode, connection: Connection, head: Head) -> None:
-    """Serve one stream to its end. What the gate refuses is answered; the connection is the caller's to close."""
+    """Serve one stream to its end. What the gate refuses is answered; the connection is the
+    caller's to close.
+    """
     try:
         client = open_client(triode, connection, head, *opening.admit(triode, head))
     except Refusal as refusal:
@@ -165,8 +169,9 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
 class MessageReader:
     """Turns a client's bytes into whole messages, by the sans-I/O protocol of `websockets`.
 
-    `answer` holds bytes that the protocol wants sent (pongs, the close frame); `end` is set once the connection has to
-    end. A text message that is not UTF-8 ends it with 1007, one that is too big with 1009 (RFC 6455 section 7.4.1).
+    `answer` holds bytes that the protocol wants sent (pongs, the close frame); `end` is set once
+    the connection has to end. A text message that is not UTF-8 ends it with 1007, one that is too
+    big with 1009 (RFC 6455 section 7.4.1).
     """
 
     __slots__ = ("_parts", "_protocol", "_text", "answer", "end")

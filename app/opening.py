@@ -1,7 +1,8 @@
 """Opening a stream: from a request head to a registered client that is owed its first frames.
 
-`admit` checks, without taking anything. `begin` subscribes and owes the first frames in one synchronous step, so that
-snapshot and registration see the same document and nothing falls between them.
+`admit` checks, without taking anything. `begin` subscribes and owes the first frames in one
+synchronous step, so that snapshot and registration see the same document and nothing falls
+between them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from store.value import Json, Missing
 
 SERVER: Final = "triode"
-# How long a browser waits before it reconnects by itself: jittered, so that a cut does not become a stampede.
+# How long a browser waits before it reconnects by itself: jittered, so that a cut does not become
+# a stampede.
 RETRY_MIN_MS: Final = 1000
 RETRY_MAX_MS: Final = 3000
 
@@ -78,7 +80,9 @@ def admit(
 
 
 def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> None:
-    """Subscribe a newly opened client to what it asked for: `connected`, then its snapshots or what it missed."""
+    """Subscribe a newly opened client to what it asked for: `connected`, then its snapshots or
+    what it missed.
+    """
     texts = [(text, request.policy) for text in request.filters]
     audiences = hub.subscribe(client, texts) if texts else []
     for room in request.rooms:
@@ -111,7 +115,9 @@ def add(
     request: StreamRequest,
     ref: dict[str, Any],
 ) -> None:
-    """Subscribe a living WebSocket client to one more filter: its `ok`, then a snapshot or what it missed."""
+    """Subscribe a living WebSocket client to one more filter: its `ok`, then a snapshot or what
+    it missed.
+    """
     audiences = hub.subscribe(client, [(text, policy)])
     missed = _missed(hub, client.kind, audiences, request)
     members = {"filter": text, "resumed": missed is not None}
@@ -149,7 +155,9 @@ def _first(
 def _missed(
     hub: Hub, kind: Kind, audiences: Sequence[Audience], request: StreamRequest
 ) -> list[bytes] | None:
-    """The frames missed since the position that was asked for; None when it can't be resumed from there."""
+    """The frames missed since the position that was asked for; None when it can't be resumed from
+    there.
+    """
     if request.since is None or not audiences or not hub.store.can_resume(request.since):
         return None
     by_text = {audience.selection.filter.text: audience for audience in audiences}

@@ -1,4 +1,6 @@
-"""Which web pages may open a WebSocket here: browsers send `Origin`, but leave the check to the server (RFC 6455 10.2)."""
+"""Which web pages may open a WebSocket here: browsers send `Origin`, but leave the check to the
+server (RFC 6455 10.2).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def check_origin(head: Head, settings: Settings) -> None:
-    """Raises `Refusal` 403 for a page of another origin that is not on the list. No `Origin`: not a browser."""
+    """Raises `Refusal` 403 for a page of another origin that is not on the list. No `Origin`: not
+    a browser.
+    """
     origin = head.get("origin")
     if origin is None or origin in settings.cors_origins or "*" in settings.cors_origins:
         return

@@ -1,8 +1,9 @@
 """The outbox: what a slow client has not taken yet, in a bounded Trio memory channel.
 
-Two bounds hold at once, items and bytes; what finds no room is refused and the caller applies the subscriber's policy.
-Control frames (answers, `gap`, `closing`) and feeds (snapshots in pieces) have room of their own in the same channel,
-so their order among the data holds and no data can crowd them out.
+Two bounds hold at once, items and bytes; what finds no room is refused and the caller applies the
+subscriber's policy. Control frames (answers, `gap`, `closing`) and feeds (snapshots in pieces)
+have room of their own in the same channel, so their order among the data holds and no data can
+crowd them out.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from app.frame import Frame
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Answers to commands come one for one, and a session stops reading commands while its client is behind, so this is
-# reached only by a peer that ignores every answer.
+# Answers to commands come one for one, and a session stops reading commands while its client is
+# behind, so this is reached only by a peer that ignores every answer.
 CONTROL_ITEMS: Final = 64
 
 
 class Feed(Frame):
-    """A control frame too big to be encoded at once: its bytes come in pieces when there is room for them."""
+    """A control frame too big to be encoded at once: its bytes come in pieces when there is room
+    for them.
+    """
 
     __slots__ = ("pieces",)
 
@@ -34,8 +37,8 @@ class Feed(Frame):
 class Outbox:
     """A bounded queue of frames for one client.
 
-    `max_items` and `max_bytes` bound the data; one frame alone is always taken, however large, since it could never
-    be delivered otherwise.
+    `max_items` and `max_bytes` bound the data; one frame alone is always taken, however large,
+    since it could never be delivered otherwise.
     """
 
     __slots__ = ("_in", "_out", "bytes", "items", "max_bytes", "max_items", "oldest_at")
@@ -65,7 +68,9 @@ class Outbox:
         return True
 
     def take_nowait(self, max_bytes: int) -> list[Frame]:
-        """All that waits, up to about `max_bytes` and at most one feed, which then comes last. Empty: nothing waits."""
+        """All that waits, up to about `max_bytes` and at most one feed, which then comes last.
+        Empty: nothing waits.
+        """
         taken: list[Frame] = []
         size = 0
         while size < max_bytes:

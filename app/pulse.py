@@ -1,7 +1,8 @@
 """The pulse: one task for everything that happens to connections because time has passed.
 
-Once a second it looks at every client: heartbeats, peers that are silent too long, tokens that end. One task and a
-scan, rather than a timer a client: ten thousand clients take it a few milliseconds, and cost no memory.
+Once a second it looks at every client: heartbeats, peers that are silent too long, tokens that
+end. One task and a scan, rather than a timer a client: ten thousand clients take it a few
+milliseconds, and cost no memory.
 """
 
 from __future__ import annotations

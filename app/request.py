@@ -1,4 +1,6 @@
-"""What a client asks for when it opens a stream: filters, rooms, policy, where to begin, tags (WIRE.md 4 and 5)."""
+"""What a client asks for when it opens a stream: filters, rooms, policy, where to begin, tags
+(WIRE.md 4 and 5).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ TAG_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """A checked request for a stream. `since` None: from now; a position that was malformed is kept as `lost`."""
+    """A checked request for a stream. `since` None: from now; a position that was malformed is
+    kept as `lost`.
+    """
 
     filters: tuple[str, ...] = ()
     rooms: tuple[str, ...] = ()
@@ -42,7 +46,8 @@ def from_query(
     *,
     whole: bool,
 ) -> StreamRequest:
-    """Read the query of `/events` or `/ws`. `whole`: no filter and no room means the whole document.
+    """Read the query of `/events` or `/ws`. `whole`: no filter and no room means the whole
+    document.
 
     Raises `Refusal` 400 that names the fault, with the column for a filter.
     """
@@ -65,7 +70,8 @@ def from_query(
 
 
 def from_json(body: Any, last_event_id: str | None, settings: Settings) -> StreamRequest:
-    """Read the body of `POST /events`: the members of the query as JSON; `filter` and `room` a string or a list.
+    """Read the body of `POST /events`: the members of the query as JSON; `filter` and `room` a
+    string or a list.
 
     Tags are `{"tags": {name: value}}` or members `tag.NAME`. Raises `Refusal` 400.
     """
@@ -123,7 +129,12 @@ def malformed_filter(error: FilterError) -> Refusal:
 
 def check_room(name: Any) -> str:
     """A room's name. Raises `Refusal` 400 when it is empty, too long or holds control characters."""
-    if not isinstance(name, str) or not name or len(name) > MAX_ROOM_CHARS or not name.isprintable():
+    if (
+        not isinstance(name, str)
+        or not name
+        or len(name) > MAX_ROOM_CHARS
+        or not name.isprintable()
+    ):
         raise bad_request(
             f'"room" must be 1 to {MAX_ROOM_CHARS} printable characters', limit=MAX_ROOM_CHARS
         )
@@ -131,7 +142,9 @@ def check_room(name: Any) -> str:
 
 
 def check_tags(tags: Mapping[str, Any], *, removable: bool = False) -> dict[str, Any]:
-    """Names and values of tags; None as a value only where tags can be taken away. Raises `Refusal` 400."""
+    """Names and values of tags; None as a value only where tags can be taken away. Raises
+    `Refusal` 400.
+    """
     if len(tags) > MAX_TAGS:
         raise bad_request(f"too many tags; {MAX_TAGS} are allowed", limit=MAX_TAGS)
     for name, value in tags.items():

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Room(Source):
-    """A room lives as long as it has members. Its log is its own: a room that comes back counts under a new epoch."""
+    """A room lives as long as it has members. Its log is its own: a room that comes back counts
+    under a new epoch.
+    """
 
     __slots__ = ("epoch", "members", "name", "seq")
 

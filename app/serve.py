@@ -1,7 +1,9 @@
-"""`triode serve`: one port, both lanes (DESIGN.md 3), and the order in which it all starts and ends.
+"""`triode serve`: one port, both lanes (DESIGN.md 3), and the order in which it all starts and
+ends.
 
     sockets bound → lifespan (services start) → accept          signal → readiness 503 → stop accepting
-                                                                       → goodbye to each client → drain → lifespan ends
+                                                                       → goodbye to each client →
+                                                                       drain → lifespan ends
 
 A second signal ends the process at once.
 """
@@ -30,7 +32,6 @@ from app.triode import Triode
 from limits.address import ip_key
 
 if TYPE_CHECKING:
-    from app.connection import Connection
     from app.head import Head
     from app.settings import Settings
 
@@ -50,9 +51,11 @@ async def serve(
     triode: Triode | None = None,
     task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until cancelled. Starts with the addresses, which `bound` is called with too.
+    """Serve until SIGTERM or SIGINT, or until cancelled. Starts with the addresses, which `bound`
+    is called with too.
 
-    Raises `OSError` when an address cannot be bound, and `Faults`-like errors before anything is served.
+    Raises `OSError` when an address cannot be bound, and `Faults`-like errors before anything is
+    served.
     """
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
@@ -101,7 +104,9 @@ async def serve(
 
 
 def is_native(triode: Triode, head: Head) -> bool:
-    """Whether a request belongs to the native lane: an event stream, or a WebSocket on one of its routes."""
+    """Whether a request belongs to the native lane: an event stream, or a WebSocket on one of its
+    routes.
+    """
     if is_websocket(head):
         path = head.decoded_path
         return path == "/ws" or any(r.match(path) is not None for r in triode.settings.sockets)

@@ -1,7 +1,9 @@
-"""A session: what one WebSocket client says, and the answers (WIRE.md 5). Both lanes feed it whole messages.
+"""A session: what one WebSocket client says, and the answers (WIRE.md 5). Both lanes feed it
+whole messages.
 
-Answers are pushed through the hub like everything else, so a client sees its `ok` in the right place among its events:
-after what it was owed when it asked, before what its command brought about for itself.
+Answers are pushed through the hub like everything else, so a client sees its `ok` in the right
+place among its events: after what it was owed when it asked, before what its command brought
+about for itself.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from app.client import Client
     from app.triode import Triode
 
-# So many refused messages in a row end the connection: whoever sends them does not read the answers.
+# So many refused messages in a row end the connection: whoever sends them does not read the
+# answers.
 MAX_ERRORS: Final = 100
 MEMBERS_SHOWN: Final = 1000
 
@@ -46,7 +49,8 @@ class Session:
         self._errors = 0
 
     async def receive(self, message: bytes | bytearray | memoryview | str) -> None:
-        """Carry out one message and push its answer. Ends the connection after too many bad ones in a row.
+        """Carry out one message and push its answer. Ends the connection after too many bad ones
+        in a row.
 
         Cancelled, a command has either been carried out or not been begun.
         """
@@ -82,9 +86,7 @@ class Session:
             self._triode.metrics.commands_total += 1
             own(self, command, ref)
             return
-        members = await execute(
-            self._triode, self._client.principal, command, sender=self._client
-        )
+        members = await execute(self._triode, self._client.principal, command, sender=self._client)
         self._ok(ref, members)
 
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:

@@ -1,9 +1,10 @@
 """Snapshots: what a filter selects now, as frames.
 
-A small one is a single frame, kept on the audience so that all who ask at the same position share it. A big one is a
-feed: it pins the document, so that it is one state however long the client takes, and is encoded piece by piece as
-the client takes it. A value too big for a frame goes out as one event in pieces: SSE is a byte stream anyhow, and WebSocket
-has fragments (RFC 6455 section 5.4).
+A small one is a single frame, kept on the audience so that all who ask at the same position share
+it. A big one is a feed: it pins the document, so that it is one state however long the client
+takes, and is encoded piece by piece as the client takes it. A value too big for a frame goes out
+as one event in pieces: SSE is a byte stream anyhow, and WebSocket has fragments (RFC 6455 section
+5.4).
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ ITEM_BYTES: Final = 40
 
 
 def snapshot(store: Store, audience: Audience, kind: Kind, *, id: bool = True) -> Frame:
-    """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is big.
+    """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is
+    big.
 
-    With `id` its last frame carries the position: say so only for the last snapshot of several that belong together.
+    With `id` its last frame carries the position: say so only for the last snapshot of several
+    that belong together.
     """
     seq = store.seq
     kept = audience.snapshots.get(kind)
@@ -109,6 +112,7 @@ def _large(audience: Audience, kind: Kind, path: Path, value: Json) -> Iterator[
 
 
 def _fragment(payload: bytes, *, first: bool = False, last: bool = False) -> bytes:
-    # TEXT has the FIN bit set; a fragment begins with it clear, goes on with opcode 0 and ends with FIN alone.
+    # TEXT has the FIN bit set; a fragment begins with it clear, goes on with opcode 0 and ends
+    # with FIN alone.
     opcode = TEXT & 0x0F if first else 0
     return ws_frame(opcode | (0x80 if last else 0), payload)

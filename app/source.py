@@ -1,4 +1,6 @@
-"""Sources: where the frames of a client come from. A filter's audience is one, a room is the other."""
+"""Sources: where the frames of a client come from. A filter's audience is one, a room is the
+other.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class Source:
 class Audience(Source):
     """All who watch one filter. Hangs on the filter's `Selection` in the index.
 
-    `snapshot` keeps the encoded snapshot of the last position it was asked for, per transport: in a stampede all
-    newcomers of a filter get the same bytes.
+    `snapshot` keeps the encoded snapshot of the last position it was asked for, per transport: in
+    a stampede all newcomers of a filter get the same bytes.
     """
 
     __slots__ = ("filter_json", "selection", "snapshots")

@@ -34,7 +34,8 @@ class Tags(Generic[C]):
         return dict(self._of.get(who, {}))
 
     def update(self, who: C, tags: Mapping[str, str | None]) -> None:
-        """Set tags; an empty value or None takes the tag away. Unknown tags are taken away without complaint.
+        """Set tags; an empty value or None takes the tag away. Unknown tags are taken away
+        without complaint.
 
         A connection is known from its first update on, also when it has no tags.
         """
@@ -53,7 +54,9 @@ class Tags(Generic[C]):
             self._drop(name, value, who)
 
     def select(self, tags: Mapping[str, str]) -> list[C]:
-        """Who carries all of `tags`. No tags select nobody: a bare request must not reach everyone."""
+        """Who carries all of `tags`. No tags select nobody: a bare request must not reach
+        everyone.
+        """
         if not tags:
             return []
         groups = [self._by.get(name, {}).get(value, {}) for name, value in tags.items()]

@@ -7,7 +7,8 @@
     ├ metrics   what is counted
     └ run()     the services: flusher, pulse, sweeps, demo data
 
-`write` is the one way into the document, for HTTP, for WebSocket and for the Python code that embeds Triode.
+`write` is the one way into the document, for HTTP, for WebSocket and for the Python code that
+embeds Triode.
 """
 
 from __future__ import annotations
@@ -81,20 +82,23 @@ class Triode:
         self.draining = False
         self.ready = False
 
-    # ── the document ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the document ────────────────────────────────────────────────────────────────────────────
 
     async def write(self, op: Operation, principal: Principal = OWNER) -> Position:
         """Apply one write and hand its events over; its position in the log.
 
-        Waits only while the flusher has much to do; the write itself is one step, so after cancellation it has
-        either not been tried or is done. Raises `Refusal`: 403 without the right, 404, 409, 412, 422 as the store says.
+        Waits only while the flusher has much to do; the write itself is one step, so after
+        cancellation it has either not been tried or is done. Raises `Refusal`: 403 without the
+        right, 404, 409, 412, 422 as the store says.
         """
         if self.hub.full:
             await self.hub.room()
         return self.write_nowait(op, principal)
 
     def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:
-        """As `write`, without waiting for the flusher. For code that can't wait; bound what you write with it."""
+        """As `write`, without waiting for the flusher. For code that can't wait; bound what you
+        write with it.
+        """
         if principal.grant.write is not None:
             for part in op.ops if isinstance(op, Batch) else (op,):
                 self.gate.require_write(principal, format_path(part.path))
@@ -108,7 +112,9 @@ class Triode:
         return committed.change.position
 
     async def set(self, path: str, value: Json, *, create: bool = True) -> Position:
-        """Set the value at a path, from your own code. Missing parents are made. Raises `Refusal`."""
+        """Set the value at a path, from your own code. Missing parents are made. Raises
+        `Refusal`.
+        """
         try:
             check(value, max_depth=self.settings.max_depth)
         except JsonError as error:
@@ -119,10 +125,12 @@ class Triode:
         """Carry out a command of the wire (see `app.command`)."""
         return await execute(self, principal, command)
 
-    # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── streams ─────────────────────────────────────────────────────────────────────────────────
 
     def tags_of_path(self, path: str) -> dict[str, str]:
-        """The tags that an extra WebSocket route gives to its clients; none for `/ws` and `/events`."""
+        """The tags that an extra WebSocket route gives to its clients; none for `/ws` and
+        `/events`.
+        """
         for route in self.settings.sockets:
             tags = route.match(path)
             if tags is not None:
@@ -167,7 +175,7 @@ class Triode:
             close=1012,
         )
 
-    # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── messages ────────────────────────────────────────────────────────────────────────────────
 
     def publish(
         self,
@@ -181,9 +189,11 @@ class Triode:
         sender: Client | None = None,
         echo: bool = False,
     ) -> int:
-        """Send a message to rooms, to one client or to all that carry `tags`; each client once. How many it reached.
+        """Send a message to rooms, to one client or to all that carry `tags`; each client once.
+        How many it reached.
 
-        The `sender` itself does not hear it unless `echo`. Raises `Refusal` 403 without the right to a room.
+        The `sender` itself does not hear it unless `echo`. Raises `Refusal` 403 without the right
+        to a room.
         """
         body: dict[str, Any] = {
             "room": None,
@@ -210,17 +220,23 @@ class Triode:
             hub.tell(client, "message", body)
         return len(who)
 
-    # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── tokens ──────────────────────────────────────────────────────────────────────────────────
 
     def renew(self, client_id: str, token: str) -> Principal:
-        """Give a living connection a new token. Raises `Refusal` 404 for an unknown client, 401 for a bad token."""
+        """Give a living connection a new token. Raises `Refusal` 404 for an unknown client, 401
+        for a bad token.
+        """
         client = self.hub.clients.get(client_id)
         if client is None:
-            raise Refusal(404, "there is no such client here: it has gone, or its stream is elsewhere")
+            raise Refusal(
+                404, "there is no such client here: it has gone, or its stream is elsewhere"
+            )
         return self.authenticate(client, token)
 
     def authenticate(self, client: Client, token: str) -> Principal:
-        """Put a connection under another token. Raises `Refusal` 401; the old one then stays in force."""
+        """Put a connection under another token. Raises `Refusal` 401; the old one then stays in
+        force.
+        """
         try:
             principal = self.gate.principal_of(token)
         except TokenRefused as refused_token:
@@ -228,10 +244,12 @@ class Triode:
         client.principal = principal
         return principal
 
-    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── life ────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the services until cancelled. One nursery holds them all and ends with the first that fails."""
+        """Run the services until cancelled. One nursery holds them all and ends with the first
+        that fails.
+        """
         self.clock.sync()
         self.started_at = trio.current_time()
         if self.settings.admin_token is not None:

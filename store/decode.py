@@ -26,7 +26,9 @@ Data = bytes | bytearray | memoryview | str
 _decode: Final = msgspec.json.Decoder().decode
 
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-CLOSER: Final = {ord("["): ord("]"), ord("{"): ord("}")}
+_ARRAY, _OBJECT = b"[{"
+# From either opening bracket to the closing one.
+TO_CLOSER: Final = 2
 
 # Escaped halves of a surrogate pair, and a text up to the first half without its other.
 HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
@@ -104,11 +106,11 @@ def follow(bones: bytes, opened: bytearray, max_depth: int) -> None:
     Stops at a bracket that does not fit. Raises JsonError where it gets deeper than `max_depth`.
     """
     for bracket in bones.translate(None, _NO_BRACKETS):
-        if bracket in CLOSER:
+        if bracket == _ARRAY or bracket == _OBJECT:
             opened.append(bracket)
             if len(opened) > max_depth:
                 raise JsonError(f"nested deeper than {max_depth}")
-        elif not opened or CLOSER[opened.pop()] != bracket:
+        elif not opened or bracket != opened.pop() + TO_CLOSER:
             return
 
 

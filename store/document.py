@@ -49,7 +49,7 @@ __all__ = ["Document", "Draft"]
 
 
 class Document:
-    """`root` may be any JSON value, `{}` by default; it is handed over. Read it, never mutate it."""
+    """`root` may be any JSON value, `{}` by default; it is handed over. Never mutate it."""
 
     __slots__ = ("_draft", "_pins", "root")
 

@@ -33,16 +33,16 @@ class Draft:
         self._owned: set[int] = set()
 
     def freeze(self) -> Json:
-        """Give the root, which from now on stays as it is: the next change begins with new copies."""
+        """The root, which from now on stays as it is: the next change begins with new copies."""
         self._owned = set()
         return self.root
 
     def get(self, path: Path) -> Json | Missing:
-        """The value at a resolved path, MISSING when there is none. It is the draft's own: do not mutate."""
+        """The value at a resolved path, MISSING when there is none. Do not mutate it."""
         return get(self.root, path)
 
     def replace(self, path: Path, value: Json | Missing) -> Json | Missing:
-        """Put `value` at a resolved path, remove what is there when it is MISSING; return what was there.
+        """Put `value` at a resolved path, or remove (MISSING) what is there; return what was there.
 
         The parent must exist. Index == length appends; removal of an array's element moves the
         later ones. Removal of the root leaves null. Raises LookupError when the parent is missing

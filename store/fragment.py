@@ -31,9 +31,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from store.decode import (
-    CLOSER,
     HIGH,
     LOW,
+    TO_CLOSER,
     as_bytes,
     blank,
     decode,
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 _RUN: Final = re.compile(
     rb'(?:[^"\\]++|' + HIGH + LOW + rb'|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}|\\["\\/bfnrt])*+'
 )
+# What there can be any number of in a row, outside strings.
+_UNBOUNDED: Final = b" \t\n\r+-.0123456789Ee"
 # So that a whole escape always fits.
 _MIN_SLICE_BYTES: Final = 64
 
@@ -110,7 +112,7 @@ def _cut(
     """The fragment from `start` to the last comma in reach, or else to the next one."""
     pieces: list[bytes] = []
     long: dict[int, str] = {}
-    strings = brackets = 0
+    strings = others = 0
     at = start
     while at < len(text):
         piece = bytes(text[at : at + slice_bytes])
@@ -126,8 +128,8 @@ def _cut(
             at -= len(parts[-1]) + 1
             long[strings - 1], at = yield from _long_string(text, at, slice_bytes)
         pieces.append(b" " if piece.isspace() else piece)
-        brackets += sum(map(piece.count, (b"[", b"]", b"{", b"}")))
-        if max(strings, brackets) > 4 * max_depth + 4:
+        others += len(skeleton(piece).translate(None, _UNBOUNDED))
+        if max(strings, others) > 4 * max_depth + 100:
             break  # more than a chain of containers can have: malformed, and here already
         yield
     return _Fragment(start, at, b"".join(pieces), long, True)
@@ -201,7 +203,7 @@ class _Tree:
     def add(self, fragment: _Fragment) -> None:
         """Decode the next fragment into its place. Raises JsonError."""
         follow(skeleton(fragment.text), self._opened, self._max_depth)
-        closers = b"" if fragment.last else bytes(CLOSER[b] for b in reversed(self._opened))
+        closers = b"" if fragment.last else bytes(b + TO_CLOSER for b in reversed(self._opened))
         value, stand_in = self._decoded(fragment, closers)
         if fragment.long:
             _restore(self._innermost(value, stand_in), fragment.long)

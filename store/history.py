@@ -25,7 +25,7 @@ _SEGMENT_BYTES: Final = 16
 
 
 class History:
-    """A ring of at most `max_items` changes and roughly `max_bytes`; `start_seq` is the last before it."""
+    """At most `max_items` changes and roughly `max_bytes`; `start_seq` is the last one before."""
 
     def __init__(self, max_items: int, max_bytes: int, *, start_seq: int = 0) -> None:
         self.max_items = max_items
@@ -82,7 +82,7 @@ class History:
         return [change for change, _ in islice(self._changes, seq - self._floor, None)]
 
     def touched_since(self, path: Path, seq: int) -> bool | None:
-        """Whether an edit after `seq` was at, above or below an actual path. None: it is not known."""
+        """Whether an edit after `seq` was at, above or below an actual path. None: not known."""
         if not self.covers(seq):
             return None
         for change, _ in reversed(self._changes):

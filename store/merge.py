@@ -43,7 +43,7 @@ def _edits(path: tuple[str | int, ...], target: Any, patch: Json) -> Iterator[Ed
 
 
 def _merged(patch: Json) -> Json:
-    """The patch applied to nothing: its nulls (not those in arrays) name members that are not there."""
+    """The patch applied to nothing: its nulls, but for those in arrays, vanish."""
     if type(patch) is not dict:
         return patch
     return {name: _merged(value) for name, value in patch.items() if value is not None}

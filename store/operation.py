@@ -34,7 +34,7 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Apply an RFC 7396 merge patch to the value at a place; a missing member counts as missing target."""
+    """Apply an RFC 7396 merge patch to the value at a place; the place itself may be missing."""
 
     path: Path
     patch: Json
@@ -69,7 +69,7 @@ class Increment:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Add an element to the end of an array; a missing member of an existing parent counts as []."""
+    """Add an element to the end of an array; a missing member of a parent counts as []."""
 
     path: Path
     value: Json
@@ -89,7 +89,7 @@ class Batch:
         return ()
 
 
-Operation: TypeAlias = Union[Set, Merge, Patch, Delete, Increment, Append, Batch]  # noqa: UP007 (Batch is recursive)
+Operation: TypeAlias = Union[Set, Merge, Patch, Delete, Increment, Append, Batch]  # noqa: UP007
 
 
 class WriteError(Exception):

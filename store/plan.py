@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from store.kind import Json, Missing
     from store.path import Path
 
-# A path has at most 256 segments and a decoded value is at most 256 deep, so a document reaches this by itself; only
-# copies within it could go on. Below the interpreter's recursion limit, which msgspec is subject to as well.
+# A path has at most 256 segments and a decoded value is at most 256 deep, so writes reach this and
+# no more; only copies within the document could go on. It is below the interpreter's recursion
+# limit, to which msgspec is subject as well.
 MAX_DEPTH: Final = 512
-# Values. About 0.1 s of copying; the first copy of a plan may be of any size, as the document may be.
+# Values. The first copy of a plan may be of any size, as the document may be.
 MAX_COPIED: Final = 1_000_000
 
 
@@ -59,7 +60,7 @@ class Plan:
         return self._drafted().root
 
     def record(self, edit: Edit) -> None:
-        """Add an edit that moves no elements; its place is resolved and its `before` read from `root`."""
+        """Add an edit that moves no elements; place and `before` were read from `root`."""
         if self._open and self._fold(edit.path):
             self._drafted().replace(edit.path, edit.after)
             return
@@ -83,7 +84,7 @@ class Plan:
         self._rearrange(path[:-1], index, value)
 
     def copied(self, value: Json, path: Path) -> Json:
-        """A deep copy of `value` for use at `path`. Raises Invalid when it is too much or too deep."""
+        """A deep copy of `value` for `path`. Raises Invalid when it is too much or too deep."""
         copy, values, depth = copy_measured(value)
         if len(path) + depth > MAX_DEPTH:
             raise Invalid(path, f"the document would be nested deeper than {MAX_DEPTH}")

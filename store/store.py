@@ -2,10 +2,11 @@
 
     submit(op) → plan → log → apply → match → Committed
 
-The whole of `submit` is synchronous and pure. Nothing can come between the check of a write and its effect, between
-its effect and the list of who must hear of it, or between two writes: that is what makes one order for all, and why a
-subscriber that registers between two calls can miss nothing and see nothing twice. All that may fail is decided in
-`plan`, before anything moves: a refused write leaves no trace.
+The whole of `submit` is synchronous and pure. Nothing can come between the check of a write and
+its effect, between its effect and the list of who must hear of it, or between two writes: that is
+what makes one order for all, and why a subscriber that registers between two calls can miss
+nothing and see nothing twice. All that may fail is decided in `plan`, before anything moves: a
+refused write leaves no trace.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 
 class Committed(NamedTuple):
-    """What one accepted write did: its change and, in order, the events it owes to each selection it touched."""
+    """What one accepted write did: its change and, in order, the events it owes to each selection
+    it touched.
+    """
 
     change: Change
     matched: list[tuple[Selection, list[Event]]]
@@ -36,8 +39,8 @@ class Committed(NamedTuple):
 class Store:
     """One JSON document with its recent history and its subscription index.
 
-    `epoch` names this log; it must be new whenever changes could have been lost (a restart of a log in memory).
-    `history_items` and `history_bytes` bound what is kept for resuming.
+    `epoch` names this log; it must be new whenever changes could have been lost (a restart of a
+    log in memory). `history_items` and `history_bytes` bound what is kept for resuming.
     """
 
     def __init__(self, root: Json, *, epoch: str, history_items: int, history_bytes: int) -> None:
@@ -55,7 +58,8 @@ class Store:
     def submit(self, op: Operation, *, time_ms: int) -> Committed:
         """Apply one write and say what it changed for whom.
 
-        Raises `WriteError` (see `store.operation`) when the write is refused; the document is then as it was.
+        Raises `WriteError` (see `store.operation`) when the write is refused; the document is
+        then as it was.
         """
         self._check_conditions(op)
         document = self.document
@@ -70,7 +74,9 @@ class Store:
         return Committed(change, matched)
 
     def can_resume(self, position: Position | None) -> bool:
-        """Whether all that came after `position` is still known: only then may a stream go on from there."""
+        """Whether all that came after `position` is still known: only then may a stream go on
+        from there.
+        """
         return (
             position is not None
             and position.epoch == self.epoch

@@ -97,12 +97,12 @@ def _check_text(text: str) -> None:
 
 
 def copy_deep(value: Json) -> Json:
-    """A copy that shares no container with the original. Strings and numbers are shared: immutable."""
+    """A copy that shares no container with the original."""
     return copy_measured(value)[0]
 
 
 def copy_measured(value: Json) -> tuple[Json, int, int]:
-    """`copy_deep`, with the number of values in it and the depth of the containers (0 for a scalar)."""
+    """`copy_deep`, the number of values in it, and its depth in containers (scalar: 0)."""
     if type(value) is not dict and type(value) is not list:
         return value, 1, 0
     copy = value.copy()

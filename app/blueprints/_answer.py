@@ -18,8 +18,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from quart import Response
+from quart import request
 from quart.wrappers.response import ResponseBody
+from quart_trio.wrappers import TrioResponse as Response
 
 from app.content import JSON
 from store.path import Path, format_path
@@ -61,6 +62,10 @@ def stream_json(
     except BaseException:
         pin.close()
         raise
+    if request.method == "HEAD":
+        # Nobody will read it, so it is not worth holding a pin and encoding all of it.
+        pin.close()
+        return Response(None, headers=dict(headers), content_type=JSON)
     body = Pinned(bytes(start), pieces, pin)
     response = Response(body, headers=dict(headers), content_type=JSON)
     # Quart's own limit would cut a long download after 60 s; a client that stopped reading is the

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from app.command import check_position
 from app.problem import Refusal, bad_request
 from store.change import Position, parse_position
+from store.operation import WriteError
 from store.value import MISSING
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def write_condition(store: Store, head: Head, op: Operation) -> Operation:
 
 def _of_if_match(store: Store, path: Path, given: str) -> Position:
     if given.strip() == "*":
-        if store.document.get(path) is MISSING:
+        if not _is_there(store, path):
             raise _failed("there is nothing at the place, and If-Match: * wants something")
         return store.position
     # Strong comparison: a weak tag never matches. The newest of several asks for the least, so it
@@ -90,9 +91,16 @@ def _of_if_none_match(store: Store, path: Path, given: str) -> Position:
     """On writes only `*` makes sense: create, but do not overwrite."""
     if given.strip() != "*":
         raise bad_request("on a write, If-None-Match can only be *")
-    if store.document.get(path) is not MISSING:
+    if _is_there(store, path):
         raise _failed("there is something at the place, and If-None-Match: * wants nothing")
     return store.position
+
+
+def _is_there(store: Store, path: Path) -> bool:
+    try:
+        return store.document.get(store.document.resolve(path)) is not MISSING
+    except WriteError:
+        return False
 
 
 def _failed(detail: str) -> Refusal:

@@ -15,7 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from quart import Blueprint, Request, Response, Websocket, current_app, g, request
+from quart import Blueprint, Request, Websocket, g, request
+from quart.globals import request_ctx
+from quart_trio.wrappers import TrioResponse as Response
+from werkzeug.exceptions import HTTPException
 
 from app.cors import cors_headers, preflight_headers
 from app.head import Head
@@ -23,6 +26,7 @@ from app.problem import Refusal
 from limits.grant import NONE
 from limits.principal import Principal
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # The endpoints that `errors.guard` adds are called this, with a number.
 NOT_ALLOWED = "other_methods_"
 # Who may do nothing and is counted by address (an empty key says so).
@@ -126,18 +130,34 @@ def add_fields(response: Response, fields: Mapping[str, str]) -> None:
             response.headers.setdefault(name, value)
 
 
+def no_content(headers: Mapping[str, str] | None = None) -> Response:
+    """204, without the length and the type of the content that it does not have (RFC 9110 8.6)."""
+    response = Response(None, status=204, headers=dict(headers or {}))
+    response.headers.pop("Content-Type", None)
+    return response
+
+
+def allowed_methods() -> list[str]:
+    """The methods that the path of the current request has."""
+    adapter = request_ctx.url_adapter
+    assert adapter is not None
+    allowed = {"OPTIONS"}
+    for method in METHODS:
+        try:
+            rule, _arguments = adapter.match(method=method, return_rule=True)
+        except HTTPException:
+            continue
+        if NOT_ALLOWED not in rule.endpoint:
+            allowed.add(method)
+    return sorted(allowed)
+
+
 def _options(triode: Triode) -> Response:
     """The answer to OPTIONS: what the path can do and, for a preflight, what a page of that origin
     may ask.
 
     A browser sends a preflight without credentials, so none are wanted.
     """
-    here = request.url_rule
-    allowed: set[str] = set()
-    for rule in current_app.url_map.iter_rules():
-        same = here is not None and rule.rule == here.rule and not rule.websocket
-        if same and NOT_ALLOWED not in rule.endpoint:
-            allowed |= rule.methods or set()
-    response = Response(b"", status=204, headers={"Allow": ", ".join(sorted(allowed))})
+    response = no_content({"Allow": ", ".join(allowed_methods())})
     add_fields(response, preflight_headers(triode.settings, request.headers.get("Origin")))
     return response

@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from quart import Blueprint, Response, request
+from quart import Blueprint, request
+from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import PIECE_BYTES
 from app.blueprints._request import gated, visit
@@ -45,7 +46,7 @@ def blueprint(triode: Triode) -> Blueprint:
         if kind == NDJSON:
             answer = Response(run.lines(data), content_type=NDJSON)
         else:
-            commands = await decode_json(data)
+            commands = await decode_json(data, max_depth=triode.settings.max_depth)
             if not isinstance(commands, list):
                 raise bad_request("send an array of commands, or NDJSON with one command a line")
             answer = Response(run.array(commands), content_type=JSON)
@@ -68,14 +69,18 @@ class Run:
     async def lines(self, data: bytearray) -> AsyncIterator[bytes]:
         """A line of answer for each line of `data`; empty lines have none."""
         answers = bytearray()
-        for count, line in enumerate(split_lines(data), 1):
+        depth = self._triode.settings.max_depth
+        for count, (number, line) in enumerate(split_lines(data), 1):
             command: Any
             try:
-                command = decode(line) if len(line) <= ONE_GO_BYTES else await decode_json(line)
+                if len(line) <= ONE_GO_BYTES:
+                    command = decode(line, max_depth=depth)
+                else:
+                    command = await decode_json(line, max_depth=depth)
             except JsonError as error:
-                answers += failed(_in_line(malformed(error), count))
+                answers += failed(_in_line(malformed(error), number))
             except Refusal as refusal:
-                answers += failed(_in_line(refusal, count))
+                answers += failed(_in_line(refusal, number))
             else:
                 result = await self._answer(command)
                 if isinstance(result, bytes):
@@ -153,22 +158,23 @@ def failed(refusal: Refusal, command: dict[str, Any] | None = None) -> bytes:
     return encode(answer if isinstance(ref, dict | list) or ref is None else {"ref": ref} | answer)
 
 
-def _in_line(refusal: Refusal, count: int) -> Refusal:
-    refusal.extra["line"] = count
+def _in_line(refusal: Refusal, number: int) -> Refusal:
+    refusal.extra["line"] = number
     return refusal
 
 
-def split_lines(data: bytearray) -> Iterator[bytes]:
-    """The lines of NDJSON that are not blank, without their ends.
+def split_lines(data: bytearray) -> Iterator[tuple[int, bytes]]:
+    """The lines of NDJSON that are not blank, with their numbers.
 
     Lazy: a list of all could be hundreds of thousands.
     """
-    start, end = 0, len(data)
+    start, end, number = 0, len(data), 0
     while start < end:
         stop = data.find(b"\n", start)
         if stop < 0:
             stop = end
+        number += 1
         line = bytes(data[start:stop]).strip(b" \t\r")
         if line:
-            yield line
+            yield number, line
         start = stop + 1

@@ -17,10 +17,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
-from quart import Blueprint, Quart, Request, Response, request
+from quart import Blueprint, Quart, Request, request
+from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from app.blueprints._request import NOT_ALLOWED
+from app.blueprints._request import METHODS, NOT_ALLOWED, allowed_methods
 from app.content import discard, is_unread
 from app.problem import Refusal
 from app.request import malformed_filter
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("triode")
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 Handler = Callable[[Exception], Awaitable[Response]]
 
@@ -99,17 +99,17 @@ def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
     if status == 404:
         return Refusal(404, f"there is nothing at {request.path}")
     if isinstance(error, MethodNotAllowed):
-        return not_allowed(request.method, error.valid_methods or ())
+        return not_allowed()
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     return Refusal(status, error.description or error.name, headers=headers)
 
 
-def not_allowed(method: str, allowed: object) -> Refusal:
-    """405 with the methods that the route has."""
-    names = (
-        ", ".join(sorted(allowed)) if isinstance(allowed, set | list | tuple | frozenset) else ""
+def not_allowed() -> Refusal:
+    """405 with the methods that the path has."""
+    names = ", ".join(allowed_methods())
+    return Refusal(
+        405, f"{request.method} is not possible here, only {names}", headers={"Allow": names}
     )
-    return Refusal(405, f"{method} is not possible here, only {names}", headers={"Allow": names})
 
 
 def problem(refusal: Refusal) -> Response:
@@ -151,14 +151,11 @@ def _refuse_other_methods(state: BlueprintSetupState) -> None:
         state.app.add_url_rule(
             path,
             endpoint=f"{own}{NOT_ALLOWED}{number}",
-            view_func=_refuser(frozenset(allowed)),
+            view_func=_refuse,
             methods=[method for method in METHODS if method not in allowed],
             provide_automatic_options=False,
         )
 
 
-def _refuser(allowed: frozenset[str]) -> Callable[..., Awaitable[Response]]:
-    async def refuse(**_arguments: str) -> Response:
-        raise not_allowed(request.method, allowed)
-
-    return refuse
+async def _refuse(**_arguments: str) -> Response:
+    raise not_allowed()

@@ -1,7 +1,9 @@
-"""`/events` over ASGI: the same streams as the native lane's, through Hypercorn or whatever serves the application.
+"""`/events` over ASGI: the same streams as the native lane's, through Hypercorn or whatever
+serves the application.
 
-The body of the response is the client's writer: it drains the outbox for as long as the stream lives. Hypercorn shields
-what it sends from cancellation, so a frozen client holds its place until the kernel gives it up (`TCP_USER_TIMEOUT`).
+The body of the response is the client's writer: it drains the outbox for as long as the stream
+lives. Hypercorn shields what it sends from cancellation, so a frozen client holds its place until
+the kernel gives it up (`TCP_USER_TIMEOUT`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, request
+from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import json_response
 from app.blueprints._request import gated

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, request
+from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import json_response
 from app.blueprints._request import gated, visit
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 def blueprint(triode: Triode) -> Blueprint:
     """The route of `/publish`: the command of the same name, without a sender to leave out."""
     bp = gated("triode_publish", triode)
+    limit = triode.settings.max_body_bytes
 
     @bp.post("/publish")
     async def publish() -> Response:
         media_type(request, [JSON])
-        body = await read_json(request, triode.settings.max_body_bytes)
+        body = await read_json(request, limit, max_depth=triode.settings.max_depth)
         message = members(body, ("room", "to", "tags", "event", "data"))
         command = {"type": "publish", **message}
         return json_response(await triode.execute(command, visit().principal))

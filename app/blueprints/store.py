@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, request
+from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import item_pieces, json_response, stream_json, value_pieces
 from app.blueprints._condition import not_modified, write_condition
@@ -37,7 +38,7 @@ CACHE = "private, no-cache"
 def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/store` but for the batch."""
     bp = gated("triode_store", triode)
-    limit = triode.settings.max_body_bytes
+    limit, depth = triode.settings.max_body_bytes, triode.settings.max_depth
 
     @bp.get("/store")
     async def read() -> Response:
@@ -60,7 +61,8 @@ def blueprint(triode: Triode) -> Blueprint:
         text = required_path(one(head, "path"))
         media_type(request, [JSON])
         return await _write(
-            triode, Set(check_path(text), await read_json(request, limit), _create(head))
+            triode,
+            Set(check_path(text), await read_json(request, limit, max_depth=depth), _create(head)),
         )
 
     @bp.post("/store")
@@ -68,14 +70,16 @@ def blueprint(triode: Triode) -> Blueprint:
         head = visit().head
         path = check_path(one(head, "path") or ".")
         media_type(request, [JSON])
-        return await _write(triode, Set(path, await read_json(request, limit), _create(head)))
+        return await _write(
+            triode, Set(path, await read_json(request, limit, max_depth=depth), _create(head))
+        )
 
     @bp.patch("/store")
     async def patch() -> Response:
         head = visit().head
         path = check_path(required_path(one(head, "path")))
         kind = media_type(request, [JSON, MERGE_PATCH, JSON_PATCH])
-        value = await read_json(request, limit)
+        value = await read_json(request, limit, max_depth=depth)
         if kind == MERGE_PATCH:
             return await _write(triode, Merge(path, value))
         if kind == JSON_PATCH:

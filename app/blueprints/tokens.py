@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, request
+from quart_trio.wrappers import TrioResponse as Response
 
 from app import ends
 from app.blueprints._answer import json_response
-from app.blueprints._request import gated, visit
+from app.blueprints._request import gated, no_content, visit
 from app.content import JSON, media_type, members, read_json
 from app.problem import Refusal, bad_request
 from limits.grant import Grant
@@ -64,7 +65,7 @@ def blueprint(triode: Triode) -> Blueprint:
         if not triode.tokens.revoke(token_id):
             raise Refusal(404, "there is no token with this id")
         _end_streams_of(triode, token_id)
-        return Response(b"", status=204, headers=SECRET)
+        return no_content(SECRET)
 
     return bp
 
@@ -87,7 +88,7 @@ def renewal(triode: Triode) -> Blueprint:
         if not isinstance(token, str) or not token:
             raise bad_request('send {"token": "…"}, or the new token as Authorization: Bearer')
         triode.renew(client_id, token)
-        return Response(b"", status=204, headers=SECRET)
+        return no_content(SECRET)
 
     return bp
 

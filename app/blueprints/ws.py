@@ -1,7 +1,9 @@
-"""`/ws` over ASGI: the same sessions as the native lane's, through Hypercorn or whatever serves the application.
+"""`/ws` over ASGI: the same sessions as the native lane's, through Hypercorn or whatever serves
+the application.
 
-ASGI frames WebSocket messages itself, so what the hub has framed for the wire is unwrapped again. It also hides pings and
-pongs: set the server's own (`--websocket-ping-interval` of Hypercorn) to find dead peers.
+ASGI frames WebSocket messages itself, so what the hub has framed for the wire is unwrapped again.
+It also hides pings and pongs: set the server's own (`--websocket-ping-interval` of Hypercorn) to
+find dead peers.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def blueprint(triode: Triode) -> Blueprint:
 
 
 async def _converse(triode: Triode, client: Client) -> None:
-    """Read and write until either ends. The nursery holds the writer; the reader's end, or the writer's, ends both."""
+    """Read and write until either ends. The nursery holds the writer; the reader's end, or the
+    writer's, ends both.
+    """
     lane = client.lane
     assert isinstance(lane, AsgiLane)
     with lane.scope:
@@ -130,5 +134,6 @@ class Message:
 
     async def _close(self, code: int, reason: str) -> None:
         self._closed = True
-        # 1005 and 1006 stand for the absence of a close frame and can't be sent (RFC 6455 section 7.4.1).
+        # 1005 and 1006 stand for the absence of a close frame and can't be sent (RFC 6455 section
+        # 7.4.1).
         await websocket.close(1011 if code in (1005, 1006) else code, reason)

@@ -245,8 +245,8 @@ def _limits(settings: Settings) -> list[tuple[str, str]]:
     )
     queue = f"{settings.queue_items} events or {shown('queue_bytes')} of a slow client"
     times = (
-        f"heartbeat {shown('heartbeat')}, write {shown('write_deadline')}, "
-        f"head {shown('head_deadline')}, idle {shown('idle')}"
+        f"heartbeat {shown('heartbeat')}, idle {shown('idle')}; "
+        f"deadlines: write {shown('write_deadline')}, head {shown('head_deadline')}"
     )
     history = f"{settings.history_items:,} changes or {shown('history_bytes')}".replace(",", " ")
     return [
@@ -267,7 +267,7 @@ def _rate(text: str) -> str:
 
 
 def _files(files: OpenFiles) -> Text:
-    text = Text(f"{files.limit}", style="" if files.enough else "bold yellow")
+    text = Text(f"{files.limit:,}".replace(",", " "), style="" if files.enough else "bold yellow")
     if files.limit != files.before:
         text.append(f" (raised from {files.before})", style="dim")
     return text
@@ -304,7 +304,7 @@ def _hint(settings: Settings, address: str) -> Text:
     selection = ".host.cpu[*].busy" if settings.demo else "."
     text = Text("\nWatch it:  ", style="dim")
     text.append(f"curl -gN '{address}/events?filter={selection}'", style="default")
-    text.append("   or   ", style="dim")
+    text.append("\n           ", style="dim")
     url = "" if address == DEFAULT_URL else f"--url {address} "
     return text.append(
         f"triode watch {url}'{'.host.net' if settings.demo else '.'}'", style="default"

@@ -81,7 +81,7 @@ def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
     try:
         trio.run(partial(serve_forever, settings, bound=announce))
     except OSError as exc:
-        advice = "no such host" if isinstance(exc, gaierror) else _BIND_ADVICE.get(exc.errno)
+        advice = "no such host" if isinstance(exc, gaierror) else _BIND_ADVICE.get(exc.errno or 0)
         if advice is None:
             raise
         click.echo(

@@ -9,7 +9,9 @@ from store.value import decode
 
 
 class FakeLane:
-    """Takes `appetite` bytes without waiting, and what `feed` allows when waited for. `taken` is what it got."""
+    """Takes `appetite` bytes without waiting, and what `feed` allows when waited for. `taken` is
+    what it got.
+    """
 
     def __init__(self, appetite: int | None = None) -> None:
         self.appetite = appetite
@@ -55,7 +57,9 @@ class FakeLane:
         self.aborted = True
 
     def messages(self) -> list[dict[str, object]]:
-        """The JSON messages taken so far, of a WebSocket client; a part of a frame at the end is an error."""
+        """The JSON messages taken so far, of a WebSocket client; a part of a frame at the end is
+        an error.
+        """
         found: list[dict[str, object]] = []
         for first, payload in unwrap(bytes(self.taken)):
             if first == 0x81:

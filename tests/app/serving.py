@@ -9,10 +9,11 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import trio
+from hypercorn.typing import ASGIFramework
 
 from app.connection import Connection
 from app.handoff import HypercornLane, make_config, run_lifespan
@@ -26,7 +27,7 @@ wants = lane(streams=frozenset({"/events"}), sockets=frozenset({"/ws"}))
 BIG = os.urandom(1 << 20) * 20
 
 
-async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def _application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Answers what the tests ask for; the name of the route says what it does."""
     if scope["type"] == "lifespan":
         await lifespan(scope, receive, send)
@@ -62,6 +63,9 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         client = scope["client"][0]
         text = f"{scope['method']} {route} {body[:50].decode()} {scope['scheme']} {client}"
         await answer(send, 200, text.encode(), headers)
+
+
+application = cast(ASGIFramework, _application)  # its messages are checked by Hypercorn alone
 
 
 async def answer(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
@@ -109,7 +113,6 @@ class Server:
     hypercorn: HypercornLane
     nursery: trio.Nursery
     state: dict[str, Any]
-    connects: list[trio.SocketStream] = field(default_factory=list)
 
     async def connect(self) -> Client:
         return Client(await trio.open_tcp_stream("127.0.0.1", self.port))
@@ -117,7 +120,8 @@ class Server:
     async def settled(self) -> None:
         """Wait until every connection has ended."""
         with trio.fail_after(5):
-            while self.counts.open or self.nursery.child_tasks:
+            # Tasks that end set no event.
+            while self.counts.open or self.nursery.child_tasks:  # noqa: ASYNC110 # said above
                 await trio.sleep(0.002)
 
 
@@ -178,6 +182,16 @@ class Client:
         """One GET and its answer."""
         await self.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *fields, "", ""]))
         return await self.answer()
+
+    async def trickle(self, text: str) -> None:
+        """One byte every 20 ms, until the server ends the connection.
+
+        Raises trio.TooSlowError after 2 s.
+        """
+        with trio.fail_after(2):
+            for byte in text:
+                await self.send(byte)
+                await trio.sleep(0.02)
 
     async def until(self, end: bytes) -> bytes:
         """What comes up to and with `end`."""

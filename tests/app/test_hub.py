@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,7 +31,9 @@ async def running(settings: Settings | None = None, root: object = None) -> Asyn
         nursery.cancel_scope.cancel()
 
 
-def connect(triode: Triode, lane: FakeLane, *filters: str, policy: Policy = Policy.DROP_NEWEST) -> Client:
+def connect(
+    triode: Triode, lane: FakeLane, *filters: str, policy: Policy = Policy.DROP_NEWEST
+) -> Client:
     from app import opening
 
     client = triode.hub.open("ws", lane, OWNER, "127.0.0.1", {})
@@ -257,7 +260,7 @@ async def test_finish_sends_what_is_owed_then_the_goodbye() -> None:
 @pytest.mark.parametrize("size", [10, 70_000, 300_000])
 async def test_snapshots_of_any_size_arrive_whole(size: int) -> None:
     root = {"big": [{"n": i, "text": "x" * 90} for i in range(size // 100)]}
-    async with running(root=root) as triode:
+    async with running(root=copy.deepcopy(root)) as triode:
         lane, each = FakeLane(), FakeLane()
         connect(triode, lane, ".big[*]")
         connect(triode, each, ".big")
@@ -332,5 +335,3 @@ async def test_resume_gives_exactly_what_was_missed() -> None:
         connected, *missed = lane.messages()
         assert connected["resumed"] is True
         assert [(m["type"], m["value"]) for m in missed] == [("update", 2), ("update", 4)]
-
-

@@ -150,10 +150,8 @@ async def test_bytes_that_trickle_buy_no_time() -> None:
     async with running(listener=QUICK) as server:
         client = await server.connect()
         began = trio.current_time()
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(2):
-            for byte in "GET /" + "a" * 1000:
-                await client.send(byte)
-                await trio.sleep(0.02)
+        with pytest.raises(trio.BrokenResourceError):
+            await client.trickle("GET /" + "a" * 1000)
         # The answer comes at the deadline; the reset once the server no longer reads after it.
         assert 0.15 < trio.current_time() - began < 1
         await client.close()
@@ -380,7 +378,7 @@ async def test_send_all_cancelled() -> None:
         with pytest.raises(trio.BusyResourceError):
             await connection.send_all(b"y", 5)
         nursery.cancel_scope.cancel()
-    assert connection.closed  # a part was
+    assert connection.sock.fileno() == -1  # a part was
     peer.close()
 
 

@@ -139,21 +139,32 @@ scalars: SearchStrategy[Json] = st.sampled_from(
 )
 
 
+def weighted(*choices: tuple[int, SearchStrategy[Any]]) -> SearchStrategy[Any]:
+    """One of the strategies, each as often as its weight says. (`|` counts the leaves of both sides.)"""
+    table = [strategy for weight, strategy in choices for _ in range(weight)]
+    return st.integers(0, len(table) - 1).flatmap(table.__getitem__)
+
+
 def _containers(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
     return st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
 
 
 # Records in arrays are what conditions are for; hypothesis alone would seldom make them.
 records = st.lists(st.dictionaries(keys, scalars, min_size=1, max_size=4), min_size=1, max_size=4)
-values: SearchStrategy[Any] = scalars | records | st.recursive(scalars, _containers, max_leaves=10)
-documents: SearchStrategy[Any] = st.dictionaries(keys, values, min_size=2, max_size=5) | values
+_nested = st.recursive(scalars, _containers, max_leaves=10)
+values: SearchStrategy[Any] = weighted((1, scalars), (1, records), (1, _nested))
+_wide: SearchStrategy[Any] = st.fixed_dictionaries(
+    {"a": records, "b": st.dictionaries(keys, values, min_size=2)},
+    optional={"c": st.lists(records, min_size=1, max_size=2), "id": values, "name": records | values},
+)
+documents: SearchStrategy[Any] = weighted((6, _wide), (1, records), (1, values))
 
 _names = keys.flatmap(lambda key: st.sampled_from((f".{key}", f".{key}", f'["{key}"]')))
 _indexes = st.sampled_from(("[0]", "[0]", "[1]", "[2]"))
 _wildcards = st.sampled_from(("[*]", "[*]", ".*"))
 _operators = st.sampled_from(("=", "=", "=", "!=", "<", "<=", ">", ">="))
 _conditions = st.builds(lambda k, o, v: f"[{k}{o}{v}]", keys, _operators, st.sampled_from(_LITERALS))
-_indexable = _names | _names | _indexes | _wildcards | _wildcards | _conditions | _conditions
+_indexable = weighted((2, _names), (1, _indexes), (2, _wildcards), (2, _conditions))
 _others = st.sampled_from(("[-1]", "[-2]", "[0:2]", "[1:]", "[-2:]", "[:-1]")) | st.builds(
     lambda key, bare: f"..{key}" if bare else f'..["{key}"]', keys, st.booleans()
 )
@@ -184,10 +195,9 @@ jsonpaths = st.builds(
     keys,
     keys,
 )
-filters = (
-    indexable_filters | indexable_filters | indexable_filters
-    | evaluated_filters | evaluated_filters | jsonpaths | jsonpaths | pointers
-)  # fmt: skip
+filters = weighted(
+    (3, indexable_filters), (2, evaluated_filters), (2, jsonpaths), (1, pointers)
+)
 
 
 def places(root: Json) -> list[Path]:
@@ -202,6 +212,52 @@ def places(root: Json) -> list[Path]:
         elif isinstance(value, list):
             todo += [((*path, i), element) for i, element in enumerate(value)]
     return sorted(found, key=len)
+
+
+@st.composite
+def filters_on(draw: DrawFn, root: Json) -> str:
+    """A filter made from a place of the document, so that it selects that one if not more."""
+    there = places(root)
+    path = there[draw(st.integers(len(there) // 2, len(there) - 1))]
+    text = ""
+    for depth, step in enumerate(path):
+        if isinstance(step, int):
+            # An element of an array, or the only thing that a condition on the array leaves.
+            element = find(root, path[: depth + 1])
+            asked = draw(_tests_of(element)) if draw(st.booleans()) else ""
+            length = len(find(root, path[:depth]))
+            last = f"[{step - length}]"
+            text += asked or draw(st.sampled_from((f"[{step}]", "[*]", "[*]", last, f"[{step}:]")))
+            continue
+        if draw(st.integers(0, 3)) == 0:
+            text += draw(_tests_of(find(root, path[:depth])))
+        text += draw(st.sampled_from((f".{step}", f".{step}", f'["{step}"]', ".*", f"..{step}")))
+    if draw(st.integers(0, 2)) == 0:
+        text += draw(_tests_of(find(root, path)))
+    return text or "."
+
+
+@st.composite
+def _tests_of(draw: DrawFn, value: Any) -> str:
+    """Conditions about members that the object has; often they hold."""
+    if not isinstance(value, dict):
+        return ""
+    text = ""
+    for key in value:
+        member = value[key]
+        if isinstance(member, dict | list) or draw(st.integers(0, 2)):
+            continue
+        literal = json.dumps(member) if draw(st.integers(0, 3)) else draw(st.sampled_from(_LITERALS))
+        text += f"[{key}{draw(_operators)}{literal}]"
+    return text
+
+
+def mixed(root: Json) -> SearchStrategy[list[str]]:
+    """Filters for a test: some made for this document, some for none."""
+    made = filters_on(root)
+    return st.lists(weighted((2, made), (1, filters)), min_size=6, max_size=10).map(
+        lambda texts: list(dict.fromkeys(texts))
+    )
 
 
 @st.composite
@@ -228,7 +284,7 @@ def operations(draw: DrawFn, root: Json, *, batch: bool = True) -> Operation:
         create = draw(st.booleans())
         if create and draw(st.booleans()):
             path = (*path, draw(keys))
-        return Set(path, draw(scalars | values), create=create)
+        return Set(path, draw(weighted((2, scalars), (1, values))), create=create)
     if kind == "merge":
         return Merge(path, draw(st.dictionaries(keys, values, max_size=3) | scalars))
     if kind == "patch":

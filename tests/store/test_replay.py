@@ -23,7 +23,7 @@ from tests.store.oracle import (
     EXAMPLES,
     View,
     documents,
-    filters,
+    mixed,
     operations,
     same_places,
     selected,
@@ -92,7 +92,7 @@ def _same_event(a: Any, b: Any) -> bool:
 @given(st.data())
 def test_replay_is_what_was_sent_live(data: st.DataObject) -> None:
     root = data.draw(documents, "document")
-    live = Live(root, data.draw(st.lists(filters, min_size=3, max_size=8, unique=True), "filters"))
+    live = Live(root, data.draw(mixed(root), "filters"))
     views: list[dict[Filter, View]] = []
     for _ in range(EDITS):
         views.append({f: View(f.select(live.document.root)) for f in live.filters})

@@ -1,0 +1,349 @@
+"""Rates and admission on the running server: exact counts, honest waiting times, places that are given back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from trio_websocket import ConnectionRejected
+
+from .clients import (
+    Api,
+    check_error,
+    check_problem,
+    exchange,
+    open_api,
+    open_socket,
+    open_ws,
+    query,
+    upgrade,
+)
+from .conftest import ServerFactory
+from .server import Lane, Server
+from .sse import open_sse
+
+pytestmark = pytest.mark.trio
+
+BURST = 5
+READ = "/store?path=."
+_addresses = (f"127.0.{a}.{b}" for a in itertools.count(1) for b in range(1, 250))
+
+
+@pytest.fixture(scope="session")
+def rated(make_server: ServerFactory) -> Server:
+    return make_server(http_rate=f"1/{BURST}", ws_rate=f"1/{BURST}")
+
+
+@pytest.fixture
+def address() -> str:
+    """A client address whose rate nobody has used."""
+    return next(_addresses)
+
+
+@pytest.fixture
+async def stranger(rated: Server, address: str) -> AsyncIterator[Api]:
+    async with open_api(rated, source=address) as api:
+        yield api
+
+
+async def spend(api: Api) -> None:
+    """Use up the burst."""
+    for _ in range(BURST):
+        response = await api.request("GET", READ)
+        assert response.status_code == 200
+
+
+async def test_burst_and_one(stranger: Api) -> None:
+    began = time.monotonic()
+    remaining = []
+    for _ in range(BURST):
+        response = await stranger.request("GET", READ)
+        assert response.status_code == 200
+        assert response.headers["ratelimit-policy"]
+        found = re.search(r"\br(?:emaining)?=(\d+)", response.headers["ratelimit"])
+        assert found is not None, response.headers["ratelimit"]
+        remaining.append(int(found[1]))
+    refused = await stranger.request("GET", READ)
+    if time.monotonic() - began > 0.9:
+        pytest.skip("this machine is too slow to use up a burst")
+    assert refused.status_code == 429
+    assert remaining[-1] == 0
+    assert remaining == sorted(remaining, reverse=True)
+    assert f"q={BURST}" in refused.headers["ratelimit-policy"]
+    assert int(refused.headers["retry-after"]) >= 1
+    assert check_problem(refused)["retry_after"] > 0
+    assert "ratelimit" in refused.headers
+
+
+async def test_the_wait_is_honest(stranger: Api) -> None:
+    await spend(stranger)
+    refused = await stranger.request("GET", READ)
+    assert refused.status_code == 429
+    began = time.monotonic()
+    while (await stranger.request("GET", READ)).status_code == 429:
+        assert time.monotonic() - began < float(refused.headers["retry-after"]) + 1
+        await trio.sleep(0.05)
+
+
+async def test_the_key_of_an_address_has_no_port(rated: Server, address: str) -> None:
+    statuses = []
+    for _ in range(BURST + 1):
+        async with open_api(rated, source=address) as api:  # a connection of its own each
+            statuses.append((await api.request("GET", READ)).status_code)
+    assert statuses[:BURST] == [200] * BURST
+    assert 429 in statuses[BURST:] or len(statuses) > BURST
+
+
+async def test_another_address_has_its_own_rate(rated: Server, stranger: Api) -> None:
+    await spend(stranger)
+    async with open_api(rated, source=next(_addresses)) as other:
+        assert (await other.request("GET", READ)).status_code == 200
+
+
+async def test_a_forwarded_address_is_not_believed(stranger: Api) -> None:
+    statuses = []
+    for number in range(BURST + 3):
+        headers = {"X-Forwarded-For": f"9.9.9.{number}", "Forwarded": f"for=9.9.9.{number}"}
+        statuses.append((await stranger.request("GET", READ, headers=headers)).status_code)
+    assert 429 in statuses
+
+
+async def test_streams_count_as_requests(rated: Server, stranger: Api, address: str) -> None:
+    await spend(stranger)
+    async with open_sse(rated.port, "/events", source=address) as stream:
+        assert stream.status == 429
+        assert stream.headers["retry-after"]
+        assert stream.problem(await stream.content())["retry_after"] > 0
+
+
+async def test_a_refused_upgrade_says_how_long_to_wait(rated: Server, address: str) -> None:
+    async with open_api(rated, source="127.0.0.1") as api:
+        while (await api.request("GET", READ)).status_code == 200:
+            pass
+    with pytest.raises(ConnectionRejected) as caught:
+        async with open_ws(rated):
+            pass
+    assert caught.value.status_code == 429
+    headers = {name.lower(): value for name, value in caught.value.headers or ()}
+    assert int(headers[b"retry-after"]) >= 1
+
+
+async def test_commands_of_one_websocket(rated: Server) -> None:
+    with trio.fail_after(15):
+        while True:
+            try:
+                async with open_ws(rated, "/ws?filter=.none&snapshot=none") as ws:
+                    answers = [await ws.ask("get", filter=".none") for _ in range(BURST + 1)]
+                    assert [one["type"] for one in answers[:BURST]] == ["ok"] * BURST
+                    error = check_error(answers[-1])
+                    assert error["status"] == 429
+                    assert error["retry_after"] > 0
+                    with trio.fail_after(5):
+                        while (await ws.ask("get", filter=".none"))["type"] == "error":
+                            await trio.sleep(0.1)
+                    return
+            except ConnectionRejected:
+                await trio.sleep(0.2)  # an earlier test spent the rate of this address
+
+
+# admission
+
+PLACES = 20
+PER_ADDRESS = 12
+
+
+@pytest.fixture(scope="session")
+def small(make_server: ServerFactory) -> Server:
+    return make_server(max_clients=PLACES, max_clients_per_ip=PER_ADDRESS)
+
+
+async def knock(
+    server: Server, number: int, source: str, results: list[bytes], leave: trio.Event
+) -> None:
+    """Ask for a place (SSE and WebSocket in turn), note the head of the answer, stay until told."""
+    request = (
+        upgrade("/ws?filter=.")
+        if number % 2
+        else b"GET /events?filter=. HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    async with open_socket(server, source=source) as stream:
+        await stream.send_all(request)
+        answer = b""
+        with trio.fail_after(20):
+            while b"\r\n\r\n" not in answer and (data := await stream.receive_some(65536)):
+                answer += data
+        results.append(answer)
+        await leave.wait()
+
+
+async def connections(api: Api) -> int:
+    count: int = (await api.request("GET", "/health")).json()["connections"]
+    return count
+
+
+async def settle(api: Api, count: int, patience_s: float = 5.0) -> None:
+    """Wait until `/health` counts `count` connections."""
+    with trio.fail_after(patience_s):
+        while await connections(api) != count:
+            await trio.sleep(0.005)
+
+
+@pytest.mark.parametrize("round_", [1, 2])
+async def test_exactly_as_many_as_there_are_places(small: Server, round_: int) -> None:
+    """Twice: what was freed, and what was refused, must not be missing the second time."""
+    async with open_api(small) as api:
+        await settle(api, 0)
+        results: list[bytes] = []
+        leave = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for number in range(60):
+                source = f"127.0.0.{10 + number % 6}"
+                nursery.start_soon(knock, small, number, source, results, leave)
+            with trio.fail_after(30):
+                while len(results) < 60:
+                    await trio.sleep(0.01)
+            assert await connections(api) == PLACES
+            leave.set()
+        statuses = sorted(int(one[9:12]) for one in results)
+        assert statuses == sorted([200] * statuses.count(200) + [101] * statuses.count(101) + [503] * 40)
+        assert len(statuses) == 60
+        for refused in (one for one in results if one[9:12] == b"503"):
+            head = refused.partition(b"\r\n\r\n")[0].lower()
+            assert re.search(rb"\r\nretry-after: *[1-9]", head), head
+            assert b"application/problem+json" in head
+        await settle(api, 0)
+
+
+async def test_a_freed_place_is_usable_again(small: Server) -> None:
+    async with open_api(small) as api:
+        await settle(api, 0)
+        leave = trio.Event()
+        results: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+            for number in range(PLACES - 1):
+                source = f"127.0.0.{10 + number % 6}"
+                nursery.start_soon(knock, small, number, source, results, leave)
+            await settle(api, PLACES - 1)
+            for _ in range(5):
+                async with open_sse(small.port, "/events?filter=.") as last:
+                    assert last.status == 200
+                    async with open_sse(small.port, "/events?filter=.") as over:
+                        assert over.status == 503
+                        problem = over.problem(await over.content())
+                        assert problem["limit"] == PLACES
+                        assert problem["retry_after"] > 0
+                await settle(api, PLACES - 1)
+            leave.set()
+        await settle(api, 0)
+
+
+async def test_places_of_one_address(small: Server) -> None:
+    async with open_api(small) as api:
+        await settle(api, 0)
+        leave = trio.Event()
+        results: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+            for number in range(PER_ADDRESS + 3):
+                nursery.start_soon(knock, small, number, "127.0.0.77", results, leave)
+            with trio.fail_after(20):
+                while len(results) < PER_ADDRESS + 3:
+                    await trio.sleep(0.01)
+            refused = [one for one in results if one[9:12] in (b"503", b"429")]
+            assert len(refused) == 3
+            assert all(b"retry-after:" in one.lower() for one in refused)
+            async with open_sse(small.port, "/events?filter=.", source="127.0.0.78") as other:
+                assert other.status == 200
+            leave.set()
+        await settle(api, 0)
+
+
+async def test_a_refused_subscription_takes_no_place(small: Server) -> None:
+    async with open_api(small) as api:
+        await settle(api, 0)
+        for _ in range(PLACES + 5):
+            async with open_sse(small.port, "/events" + query([".a["])) as stream:
+                assert stream.status == 400
+        async with open_sse(small.port, "/events?filter=.") as stream:
+            assert stream.status == 200
+        await settle(api, 0)
+
+
+# heads: the native lane reads them itself
+
+
+@pytest.fixture(scope="session")
+def hasty(make_server: ServerFactory) -> Server:
+    return make_server(head_deadline=0.5, max_heads=30)
+
+
+SLOW_HEADS = [
+    b"",
+    b"G",
+    b"GET /events HTTP/1.1\r\nHost: x\r\n",
+    b"GET /store?path=. HTTP/1.1\r\nHost: x\r\nX-A: ",
+]
+
+
+@pytest.mark.parametrize("sent", SLOW_HEADS, ids=range(len(SLOW_HEADS)))
+async def test_a_slow_head_is_cut(lane: Lane, hasty: Server, sent: bytes) -> None:
+    if lane != "native":
+        pytest.skip("under Hypercorn its own limits apply")
+    began = time.monotonic()
+    answer = await exchange(hasty, sent, patience_s=5)
+    took = time.monotonic() - began
+    assert 0.4 < took < 3
+    if answer:
+        assert answer.startswith(b"HTTP/1.1 408"), answer[:200]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 408
+
+
+async def test_a_head_in_drops_does_not_prolong_its_deadline(lane: Lane, hasty: Server) -> None:
+    if lane != "native":
+        pytest.skip("under Hypercorn its own limits apply")
+    began = time.monotonic()
+    async with open_socket(hasty) as stream:
+        with trio.fail_after(5):
+            try:
+                for byte in b"GET /events HTTP/1.1\r\nX: " + b"y" * 1000:
+                    await stream.send_all(bytes([byte]))
+                    with trio.move_on_after(0.05):
+                        if not await stream.receive_some(1000):
+                            break
+                        break
+            except trio.BrokenResourceError:
+                pass
+    assert time.monotonic() - began < 3
+
+
+async def test_unauthenticated_heads_are_bounded(lane: Lane, hasty: Server) -> None:
+    if lane != "native":
+        pytest.skip("under Hypercorn its own limits apply")
+    ended = 0
+
+    async def dawdle() -> None:
+        nonlocal ended
+        async with open_socket(hasty) as stream:
+            with trio.fail_after(5):
+                try:
+                    while await stream.receive_some(1000):
+                        pass
+                except trio.BrokenResourceError:
+                    pass
+            ended += 1
+
+    began = time.monotonic()
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(dawdle)
+        with trio.fail_after(5):
+            while ended < 20:
+                await trio.sleep(0.005)
+        at_once = time.monotonic() - began
+    assert at_once < 0.45, "the heads above the bound were refused before any deadline"
+    async with open_api(hasty) as api:
+        assert (await api.request("GET", "/healthz")).status_code == 200
