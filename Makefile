@@ -42,7 +42,8 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@# ruff's ASYNC rules lack the checkpoint and shield analysis of the original; see .flake8.
-	$(BIN)/flake8 app store limits tests
+	$(BIN)/flake8 app store limits
+	$(BIN)/flake8 --disable ASYNC109,ASYNC124,ASYNC127,ASYNC910 tests
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

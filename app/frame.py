@@ -38,10 +38,11 @@ class Frame:
     `seq` counts in the source's log.
     """
 
-    __slots__ = ("data", "seq", "source")
+    __slots__ = ("data", "seq", "size", "source")
 
     def __init__(self, data: bytes, source: Source | None = None, seq: int = 0) -> None:
         self.data = data
+        self.size = len(data)
         self.source = source
         self.seq = seq
 
@@ -88,6 +89,7 @@ def members_of(event: Event, time_ms: int) -> tuple[str, bytes]:
         # The filter can no longer be evaluated (the document has outgrown it); a snapshot follows
         # once it can.
         return "gap", b',"missed":1,"reason":%b,"time":%d}' % (encode(value), time_ms)
+    # A snapshot of the past, in a replay. One of now is `app.snapshot`'s, shared by all.
     items = [{"path": format_path(path), "value": inner} for path, inner in value]
     return "snapshot", b',"items":%b,"more":false}' % encode(items)
 

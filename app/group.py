@@ -114,7 +114,10 @@ class Group:
             self.particulars = {}
         hub = self.hub
         failed: list[tuple[Client, list[Frame], int]] = []
-        if frames and self.flowing:
+        if any(frame.data == b"" for frame in frames):
+            # A feed: only a writer can send it.
+            failed += [(c, frames, 0) for c in self.flowing if c not in particulars]
+        elif frames and self.flowing:
             data = frames[0].data if len(frames) == 1 else b"".join([f.data for f in frames])
             size = len(data)
             for client in self.flowing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Final
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -24,6 +25,8 @@ from app.handoff_stream import HandoffLimits, HandoffStream, TlsHandoffStream
 from app.head import Head, answer
 from app.problem import Refusal
 
+UPDATE_S: Final = 1.0
+
 
 class _Server(TCPServer):
     """Hypercorn's server of one connection, which tells the stream when it is idle."""
@@ -33,11 +36,23 @@ class _Server(TCPServer):
     _reading_ended = False
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated) and self._reading_ended:
+        if isinstance(event, Updated):
+            await self._update(event)
+        else:
+            await super().protocol_send(event)
+
+    async def _update(self, event: Updated) -> None:
+        if self._reading_ended:
             return  # nothing can follow: an idle timer would only hold the connection
-        await super().protocol_send(event)
-        if isinstance(event, Updated) and event.idle:
-            self.stream.idle()
+        # Comes in the application's task when its answer is out. Quart-Trio cancels that task at
+        # this very moment; unshielded, Hypercorn would be left without its idle timer, which is
+        # also what closes idle connections at shutdown. It waits for a lock and a task's start.
+        try:
+            with trio.move_on_after(UPDATE_S, shield=True):
+                await super().protocol_send(event)
+        finally:
+            if event.idle:
+                self.stream.idle()
 
     async def _read_data(self) -> None:
         await super()._read_data()

@@ -252,10 +252,13 @@ class HandoffStream:
             raise trio.BrokenResourceError(str(exc)) from exc
 
     async def send_eof(self) -> None:
-        """Hypercorn's last word: no more bytes to the peer, unless the connection goes on without
-        Hypercorn."""
+        """End Hypercorn's part, and with it what is sent, unless the connection goes on without.
+
+        Hypercorn calls this right before `aclose`, which a cancellation in between would skip.
+        """
         if not self.given_back:
             self.connection.end_sending()
+        self._end()
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:

@@ -21,6 +21,7 @@ import trio
 from app.sse_parser import SseParser, StreamEvent
 
 CONNECT_S: Final = 20.0
+CLOSE_S: Final = 2.0
 # A body of the largest size has to be taken, applied and answered in this time.
 ANSWER_S: Final = 120.0
 # An event stream is dead after this many heartbeats without a byte.
@@ -79,7 +80,8 @@ class HttpClient:
         return self
 
     async def __aexit__(self, *exc: Any) -> None:
-        await self._client.__aexit__(*exc)
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await self._client.__aexit__(*exc)
 
     async def request(
         self,

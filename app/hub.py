@@ -33,6 +33,8 @@ from app.source import Audience, Source
 from app.tag import Tags
 from limits.policy import Policy
 from store.change import Position
+from store.index import Event
+from store.value import approx_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from app.metrics import Metrics
     from app.settings import Settings
     from limits.principal import Principal
-    from store.index import Event
     from store.store import Committed, Store
 
 YIELD_CLIENTS: Final = 100
@@ -51,6 +52,28 @@ YIELD_CLIENTS: Final = 100
 WRITE_BYTES: Final = 16 * 1024
 # What may be published between two passes of the flusher before publishers have to wait for it.
 PASS_BYTES: Final = 256 * 1024
+# More than this of one change for one filter is not encoded at once: it would take milliseconds.
+EVENTS_AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 256 * 1024
+
+
+def bounded(events: list[Event]) -> list[Event]:
+    """The events of one selection, or a snapshot in their stead when they are too much to be
+    encoded in one step: that is made piece by piece, for all who get it together.
+    """
+    if len(events) <= EVENTS_AT_ONCE:
+        room = BYTES_AT_ONCE
+        for event in events:
+            value = event.value
+            if type(value) is dict or type(value) is list:
+                room -= approx_bytes(value, limit=room)
+            elif type(value) is str:
+                room -= len(value)
+            if room <= 0:
+                break
+        else:
+            return events
+    return [Event("snapshot", (), [])]
 
 
 class Hub:
@@ -333,12 +356,11 @@ class Hub:
             return
         change = committed.change
         position = str(change.position).encode()
-        pairs: list[tuple[Audience, Event]] = [
-            (selection.watchers, event)
-            for selection, events in matched
-            if selection.watchers is not None
-            for event in events
-        ]
+        pairs: list[tuple[Audience, Event]] = []
+        for selection, events in matched:
+            audience: Audience | None = selection.watchers
+            if audience is not None:
+                pairs += [(audience, event) for event in bounded(events)]
         last: dict[Group, int] = {}
         for index, (audience, _) in enumerate(pairs):
             for group in audience.groups:
@@ -346,23 +368,23 @@ class Hub:
         known: object = None
         type_, members = "", b""
         for index, (audience, event) in enumerate(pairs):
-            if event is not known:
+            whole = event.kind == "snapshot"
+            if event is not known and not whole:
                 known = event
                 type_, members = members_of(event, change.time_ms)
             encoded: dict[tuple[Kind, bool], Frame] = {}
             for group in audience.groups:
-                variant = (group.kind, last[group] == index)
+                kind, with_id = variant = (group.kind, last[group] == index)
                 frame = encoded.get(variant)
                 if frame is None:
-                    data = document_frame(
-                        group.kind,
-                        type_,
-                        audience.filter_json,
-                        members,
-                        position if variant[1] else None,
-                    )
-                    frame = encoded[variant] = Frame(data, audience, change.position.seq)
-                    self._pass_bytes += len(data)
+                    if whole:
+                        frame = snapshot(self.store, audience, kind, id=with_id, droppable=True)
+                    else:
+                        id = position if with_id else None
+                        data = document_frame(kind, type_, audience.filter_json, members, id)
+                        frame = Frame(data, audience, change.position.seq)
+                    encoded[variant] = frame
+                    self._pass_bytes += frame.size
                 group.append(frame)
 
     def push(self, client: Client, frame: Frame) -> None:
@@ -573,10 +595,14 @@ class Hub:
         """The bytes of frames taken from an outbox: joined, and a feed piece by piece."""
         self.metrics.events_total += len(frames)
         data = b"".join([frame.data for frame in frames])
-        if data:
-            yield data
+        if len(data) <= 2 * WRITE_BYTES:
+            if data:
+                yield data
+        else:  # one big frame, or the rest of one: in pieces, so that each has its own deadline
+            for at in range(0, len(data), WRITE_BYTES):
+                yield data[at : at + WRITE_BYTES]
         if isinstance(frames[-1], Feed):
-            for piece in frames[-1].pieces:
+            for piece in frames[-1].pieces():
                 if piece:
                     yield piece
 

@@ -127,18 +127,20 @@ def _upgrade(head: Head) -> bytes:
 
 async def _receive_nothing(connection: Connection, client: Client) -> End:
     """An event stream's client has nothing to say; wait until it leaves."""
-    while client.end is None:
-        if not await connection.receive(1024):
-            return ends.CLIENT_CLOSED
-    return client.end
+    while await connection.receive(1024):
+        if client.end is not None:
+            return client.end
+    return ends.CLIENT_CLOSED
 
 
 async def _receive_messages(triode: Triode, connection: Connection, client: Client) -> End:
     """Feed the session until the peer or the hub ends it."""
     reader: MessageReader | None = None
     session = Session(triode, client)
-    while client.end is None:
+    while True:
         data = await connection.receive(RECEIVE_BYTES)
+        if client.end is not None:
+            return client.end
         if not data:
             return ends.CLIENT_LOST
         triode.metrics.bytes_in += len(data)
@@ -163,7 +165,6 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
             return reader.end
         if triode.hub.full:
             await triode.hub.room()
-    return client.end
 
 
 class MessageReader:

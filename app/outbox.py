@@ -17,21 +17,46 @@ from app.frame import Frame
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.source import Source
+
 # Answers to commands come one for one, and a session stops reading commands while its client is
 # behind, so this is reached only by a peer that ignores every answer.
 CONTROL_ITEMS: Final = 64
 
 
 class Feed(Frame):
-    """A control frame too big to be encoded at once: its bytes come in pieces when there is room
-    for them.
+    """A frame too big to be encoded at once: its bytes come in pieces when there is room for them.
+
+    Many clients may read one feed, each at its own pace. What the quickest has had encoded is kept
+    for the others until the last of them is done.
     """
 
-    __slots__ = ("pieces",)
+    __slots__ = ("_made", "_source")
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__(b"")
-        self.pieces = pieces
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        source: Source | None = None,
+        seq: int = 0,
+        size: int = 0,
+    ) -> None:
+        super().__init__(b"", source, seq)
+        self.size = size
+        self._source = pieces
+        self._made: list[bytes] = []
+
+    def pieces(self) -> Iterator[bytes]:
+        """All bytes from the start, a piece at a time."""
+        made = self._made
+        index = 0
+        while True:
+            while index < len(made):
+                yield made[index]
+                index += 1
+            piece = next(self._source, None)
+            if piece is None:
+                return
+            made.append(piece)
 
 
 class Outbox:
@@ -53,7 +78,7 @@ class Outbox:
 
     def put(self, frame: Frame, now: float) -> bool:
         """Take a frame if there is room. False: there is none, and nothing was changed."""
-        size = len(frame.data)
+        size = frame.size
         if frame.source is not None:
             if self.items and (self.items >= self.max_items or self.bytes + size > self.max_bytes):
                 return False
@@ -80,7 +105,7 @@ class Outbox:
                 break
             self._forget(frame)
             taken.append(frame)
-            size += len(frame.data)
+            size += frame.size
             if isinstance(frame, Feed):
                 break
         return taken
@@ -91,7 +116,7 @@ class Outbox:
         self._forget(first)
         if isinstance(first, Feed):
             return [first]
-        return [first, *self.take_nowait(max_bytes - len(first.data))]
+        return [first, *self.take_nowait(max_bytes - first.size)]
 
     def close(self) -> None:
         """Throw away what waits. Whoever waits in `take` gets `trio.ClosedResourceError`."""
@@ -100,6 +125,6 @@ class Outbox:
         self.items = self.bytes = 0
 
     def _forget(self, frame: Frame) -> None:
-        self.bytes -= len(frame.data)
+        self.bytes -= frame.size
         if frame.source is not None:
             self.items -= 1

@@ -21,6 +21,7 @@ import trio
 
 from app import ends
 from app.application import create_app
+from app.collector import Collector
 from app.handoff import HypercornLane, make_config, run_lifespan
 from app.handoff_stream import HandoffLimits
 from app.head import is_websocket
@@ -72,6 +73,7 @@ async def serve(
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
         state = await services.start(partial(run_lifespan, app, config, stop=stop))
+        services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
         lane = HypercornLane(app, wants, limits, config=config, state=state)
         reception = Reception(
             wants=wants,

@@ -27,21 +27,35 @@ if TYPE_CHECKING:
 
 # Up to here a snapshot is encoded at once: under a millisecond of work.
 FRAME_BYTES: Final = 64 * 1024
+# What a feed counts in a queue: its bytes are made when there is room, but it holds a pin, so that
+# only a few may wait at once; what follows it has to find room too.
+FEED_BYTES: Final = FRAME_BYTES // 2
 # A place costs this much besides its value: path, quotes, braces.
 ITEM_BYTES: Final = 40
 
 
-def snapshot(store: Store, audience: Audience, kind: Kind, *, id: bool = True) -> Frame:
+def snapshot(
+    store: Store, audience: Audience, kind: Kind, *, id: bool = True, droppable: bool = False
+) -> Frame:
     """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is
     big.
 
-    With `id` its last frame carries the position: say so only for the last snapshot of several
-    that belong together.
+    With `id` its last frame carries the position: say so only for the last snapshot of several that
+    belong together. `droppable`: it stands for a change, and may be lost to a full queue as that.
     """
     seq = store.seq
-    kept = audience.snapshots.get(kind)
-    if kept is not None and kept[0] == seq and id:
+    key = (kind, id, droppable)
+    kept = audience.snapshots.get(key)
+    if kept is not None and kept[0] == seq:
         return kept[1]
+    frame = _make(store, audience, kind, id=id, source=audience if droppable else None)
+    audience.snapshots[key] = (seq, frame)
+    return frame
+
+
+def _make(
+    store: Store, audience: Audience, kind: Kind, *, id: bool, source: Audience | None
+) -> Frame:
     position = str(store.position).encode() if id else None
     items: list[tuple[Path, Json]] = []
     size = 0
@@ -50,12 +64,9 @@ def snapshot(store: Store, audience: Audience, kind: Kind, *, id: bool = True) -
         if size > FRAME_BYTES:
             pieces = _pieces(store, audience, kind, position)
             next(pieces)
-            return Feed(pieces)
+            return Feed(pieces, source, store.seq, FEED_BYTES)
         items.append((path, value))
-    frame = Frame(_frame(audience, kind, items, position, more=False))
-    if id:
-        audience.snapshots[kind] = (seq, frame)
-    return frame
+    return Frame(_frame(audience, kind, items, position, more=False), source, store.seq)
 
 
 def _frame(

@@ -36,4 +36,4 @@ class Audience(Source):
         super().__init__()
         self.selection = selection
         self.filter_json = encode(selection.filter.text)
-        self.snapshots: dict[Kind, tuple[int, Frame]] = {}
+        self.snapshots: dict[tuple[Kind, bool, bool], tuple[int, Frame]] = {}

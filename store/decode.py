@@ -26,7 +26,6 @@ Data = bytes | bytearray | memoryview | str
 _decode: Final = msgspec.json.Decoder().decode
 
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_ARRAY, _OBJECT = b"[{"
 # From either opening bracket to the closing one.
 TO_CLOSER: Final = 2
 
@@ -47,7 +46,7 @@ def decode(data: Data, *, max_depth: int = 256) -> Json:
     if text.count(b"[") + text.count(b"{") > max_depth:
         follow(skeleton(text), bytearray(), max_depth)
     if b":" in text and has_repeated(text, value):
-        raise JsonError(f"duplicate key {named(repeated(text)[0])}")
+        raise JsonError(f"duplicate key {named(repeated(text)[0][0])}")
     return value
 
 
@@ -106,7 +105,7 @@ def follow(bones: bytes, opened: bytearray, max_depth: int) -> None:
     Stops at a bracket that does not fit. Raises JsonError where it gets deeper than `max_depth`.
     """
     for bracket in bones.translate(None, _NO_BRACKETS):
-        if bracket == _ARRAY or bracket == _OBJECT:
+        if bracket in b"[{":
             opened.append(bracket)
             if len(opened) > max_depth:
                 raise JsonError(f"nested deeper than {max_depth}")
@@ -134,19 +133,24 @@ def has_repeated(text: bytes, value: Any) -> bool:
     return members != text.count(b":") and members != skeleton(text).count(b":")
 
 
-def repeated(text: bytes) -> list[str]:
-    """The keys that some object of a valid text has twice, in order."""
-    found: dict[str, None] = {}
+def repeated(text: bytes) -> tuple[list[str], set[str]]:
+    """The keys that some object of a valid text has twice, in order; and all keys there are.
+
+    Read from the text: in a decoded value a repeated key has taken what stood below it away.
+    """
+    twice: dict[str, None] = {}
+    keys: set[str] = set()
 
     def look(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                found[key] = None
+                twice[key] = None
             seen.add(key)
+        keys.update(seen)
 
     json.loads(text, object_pairs_hook=look)
-    return list(found)
+    return list(twice), keys
 
 
 def named(key: str) -> str:

@@ -117,8 +117,9 @@ def _cut(
     while at < len(text):
         piece = bytes(text[at : at + slice_bytes])
         parts = blank(piece).split(b'"')
-        comma = _last_comma(parts, len(piece))
-        if comma >= (1 if at == start else 0):
+        # A fragment of several pieces ends at the first comma: it must stay one chain.
+        comma = _first_comma(parts) if pieces else _last_comma(parts, len(piece))
+        if comma > 0 or (comma == 0 and pieces):
             pieces.append(piece[:comma])
             return _Fragment(start, at + comma, b"".join(pieces), long, False)
         at += len(piece)
@@ -135,8 +136,20 @@ def _cut(
     return _Fragment(start, at, b"".join(pieces), long, True)
 
 
+def _first_comma(parts: list[bytes]) -> int:
+    """Where the first comma outside strings stands, -1 for none; every other part is a string."""
+    begin = 0
+    for number, part in enumerate(parts):
+        if number % 2 == 0:
+            comma = part.find(b",")
+            if comma >= 0:
+                return begin + comma
+        begin += len(part) + 1
+    return -1
+
+
 def _last_comma(parts: list[bytes], end: int) -> int:
-    """Where the last comma outside strings stands, -1 for none; every other part is a string."""
+    """Where the last one stands; the parts end at `end`."""
     for number in range(len(parts) - 1, -1, -1):
         begin = end - len(parts[number])
         if number % 2 == 0:
@@ -206,7 +219,7 @@ class _Tree:
         closers = b"" if fragment.last else bytes(b + TO_CLOSER for b in reversed(self._opened))
         value, stand_in = self._decoded(fragment, closers)
         if fragment.long:
-            _restore(self._innermost(value, stand_in), fragment.long)
+            value = self._restored(value, stand_in, fragment.long)
         self._merge(value, stand_in)
         self._spine = _last_chain(self.root, len(self._opened))
 
@@ -218,10 +231,11 @@ class _Tree:
             value = _parse_at(text, fragment.start - len(front))
             if b":" not in text or not has_repeated(text, value):
                 return value, stand_in
-            twice = [key for key in repeated(text) if key != stand_in]
+            found, keys = repeated(text)
+            twice = [key for key in found if key != stand_in]
             if twice:
                 break
-            stand_in = _unused_key(value)
+            stand_in = next(key for key in map(str, range(len(keys) + 1)) if key not in keys)
         raise JsonError(f"duplicate key {named(twice[0] if twice else '')}")
 
     def _front(self, stand_in: str) -> bytes:
@@ -231,13 +245,16 @@ class _Tree:
         levels = [b"[" if type(node) is list else member for node in self._spine]
         return b"".join(levels) + b"0"
 
-    def _innermost(self, value: Any, stand_in: str) -> Any:
-        """The container in which the fragment begins: the first one's is a list with the root."""
-        if not self._spine:
-            return [value]
-        for node in self._spine[:-1]:
-            value = value[0 if type(node) is list else stand_in]
-        return value
+    def _restored(self, value: Any, stand_in: str, long: dict[int, str]) -> Any:
+        """The value with its long strings, the first of which may be the value itself."""
+        whole = [value]
+        begins = whole
+        if self._spine:
+            begins = value
+            for node in self._spine[:-1]:
+                begins = begins[0 if type(node) is list else stand_in]
+        _restore(begins, long)
+        return whole[0]
 
     def _merge(self, value: Any, stand_in: str) -> None:
         if not self._spine:
@@ -254,19 +271,6 @@ class _Tree:
                     raise JsonError(f"duplicate key {named(twice)}")
                 node.update(value)
             value = below
-
-
-def _unused_key(value: Any) -> str:
-    keys: set[str] = set()
-    todo = [value]
-    while todo:
-        node = todo.pop()
-        if type(node) is dict:
-            keys.update(node)
-            todo.extend(node.values())
-        elif type(node) is list:
-            todo.extend(node)
-    return next(key for key in map(str, range(len(keys) + 1)) if key not in keys)
 
 
 def _restore(node: Any, long: dict[int, str]) -> None:

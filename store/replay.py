@@ -8,13 +8,15 @@ past a private index that holds just this subscriber's filters. So a replay cann
 what was sent live, except in the order of an object's members (an undone removal puts its member
 last), which in JSON means nothing.
 
-Cost: only edits that can concern the filters are undone and redone; a draft copies a container the
-first time it writes into it.
+Cost: only edits that can concern the filters are undone and redone; a draft copies a container
+the first time it writes into it. A filter that must be evaluated for each edit (slices, JSONPath)
+costs a whole evaluation each; live that is spread over time, here it is not. So their number is
+bounded, and beyond that a snapshot is the cheaper answer.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from store.document import Draft
 from store.event import Event
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
     from store.value import Json
 
 
+MAX_EVALUATIONS: Final = 200
+
+
+class TooCostly(ValueError):
+    """The replay would evaluate filters too often."""
+
+
 class Replayed(NamedTuple):
     """The events, never none, that one change was for one filter. `time_ms` is the change's."""
 
@@ -41,13 +50,21 @@ class Replayed(NamedTuple):
     events: list[Event]
 
 
-def replay(root: Json, history: History, filters: Sequence[Filter], seq: int) -> list[Replayed]:
+def replay(
+    root: Json,
+    history: History,
+    filters: Sequence[Filter],
+    seq: int,
+    *,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> list[Replayed]:
     """The events each filter is owed for the changes after `seq`, in the order of the changes.
 
     Within a change in the order of `filters`; a filter given twice counts once. `root` is the
     document now and stays as it is. The values are stable until it is written to again.
-    Raises ValueError if `history` does not cover `seq`, and FilterError if a filter could not
-    be evaluated then; the subscriber then needs a snapshot.
+    Raises ValueError if `history` does not cover `seq` or (TooCostly) it would take more than
+    `max_evaluations`, and FilterError if a filter could not be evaluated then. FilterError is a
+    ValueError too. The subscriber then needs a snapshot.
     """
     if not history.covers(seq):
         raise ValueError(f"the history does not reach back to {seq}")
@@ -64,7 +81,14 @@ def replay(root: Json, history: History, filters: Sequence[Filter], seq: int) ->
             for filter, selection in chosen.items()
             if selection in events
         ]
+        if _evaluations(chosen.values()) > max_evaluations:
+            raise TooCostly(f"more than {max_evaluations} evaluations")
     return replayed
+
+
+def _evaluations(selections: Iterable[Selection]) -> int:
+    evaluated = (selection.evaluated for selection in selections)
+    return sum(each.evaluations for each in evaluated if each is not None)
 
 
 _Step = tuple["Change", list["Edit"]]
@@ -128,8 +152,8 @@ def _redo(draft: Draft, index: Index, edits: list[Edit]) -> dict[Selection, list
 def _stable(event: Event, edit: Edit) -> Event:
     """The event with a value that later edits do not reach: only the draft's own are copied."""
     if event.kind == "snapshot":
-        items = [(path, copy_deep(value)) for path, value in event.value]
-        return event._replace(value=items)
-    if event.kind == "delete" or event.path[: len(edit.path)] == edit.path:
+        items = cast("list[tuple[Path, Json]]", event.value)
+        return event._replace(value=[(path, copy_deep(value)) for path, value in items])
+    if event.value is MISSING or event.path[: len(edit.path)] == edit.path:
         return event  # nothing, or (a part of) `after`
     return event._replace(value=copy_deep(event.value))

@@ -1,8 +1,8 @@
 """Imports go one way, and what is meant to be pure is (DESIGN.md 1).
 
-`app` → `store`, `limits`. Those two know neither `app` nor each other, wait for nothing, read no clock,
-and do no I/O: time and bytes are arguments. The rules are read off the source, so that an import
-inside a function counts as well.
+`app` → `store`, `limits`. Those two know neither `app` nor each other, wait for nothing, read no
+clock, and do no I/O: time and bytes are arguments. The rules are read off the source, so that an
+import inside a function counts as well.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def is_impure_call(called: str) -> bool:
 
 def impurities(source: str) -> list[str]:
     tree = ast.parse(source)
-    found = [f"{line}: import {name}" for line, name in imported(tree, "") if is_impure_module(name)]
+    found = [
+        f"{line}: import {name}" for line, name in imported(tree, "") if is_impure_module(name)
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and is_impure_call(dotted(node.func)):
             found.append(f"{node.lineno}: {dotted(node.func)}()")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Final, NoReturn
@@ -19,6 +19,7 @@ from app.http_client import CannotConnect, HttpClient, Refused
 REFUSED: Final = 1
 NO_ANSWER: Final = 3
 INTERRUPTED: Final = 130
+NO_ADVICE: Final[Mapping[int, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,20 @@ class Target:
     as_json: bool
     transport: httpx.AsyncBaseTransport | None = None
 
-    def run(self, work: Callable[[HttpClient], Awaitable[None]]) -> None:
-        """Do `work` with a client, and end the process as its outcome asks."""
+    def run(
+        self,
+        work: Callable[[HttpClient], Awaitable[None]],
+        *,
+        advice: Mapping[int, str] = NO_ADVICE,
+    ) -> None:
+        """Do `work` with a client, and end the process as its outcome asks.
+
+        `advice` says what to do about a refusal, by status.
+        """
         try:
             trio.run(self._with_client, work)
         except Refused as exc:
-            stop(explain(exc, has_token=self.token is not None), REFUSED)
+            stop(explain(exc, has_token=self.token is not None, advice=advice), REFUSED)
         except CannotConnect as exc:
             stop(f"{exc}\nIs the server running? --url or TRIODE_URL says where.", NO_ANSWER)
         except KeyboardInterrupt:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 import click
 
-from app.cli.client import Target, note, server_options
+from app.cli.client import NO_ADVICE, Target, note, server_options
 from app.cli.render import print_json
 from app.http_client import HttpClient
 
+# Or -5 would be taken for an option; `_value` sees to the options that were mistyped.
+NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 IF_HELP = "Only if the place has not changed since this position."
 
 
@@ -34,7 +37,7 @@ def get(target: Target, path: str) -> None:
     target.run(work)
 
 
-@click.command("set")
+@click.command("set", context_settings=NEGATIVE_NUMBERS)
 @click.argument("path")
 @click.argument("value")
 @click.option("--create", is_flag=True, help="Make missing parents.")
@@ -49,11 +52,11 @@ def set_(target: Target, path: str, value: str, create: bool, position: str | No
       triode set . - < document.json
     """
     params = [("path", path)] + ([("create", "true")] if create else [])
-    body = _value(value)
-    _write(target, "PUT", params, body, position=position)
+    advice = {} if create else {404: "--create makes what is missing on the way."}
+    _write(target, "PUT", params, _value(value), position=position, advice=advice)
 
 
-@click.command()
+@click.command(context_settings=NEGATIVE_NUMBERS)
 @click.argument("path")
 @click.argument("value")
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
@@ -85,6 +88,7 @@ def _write(
     *,
     content_type: str = "application/json",
     position: str | None,
+    advice: Mapping[int, str] = NO_ADVICE,
 ) -> None:
     headers = {"If-Match": f'"{position}"'} if position else {}
 
@@ -102,11 +106,13 @@ def _write(
         else:
             click.echo(f"ok, at {response.json()['id']}")
 
-    target.run(work)
+    target.run(work, advice=advice)
 
 
 def _value(text: str) -> bytes:
     """The body for a VALUE: the very text if it is JSON, so the server judges what was typed."""
+    if text.startswith("--"):
+        raise click.UsageError(f"no such option: {text}; a text is given as '\"{text}\"'")
     if text == "-":
         text = sys.stdin.read().rstrip("\r\n")
     try:

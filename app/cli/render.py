@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +17,6 @@ import click
 import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.highlighter import JSONHighlighter
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -99,14 +98,17 @@ def _when(unix_s: float | None) -> str:
     return datetime.fromtimestamp(unix_s, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def explain(refused: Refused, *, has_token: bool) -> str:
-    """A refusal for people: what was refused, where the fault is, and what can be done."""
+def explain(refused: Refused, *, has_token: bool, advice: Mapping[int, str]) -> str:
+    """A refusal for people: what was refused, where the fault is, and what can be done.
+
+    `advice` is the command's own, by status; it wins.
+    """
     problem = refused.problem
     lines = [clean(str(refused))]
     lines += _pointer(problem)
-    advice = _advice(refused, has_token=has_token)
-    if advice:
-        lines.append(advice)
+    remedy = advice.get(refused.status) or _advice(refused, has_token=has_token)
+    if remedy:
+        lines.append(remedy)
     return "\n".join(lines)
 
 
@@ -214,7 +216,7 @@ def banner(
     parts += [Text(f"! {warning}", style="yellow") for warning in _all_warnings(settings, files)]
     if addresses:
         parts.append(_hint(settings, _reachable(addresses[0])))
-    return Padding(Group(*parts), (1, 0))
+    return Group(*parts, Text())
 
 
 def url_of(address: tuple[Any, ...], *, tls: bool) -> str:

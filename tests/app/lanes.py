@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from app.frame import unwrap
@@ -15,13 +17,14 @@ class FakeLane:
 
     def __init__(self, appetite: int | None = None) -> None:
         self.appetite = appetite
+        self.send_now: Callable[[bytes], int] | None = self._send_now
         self.taken = bytearray()
         self.woken = 0
         self.aborted = False
         self.lost = False
         self._hungry = trio.Event()
 
-    def send_now(self, data: bytes) -> int:
+    def _send_now(self, data: bytes) -> int:
         if self.lost:
             raise BrokenPipeError
         if self.appetite is None:

@@ -132,20 +132,20 @@ async def running(
     handoff: HandoffLimits | None = None,
     admission: Admission | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    app: ASGIFramework | None = None,
     **options: Any,
 ) -> AsyncIterator[Server]:
     """Serve on a free port; ends with every connection cancelled."""
     handoff = handoff or HandoffLimits(linger_s=0.3)
+    app = app or application
     admission = admission or Admission()
     stop = trio.Event()
     async with trio.open_nursery() as connections, trio.open_nursery() as services:
         config = make_config(handoff)
         state = await services.start(
-            lambda task_status: run_lifespan(
-                application, config, stop=stop, task_status=task_status
-            )
+            lambda task_status: run_lifespan(app, config, stop=stop, task_status=task_status)
         )
-        hypercorn = HypercornLane(application, wants, handoff, config=config, state=state)
+        hypercorn = HypercornLane(app, wants, handoff, config=config, state=state)
         reception = Reception(
             wants=wants,
             native=native,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -23,7 +24,7 @@ from tests.app.lanes import FakeLane
 
 
 @asynccontextmanager
-async def running(settings: Settings | None = None, root: object = None) -> AsyncIterator[Triode]:
+async def running(settings: Settings | None = None, root: Any = None) -> AsyncIterator[Triode]:
     triode = Triode(settings or Settings(), root or {"a": 0, "b": {"c": 1}})
     async with trio.open_nursery() as nursery:
         await nursery.start(triode.run)
@@ -265,13 +266,32 @@ async def test_snapshots_of_any_size_arrive_whole(size: int) -> None:
         connect(triode, lane, ".big[*]")
         connect(triode, each, ".big")
         await settle()
-        triode.write_nowait(Set(("big",), []))
-        await settle()
+        if size > 1000:
+            triode.write_nowait(Set(("big", 0, "n"), -1))
+            await settle()
+            assert lane.messages()[-1]["value"] == -1
         snapshots = [m for m in lane.messages() if m["type"] == "snapshot"]
         items = [item for m in snapshots for item in m["items"]]  # type: ignore[attr-defined]
         assert [item["value"] for item in items] == root["big"]
         assert [m["more"] for m in snapshots] == [True] * (len(snapshots) - 1) + [False]
         assert ["id" in m for m in snapshots] == [not m["more"] for m in snapshots]
+
+
+async def test_a_change_too_big_to_encode_at_once_comes_as_a_snapshot_in_pieces() -> None:
+    async with running(root={"big": [0], "a": 0}) as triode:
+        lanes = [FakeLane(), FakeLane()]
+        for lane in lanes:
+            connect(triode, lane, ".big[*]")
+        await settle()
+        await triode.write(Set(("big",), list(range(5000))))
+        await triode.write(Set(("big", 4), "after"))
+        await settle()
+        for lane in lanes:
+            *snapshots, update = lane.messages()[2:]
+            items = [item["value"] for m in snapshots for item in m["items"]]  # type: ignore[attr-defined]
+            assert items == list(range(5000))
+            assert len(snapshots) > 2
+            assert (update["path"], update["value"]) == (".big[4]", "after")
 
 
 async def test_publishers_wait_for_the_flusher() -> None:

@@ -13,13 +13,13 @@ import json
 import os
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from .server import Server
 from .sse import PATIENCE_S, SseStream, open_sse
@@ -28,7 +28,7 @@ Frame = dict[str, Any]
 TRANSPORTS = ("sse", "ws")
 
 
-def query(filters: Iterable[str] = (), **options: str | list[str]) -> str:
+def query(filters: Iterable[str] = (), **options: Any) -> str:
     """`?filter=…&filter=…&name=value`, percent-encoded, a list repeats its name; "" when there is nothing."""
     text = urlencode({"filter": list(filters), **options}, doseq=True, quote_via=quote)
     return "?" + text if text else ""
@@ -63,9 +63,13 @@ class Api:
 
     async def reset(self, document: Any) -> str:
         """`POST /store`: the whole document. Returns the position."""
-        return position(await self.request("POST", "/store", json=document))
+        content = json.dumps(document).encode()
+        headers = {"Content-Type": "application/json"}
+        return position(
+            await self.request("POST", "/store", content=content, headers=headers)
+        )
 
-    async def put(self, path: str, value: Any, **params: str) -> str:
+    async def put(self, path: str, value: Any, **params: Any) -> str:
         """Set; returns the position."""
         content = json.dumps(value).encode()
         return position(await self.write("PUT", path, content, "application/json", **params))
@@ -92,7 +96,7 @@ class Api:
         content_type: str,
         *,
         headers: Mapping[str, str] | None = None,
-        **params: str,
+        **params: Any,
     ) -> httpx.Response:
         """A write as bytes; not checked beyond the form of a refusal."""
         fields = {"Content-Type": content_type, **(headers or {})}
@@ -131,6 +135,16 @@ def sequence(text: str) -> int:
     assert colon, text
     assert seq.isdigit(), text
     return int(seq)
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], patience_s: float = 5.0) -> float:
+    """Poll until `check` holds; seconds that it took. Raises `trio.TooSlowError` out of patience."""
+    began = trio.current_time()
+    with trio.fail_after(patience_s):
+        while True:
+            if await check():
+                return trio.current_time() - began
+            await trio.sleep(0.003)
 
 
 @contextlib.asynccontextmanager
@@ -229,25 +243,41 @@ async def open_ws(
     *,
     headers: Iterable[tuple[str, str]] = (),
     greet: bool = True,
+    source: str = "127.0.0.1",
 ) -> AsyncIterator[Ws]:
     """Connect; with `greet` the first frame, `connected`, is taken and checked."""
     fields = [(name.encode(), value.encode()) for name, value in headers]
-    async with open_websocket(
-        "127.0.0.1",
-        server.port,
-        target,
-        use_ssl=False,
-        extra_headers=fields,
-        message_queue_size=10_000,
-        max_message_size=64 * 1024 * 1024,
-        connect_timeout=PATIENCE_S,
-        disconnect_timeout=5,
-    ) as connection:
-        ws = Ws(connection)
-        if greet:
-            first = await ws.next()
-            assert first["type"] == "connected", first
-        yield ws
+    async with open_socket(server, source=source) as stream:
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(PATIENCE_S):
+                    connection = await wrap_client_stream(
+                        nursery,
+                        stream,
+                        f"127.0.0.1:{server.port}",
+                        target,
+                        extra_headers=fields,
+                        message_queue_size=10_000,
+                        max_message_size=64 * 1024 * 1024,
+                    )
+                ws = Ws(connection)
+                if greet:
+                    first = await ws.next()
+                    assert first["type"] == "connected", first
+                yield ws
+                with trio.move_on_after(5):
+                    await connection.aclose()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise only(group) from None
+
+
+def only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception in a group of one; else the group."""
+    if len(group.exceptions) > 1:
+        return group
+    [one] = group.exceptions
+    return only(one) if isinstance(one, BaseExceptionGroup) else one
 
 
 class Watch:
@@ -291,13 +321,48 @@ class Watch:
             before.append(frame)
 
 
+Opened = TypeVar("Opened")
+
+
+class Held(Generic[Opened]):
+    """A context that lives in a task of its own, so that many can be left in any order. Made by `hold`."""
+
+    def __init__(self, value: Opened, leave: trio.Event, left: trio.Event) -> None:
+        self.value = value
+        self._leave = leave
+        self._left = left
+
+    async def release(self) -> None:
+        """Leave the context; returns when that is done."""
+        self._leave.set()
+        with trio.fail_after(PATIENCE_S):
+            await self._left.wait()
+
+
+async def hold(
+    nursery: trio.Nursery, context: contextlib.AbstractAsyncContextManager[Opened]
+) -> Held[Opened]:
+    """Enter `context` in the nursery; it is left by `release` or with the nursery."""
+    leave, left = trio.Event(), trio.Event()
+
+    async def live(task_status: trio.TaskStatus[Opened]) -> None:
+        try:
+            async with context as value:
+                task_status.started(value)
+                await leave.wait()
+        finally:
+            left.set()
+
+    return Held(await nursery.start(live), leave, left)
+
+
 @contextlib.asynccontextmanager
 async def watch(
     server: Server,
     transport: str,
     *filters: str,
     headers: Iterable[tuple[str, str]] = (),
-    **options: str | list[str],
+    **options: Any,
 ) -> AsyncIterator[Watch]:
     """Subscribe by the query of `/events` or `/ws`; the first frame is taken as `connected`."""
     target = query(filters, **options)
@@ -341,7 +406,9 @@ class RawWs:
         self._buffer = b""
 
     @staticmethod
-    def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bool = True) -> bytes:
+    def frame(
+        opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bool = True
+    ) -> bytes:
         """One frame; `rsv` is the three reserved bits as a number."""
         first = (0x80 if fin else 0) | (rsv << 4) | opcode
         bit = 0x80 if mask else 0
@@ -430,7 +497,9 @@ async def open_raw_ws(server: Server, target: str = "/ws") -> AsyncIterator[RawW
 
 
 @contextlib.asynccontextmanager
-async def open_socket(server: Server, *, source: str = "127.0.0.1") -> AsyncIterator[trio.SocketStream]:
+async def open_socket(
+    server: Server, *, source: str = "127.0.0.1"
+) -> AsyncIterator[trio.SocketStream]:
     """A bare connection from the address `source`."""
     with trio.fail_after(PATIENCE_S):
         sock = trio.socket.socket()

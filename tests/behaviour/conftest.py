@@ -54,6 +54,16 @@ def server(make_server: ServerFactory) -> Server:
     return make_server()
 
 
+@pytest.fixture(autouse=True)
+def server_lives_on(server: Server) -> Iterator[None]:
+    """No input ends the server. Started anew if it did, so that one fault does not hide the others."""
+    yield
+    if not server.is_running():
+        log = server.log()
+        server.start()
+        pytest.fail(f"the server ended during this test:\n{log[-5000:]}")
+
+
 @pytest.fixture
 async def api(server: Server) -> AsyncIterator[Api]:
     """HTTP to the server of the lane."""

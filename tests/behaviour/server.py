@@ -103,9 +103,10 @@ class Server:
             self._kill()
             raise ServerFault(f"{self.lane}: did not exit on SIGTERM\n{self.log()}") from None
         if status != 0:
-            raise ServerFault(f"{self.lane}: exit status {status}\n{self.log()}")
-        if "Traceback (most recent call last)" in self.log():
-            raise ServerFault(f"{self.lane}: traceback in the log\n{self.log()}")
+            raise ServerFault(f"{self.lane}: exit status {status}\n{self.log()[-5000:]}")
+        _, found, after = self.log().partition("Traceback (most recent call last)")
+        if found:
+            raise ServerFault(f"{self.lane}: traceback in the log\n{found}{after[:5000]}")
 
     def log(self, offset: int = 0) -> str:
         """All that the server has printed, from byte `offset` on."""

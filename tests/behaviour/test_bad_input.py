@@ -50,7 +50,11 @@ FRAMES: list[tuple[str, bytes, int]] = [
         frame(TEXT, b'"' + b"x" * (MIB // 2), fin=False) + frame(0x0, b"x" * MIB),
         1009,
     ),
-    ("an announced length of 2^62", frame(TEXT, b"")[:1] + b"\xff" + (2**62).to_bytes(8, "big"), 1009),
+    (
+        "an announced length of 2^62",
+        frame(TEXT, b"")[:1] + b"\xff" + (2**62).to_bytes(8, "big"),
+        1009,
+    ),
 ]
 
 
@@ -162,9 +166,7 @@ UPGRADES: list[tuple[str, Callable[[bytes], bytes]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "change", [one[1] for one in UPGRADES], ids=[one[0] for one in UPGRADES]
-)
+@pytest.mark.parametrize("change", [one[1] for one in UPGRADES], ids=[one[0] for one in UPGRADES])
 async def test_a_wrong_handshake_is_refused(
     server: Server, change: Callable[[bytes], bytes]
 ) -> None:

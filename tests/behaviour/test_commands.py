@@ -54,9 +54,7 @@ async def test_without_a_ref_there_is_none(server: Server, document: str) -> Non
 
 
 @pytest.mark.parametrize("ref", [[1], {"a": 1}], ids=repr)
-async def test_a_ref_that_is_no_scalar_is_refused(
-    server: Server, document: str, ref: Any
-) -> None:
+async def test_a_ref_that_is_no_scalar_is_refused(server: Server, document: str, ref: Any) -> None:
     async with open_ws(server, SILENT) as ws:
         await ws.send({"type": "get", "filter": ".n", "ref": ref})
         assert check_error(await ws.next())["status"] == 400

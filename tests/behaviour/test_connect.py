@@ -261,14 +261,18 @@ async def test_a_big_snapshot_comes_whole(server: Server, api: Api, transport: s
     async with watch(server, transport, ".rows[*]") as one:
         items = await one.snapshot()
     expected = {("rows", i): row for i, row in enumerate(document["rows"])}
-    assert same({str(k): v for k, v in items_view(items).items()}, {str(k): v for k, v in expected.items()})
+    assert same(
+        {str(k): v for k, v in items_view(items).items()}, {str(k): v for k, v in expected.items()}
+    )
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_text_of_every_kind_arrives_unharmed(
     server: Server, api: Api, transport: str
 ) -> None:
-    nasty = "line\nfeed\r\nand\rreturn\u2028\u2029\x85 \0 \ud7ff 😀 </script> \" \\ : data: x\n\nid: 7\n"
+    nasty = (
+        'line\nfeed\r\nand\rreturn\u2028\u2029\x85 \0 \ud7ff 😀 </script> " \\ : data: x\n\nid: 7\n'
+    )
     await api.reset({nasty: 1, "t": nasty, "empty": "", "fence": ""})
     async with watch(server, transport, ".") as one:
         [item] = await one.snapshot()
@@ -279,7 +283,9 @@ async def test_text_of_every_kind_arrives_unharmed(
         assert frame["path"] == f"[{json.dumps(nasty, ensure_ascii=False)}]"
 
 
-@pytest.mark.parametrize("number", [0, -1, 2**53, 2**63, -(2**63), 10**30, 1.5, -0.0, 1e300, 5e-324])
+@pytest.mark.parametrize(
+    "number", [0, -1, 2**53, 2**63, -(2**63), 10**30, 1.5, -0.0, 1e300, 5e-324]
+)
 async def test_numbers_arrive_unharmed(server: Server, api: Api, number: float) -> None:
     await api.reset({"n": number})
     # Beyond 64 bits a double is what JSON promises (RFC 8259 section 6).

@@ -61,7 +61,7 @@ FORMS: list[tuple[str, list[str]]] = [
     (".users[id>=2].name", [".users[1].name", ".users[2].name"]),
     (".users[status=online][id>1].name", [".users[2].name"]),
     (".prices.*[bid=3].ask", [".prices.ETH.ask"]),
-    (".users[name=\"Ann\"].tags[0]", [".users[0].tags[0]"]),
+    ('.users[name="Ann"].tags[0]', [".users[0].tags[0]"]),
     ("$.users[?@.status=='online']", [".users[0]", ".users[2]"]),
     ("$.users[0,1].name", [".users[0].name", ".users[1].name"]),
     ("$['prices'][?@.bid > 2].ask", [".prices.ETH.ask"]),
@@ -85,17 +85,27 @@ WRITES: list[tuple[str, Write]] = [
     ("and back", lambda api: api.put(".users[2].id", 3)),
     ("key goes", lambda api: api.delete(".users[1].status")),
     ("key comes", lambda api: api.put(".users[1].status", "online")),
-    ("append", lambda api: api.put(".users[3]", {"id": 4, "name": "Di", "status": "online", "tags": []})),
+    (
+        "append",
+        lambda api: api.put(".users[3]", {"id": 4, "name": "Di", "status": "online", "tags": []}),
+    ),
     ("append below", lambda api: api.put(".users[3].tags[0]", "a")),
     ("elements move", lambda api: api.delete(".users[0]")),
     ("last goes", lambda api: api.delete(".users[2]")),
-    ("merge", lambda api: api.merge(".users[0]", {"name": "Bobby", "status": None, "new": {"bid": 1}})),
+    (
+        "merge",
+        lambda api: api.merge(".users[0]", {"name": "Bobby", "status": None, "new": {"bid": 1}}),
+    ),
     ("merge nothing", lambda api: api.merge(".users[0]", {})),
     (
         "patch",
         lambda api: api.patch(
             ".",
-            {"op": "add", "path": "/users/0", "value": {"id": 9, "name": "Zoe", "status": "online"}},
+            {
+                "op": "add",
+                "path": "/users/0",
+                "value": {"id": 9, "name": "Zoe", "status": "online"},
+            },
             {"op": "move", "from": "/n", "path": "/prices/n"},
             {"op": "copy", "from": "/users/1", "path": "/users/-"},
             {"op": "replace", "path": "/deep/list/0/0", "value": {"bid": 7}},
@@ -278,7 +288,11 @@ async def test_a_failed_write_sends_nothing(server: Server, api: Api, transport:
     async with watch(server, transport, ".", snapshot="none") as one:
         json_patch = "application/json-patch+json"
         for path, body, status in [
-            (".", b'[{"op":"replace","path":"/n","value":1},{"op":"test","path":"/n","value":2}]', 409),
+            (
+                ".",
+                b'[{"op":"replace","path":"/n","value":1},{"op":"test","path":"/n","value":2}]',
+                409,
+            ),
             (".", b'[{"op":"remove","path":"/n"},{"op":"remove","path":"/none"}]', None),
         ]:
             refused = await api.write("PATCH", path, body, json_patch)

@@ -210,7 +210,9 @@ async def test_exactly_as_many_as_there_are_places(small: Server, round_: int) -
             assert await connections(api) == PLACES
             leave.set()
         statuses = sorted(int(one[9:12]) for one in results)
-        assert statuses == sorted([200] * statuses.count(200) + [101] * statuses.count(101) + [503] * 40)
+        assert statuses == sorted(
+            [200] * statuses.count(200) + [101] * statuses.count(101) + [503] * 40
+        )
         assert len(statuses) == 60
         for refused in (one for one in results if one[9:12] == b"503"):
             head = refused.partition(b"\r\n\r\n")[0].lower()

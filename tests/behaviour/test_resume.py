@@ -223,7 +223,9 @@ async def test_changes_of_every_kind_are_replayed(
     assert sequence(middle) in numbers
 
 
-async def test_subscribe_command_resumes(server: Server, api: Api, fence: Fence, start: str) -> None:
+async def test_subscribe_command_resumes(
+    server: Server, api: Api, fence: Fence, start: str
+) -> None:
     missed = await api.put(".b", 1)
     async with open_ws(server, "/ws" + query([".fence"], snapshot="none")) as ws:
         await ws.ok("subscribe", filter=".b", since=start)

@@ -92,9 +92,7 @@ async def test_without_a_path_reading_says_what_to_do(api: Api, document: str) -
 
 
 @pytest.mark.parametrize("path", ["users", ".users[", ".a..", ".users[0", '.["x', ".users]"])
-async def test_a_malformed_path_is_400_with_its_column(
-    api: Api, document: str, path: str
-) -> None:
+async def test_a_malformed_path_is_400_with_its_column(api: Api, document: str, path: str) -> None:
     for response in (
         await fetch(api, path=path),
         await api.write("PUT", path, b"1", JSON),
@@ -210,7 +208,8 @@ async def test_put_sets_a_value(api: Api, document: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".none.deep", ".users[9]", ".users[3]", ".users[0].name.deep", ".users.name", ".users[-4]"]
+    "path",
+    [".none.deep", ".users[9]", ".users[3]", ".users[0].name.deep", ".users.name", ".users[-4]"],
 )
 async def test_a_missing_parent_is_404_and_leaves_no_trace(
     api: Api, document: str, path: str
@@ -401,7 +400,9 @@ async def test_batch_refuses(
 
 
 async def test_a_malformed_line_spoils_only_itself(api: Api, document: str) -> None:
-    content = '{"type":"set","path":".a","value":1}\n{"type":\n[]\n{"type":"set","path":".b","value":1}\n'
+    content = (
+        '{"type":"set","path":".a","value":1}\n{"type":\n[]\n{"type":"set","path":".b","value":1}\n'
+    )
     response = await api.request(
         "POST", "/store/batch", content=content, headers={"Content-Type": NDJSON}
     )
@@ -419,9 +420,7 @@ async def test_a_malformed_line_spoils_only_itself(api: Api, document: str) -> N
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/jsonx", "json"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-async def test_other_content_types_are_415(
-    api: Api, document: str, method: str, kind: str
-) -> None:
+async def test_other_content_types_are_415(api: Api, document: str, method: str, kind: str) -> None:
     response = await api.write(method, ".config", b"{}", kind)
     assert response.status_code == 415
     if method == "PATCH":

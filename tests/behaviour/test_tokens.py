@@ -43,9 +43,9 @@ async def admin(guarded: Server) -> AsyncIterator[Api]:
         yield api
 
 
-async def issue(admin: Api, **request: Any) -> dict[str, Any]:
+async def issue(api: Api, /, **request: Any) -> dict[str, Any]:
     """A new token: its `id` and, this once, its secret as `token`."""
-    response = await admin.request("POST", "/tokens", json=request)
+    response = await api.request("POST", "/tokens", json=request)
     assert response.status_code in (200, 201), response.text
     issued: dict[str, Any] = response.json()
     return issued
@@ -55,9 +55,7 @@ def bearer(token: str) -> list[tuple[str, str]]:
     return [("Authorization", f"Bearer {token}")]
 
 
-async def status(
-    server: Server, token: str | None, method: str, url: str, **options: Any
-) -> int:
+async def status(server: Server, token: str | None, method: str, url: str, **options: Any) -> int:
     async with open_api(server, token=token) as api:
         return (await api.request(method, url, **options)).status_code
 
@@ -371,9 +369,7 @@ async def test_an_answer_to_a_write_leaks_nothing(guarded: Server, admin: Api) -
             assert "s3cret" not in response.text
 
 
-async def test_absent_scopes_allow_all_and_empty_ones_nothing(
-    guarded: Server, admin: Api
-) -> None:
+async def test_absent_scopes_allow_all_and_empty_ones_nothing(guarded: Server, admin: Api) -> None:
     everything = (await issue(admin))["token"]
     nothing = (await issue(admin, read=[], write=[], rooms=[]))["token"]
     async with open_api(guarded, token=everything) as api:
@@ -470,11 +466,9 @@ async def test_wrong_jwts_are_refused(guarded: Server, admin: Api) -> None:
         "alg none": f"{none_head}.{body}.",
         "no signature": f"{head}.{body}.",
         "another body": f"{head}.{signed({'exp': now + 99}).split('.')[1]}.{signature}",
-        "exp is text": signed({}).replace("x", "x"),
         "for somebody": signed({"exp": now + 60, "aud": "other-service"}),
         "bad grant": signed({"exp": now + 60, "triode": {"read": ".prices"}}),
     }
-    del wrong["exp is text"]
     assert await status(guarded, good, "GET", READ) == 200
     for name, token in wrong.items():
         async with open_api(guarded, token=token) as api:

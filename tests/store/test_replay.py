@@ -16,7 +16,7 @@ from store.history import History
 from store.index import Event, Index, Selection
 from store.operation import Append, Delete, Set, WriteError
 from store.path import parse_path
-from store.replay import Replayed, replay
+from store.replay import Replayed, TooCostly, replay
 from store.value import Json, equal
 from tests.store.oracle import (
     EDITS,
@@ -185,3 +185,16 @@ def test_what_the_history_does_not_cover_is_refused() -> None:
     with pytest.raises(ValueError, match="does not reach back"):
         replay(live.document.root, live.history, live.filters, 0)
     assert replay(live.document.root, live.history, live.filters, 5) == []
+
+
+def test_evaluations_are_bounded() -> None:
+    live = Live({"a": []}, ["$.a[?@ > 1]"])
+    for value in range(10):
+        live.write(Append(("a",), value))
+    assert len(replay(live.document.root, live.history, live.filters, 0)) == 8
+    with pytest.raises(TooCostly):
+        replay(live.document.root, live.history, live.filters, 0, max_evaluations=5)
+    # Descent looks only at what was written: nothing to bound.
+    assert (
+        replay(live.document.root, live.history, [parse_filter("..x")], 0, max_evaluations=1) == []
+    )
