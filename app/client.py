@@ -114,5 +114,11 @@ class Client:
         self.rooms: dict[str, Room] = {}
         self.gaps: dict[Source, Gap] | None = None
 
+    def has_ended(self) -> bool:
+        """Whether the hub has forgotten it. (A call, because what was None before an `await` need
+        not be after it.)
+        """
+        return self.end is not None
+
     def __repr__(self) -> str:
         return f"<Client {self.id} {self.kind}>"

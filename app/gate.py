@@ -176,14 +176,18 @@ class Gate:
             known = None if principal.source == "anonymous" else principal.key
             return self.admission.enter(ip_key(ip), known)
         except Full as full:
-            retry_s = 1 + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
-            raise Refusal(
-                503,
-                f"no place is free ({full.which}: {full.limit}); retry in {retry_s} s",
-                extra={"limit": full.limit, "retry_after": retry_s, "which": full.which},
-                headers={"Retry-After": str(retry_s)},
-                close=1013,
-            ) from full
+            raise self.no_place(full) from full
+
+    def no_place(self, full: Full) -> Refusal:
+        """503 with a jittered `Retry-After`."""
+        retry_s = 1 + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
+        return Refusal(
+            503,
+            f"no place is free ({full.which}: {full.limit}); retry in {retry_s} s",
+            extra={"limit": full.limit, "retry_after": retry_s, "which": full.which},
+            headers={"Retry-After": str(retry_s)},
+            close=1013,
+        )
 
 
 def jwt_verifier(settings: Settings) -> JwtVerifier | None:

@@ -151,8 +151,8 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
         messages = reader.feed(data)
         for index, message in enumerate(messages):
             await session.receive(message)
-            if client.end is not None:
-                return client.end
+            if client.has_ended():
+                break
             if index % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1:
                 await trio.lowlevel.checkpoint()
         if reader.answer:

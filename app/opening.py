@@ -17,7 +17,6 @@ from app.origin import check_origin
 from app.outbox import Feed
 from app.request import from_json, from_query
 from app.snapshot import FRAME_BYTES, snapshot
-from store.filter import FilterError
 from store.value import MISSING
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def _missed(
     filters = [audience.selection.filter for audience in audiences]
     try:
         missed = hub.store.missed(filters, request.since)
-    except FilterError:
+    except ValueError:  # too costly to replay, or a filter that can no longer be evaluated
         return None
     frames: list[bytes] = []
     for position, replayed in groupby(missed, key=lambda part: part.position):

@@ -73,7 +73,6 @@ async def serve(
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
         state = await services.start(partial(run_lifespan, app, config, stop=stop))
-        services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
         lane = HypercornLane(app, wants, limits, config=config, state=state)
         reception = Reception(
             wants=wants,
@@ -87,8 +86,9 @@ async def serve(
             ssl_context=_ssl_context(settings),
             ip_key=partial(_head_key, server),
         )
-        # Lives until the drain is over: every connection, and the accept loop.
+        # Lives until the drain is over: every connection, the accept loop, and the collector.
         async with trio.open_nursery() as connections:
+            connections.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
             async with trio.open_nursery() as accepting:
                 addresses = await accepting.start(
                     partial(accept_on, sockets, connect=reception.connect, nursery=connections)

@@ -29,6 +29,7 @@ from app.hub import Hub
 from app.metrics import Metrics, watch_loop
 from app.problem import Refusal, bad_request, unauthorized
 from app.pulse import pulse
+from limits.admission import Full
 from limits.grant import FULL
 from limits.principal import Principal, TokenRefused
 from limits.token import Tokens
@@ -241,6 +242,11 @@ class Triode:
             principal = self.gate.principal_of(token)
         except TokenRefused as refused_token:
             raise unauthorized(refused_token.detail, error=refused_token.error) from refused_token
+        if client.ticket is not None:
+            try:
+                client.ticket.change_principal(principal.key)
+            except Full as full:
+                raise self.gate.no_place(full) from full
         client.principal = principal
         return principal
 

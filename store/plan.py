@@ -142,7 +142,5 @@ class Plan:
         if path not in self._folded:
             return
         self._folded.discard(path)
-        draft = self._drafted()
-        self.edits[number] = self.edits[number]._replace(after=draft.get(path))
-        # The edit has this value now: the draft must not go on changing it.
-        draft.freeze()
+        # Stable from here on: the edit above takes this value out of the draft, which then lets go.
+        self.edits[number] = self.edits[number]._replace(after=self._drafted().get(path))

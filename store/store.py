@@ -11,7 +11,7 @@ refused write leaves no trace.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from store.change import Change, Position
 from store.document import Document
@@ -19,6 +19,7 @@ from store.history import History
 from store.index import Event, Index, Selection
 from store.operation import Batch, Conflict, Operation
 from store.replay import Replayed, replay
+from store.value import approx_bytes, copy_deep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,22 @@ class Committed(NamedTuple):
 
     change: Change
     matched: list[tuple[Selection, list[Event]]]
+
+
+# Larger values are not copied: the hub sends a snapshot instead of so large an event.
+KEPT_BYTES: Final = 512 * 1024
+
+
+def _kept(events: list[Event]) -> list[Event]:
+    """Events that stay as they are while later edits of the same change go into their values."""
+    return [
+        event._replace(value=copy_deep(event.value))
+        if isinstance(event.value, dict | list)
+        and event.kind == "update"
+        and approx_bytes(event.value, limit=KEPT_BYTES) < KEPT_BYTES
+        else event
+        for event in events
+    ]
 
 
 class Store:
@@ -70,7 +87,10 @@ class Store:
         matched: list[tuple[Selection, list[Event]]] = []
         for edit in edits:
             document.apply(edit)
-            matched += self.index.match(document.root, edit)
+            found = self.index.match(document.root, edit)
+            if edit is not edits[-1]:
+                found = [(selection, _kept(events)) for selection, events in found]
+            matched += found
         return Committed(change, matched)
 
     def can_resume(self, position: Position | None) -> bool:
@@ -87,7 +107,8 @@ class Store:
     def missed(self, filters: Sequence[Filter], position: Position) -> list[Replayed]:
         """The events that each of `filters` is owed for the changes after `position`, in order.
 
-        Call only where `can_resume(position)`.
+        Call only where `can_resume(position)`. Raises ValueError when it would cost too much: then a
+        snapshot is the way.
         """
         if position.seq == self.seq:
             return []

@@ -179,11 +179,11 @@ def _lines(kind: str, body: dict[str, Any]) -> list[Text]:
         line.append(f"{clean(str(body.get('event')))} ", style="magenta")
         return [line.append_text(_value(body.get("data")))]
     style = {"gap": "bold yellow", "expiring": "yellow", "error": "bold red"}.get(kind, "dim")
-    return [Text(f"{kind:<12} ", style=style).append_text(_value(body))]
+    return [Text().append(f"{kind:<12} ", style=style).append_text(_value(body))]
 
 
 def _place(mark: str, style: str, path: str, *value: Any) -> Text:
-    line = Text(f"{mark:<12} ", style=style).append(f"{clean(path)} ", style="bold")
+    line = Text().append(f"{mark:<12} ", style=style).append(f"{clean(path)} ", style="bold")
     for each in value:
         line.append_text(_value(each))
     return line

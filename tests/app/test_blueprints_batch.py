@@ -16,9 +16,9 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 
 async def batch(web: Web, raw: bytes) -> list[Any]:
     answer = await web.ask("POST", "/store/batch", raw=raw, headers=NDJSON)
-    assert answer.status_code == 200
+    assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/x-ndjson"
-    text = await answer.get_data(as_text=True)
+    text = answer.body.decode()
     assert text == "" or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -146,7 +146,9 @@ async def test_a_bug_in_one_command_is_a_500_in_its_place(
 
 async def test_wrong_types_are_refused() -> None:
     async with serving({}) as web:
-        await web.problem(415, "POST", "/store/batch", raw=b"{}", headers={"Content-Type": "text/plain"})
+        await web.problem(
+            415, "POST", "/store/batch", raw=b"{}", headers={"Content-Type": "text/plain"}
+        )
 
 
 def test_lines_are_numbered_as_an_editor_does() -> None:

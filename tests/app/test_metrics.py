@@ -1,4 +1,4 @@
-"""Metrics: one list of counters, told the same way to everybody, in formats that strict parsers accept."""
+"""Metrics: one list of counters, told the same everywhere, in formats strict parsers accept."""
 
 from __future__ import annotations
 

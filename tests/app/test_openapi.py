@@ -1,4 +1,4 @@
-"""The OpenAPI document: it describes every route and method there is, and nothing else; its schemas hold."""
+"""The OpenAPI document: it describes every route there is and nothing else; its schemas hold."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_security_says_what_this_server_asks_for() -> None:
 
 
 def conforms(value: Any, schema: dict[str, Any]) -> None:
-    """Just enough of JSON Schema for flat objects: required members are there, and unknown ones where allowed."""
+    """Just enough of JSON Schema for flat objects: what is required, what is unknown."""
     members = schema["properties"]
     assert set(schema.get("required", ())) <= set(value)
     if schema.get("additionalProperties") is not True:

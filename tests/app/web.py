@@ -1,23 +1,91 @@
-"""A running Triode behind a Quart test client: what the tests of the blueprints have in common."""
+"""A running Triode and requests to its application, straight through ASGI.
+
+Quart's own test client reads an answer only when the application has finished, through a channel of
+ten chunks: a long answer would wait for ever. This one reads as it comes, sends bodies in any
+chunks, and can hang up at any point.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
-import trio.lowlevel
-from quart.wrappers import Response
 from quart_trio import QuartTrio
+from werkzeug.datastructures import Headers
 
-from app.blueprints.errors import install
+from app.application import create_app
 from app.settings import Settings
 from app.triode import Triode
 
 JSON = {"Content-Type": "application/json"}
 ADMIN = "admin-secret-of-the-tests"
+
+
+@dataclass
+class Answer:
+    """What came back, so far."""
+
+    status: int = 0
+    headers: Headers = field(default_factory=Headers)
+    body: bytearray = field(default_factory=bytearray)
+    complete: bool = False
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Exchange:
+    """One request as ASGI sees it. `body` goes by chunks; then nothing, until `hang_up` is set.
+
+    `take` is awaited with the answer after each piece of it: a client that reads slowly.
+    """
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        body: Sequence[bytes],
+        *,
+        complete: bool = True,
+        take: Callable[[Answer], Any] | None = None,
+    ) -> None:
+        self.scope = scope
+        self.answer = Answer()
+        self.sent_bytes = 0
+        self.hang_up = trio.Event()
+        self._chunks = list(body)
+        self._ends = complete
+        self._take = take
+
+    async def receive(self) -> dict[str, Any]:
+        """What the application gets."""
+        await trio.lowlevel.checkpoint()
+        if self._chunks:
+            chunk = self._chunks.pop(0)
+            self.sent_bytes += len(chunk)
+            return {"type": "http.request", "body": chunk, "more_body": True}
+        if self._ends:
+            self._ends = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """What the application says."""
+        await trio.lowlevel.checkpoint()
+        answer = self.answer
+        if message["type"] == "http.response.start":
+            answer.status = message["status"]
+            answer.headers = Headers([(k.decode(), v.decode()) for k, v in message["headers"]])
+            return
+        answer.body += message.get("body", b"")
+        answer.complete = not message.get("more_body", False)
+        if self._take is not None and not answer.complete:
+            await self._take(answer)
 
 
 class Web:
@@ -32,6 +100,47 @@ class Web:
         """The same server, asked with another token."""
         return Web(self.app, self.triode, token)
 
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        chunks: Sequence[bytes] = (),
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> Exchange:
+        """A request that has not been made yet; see `run`."""
+        path, _, query = target.partition("?")
+        fields = {"Host": "triode.test"} | (headers or {})
+        if self.token is not None and "Authorization" not in fields:
+            fields["Authorization"] = f"Bearer {self.token}"
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.replace(" ", "%20").encode(),
+            "root_path": "",
+            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in fields.items()],
+            "client": ("192.0.2.7", 4711),
+            "server": ("triode.test", 80),
+            "extensions": {},
+        }
+        return Exchange(scope, chunks, **more)
+
+    async def run(self, exchange: Exchange) -> Answer:
+        """Make a request and wait until the application has done with it."""
+        return await self.run_for(exchange, 100)
+
+    async def run_for(self, exchange: Exchange, deadline_s: float) -> Answer:
+        """As `run`, with another deadline."""
+        with trio.fail_after(deadline_s):
+            app: Any = self.app
+            await app(exchange.scope, exchange.receive, exchange.send)
+        return exchange.answer
+
     async def ask(
         self,
         method: str,
@@ -40,41 +149,35 @@ class Web:
         *,
         headers: dict[str, str] | None = None,
         raw: bytes | None = None,
-    ) -> Response:
+    ) -> Answer:
         """One request; `body` goes as JSON unless the headers say otherwise."""
         fields = dict(headers or {})
-        data = raw
-        if data is None and body is not None:
+        if raw is None and body is not None:
             fields = JSON | fields
-            data = json.dumps(body).encode()
-        if self.token is not None:
-            fields.setdefault("Authorization", f"Bearer {self.token}")
-        # Quart's protocol for test clients asks for all arguments that its class has defaults for.
-        client: Any = self.app.test_client()
-        answer: Response = await client.open(target, method=method, headers=fields, data=data)
-        return answer
+            raw = json.dumps(body).encode()
+        if raw is not None:
+            fields.setdefault("Content-Length", str(len(raw)))
+        return await self.run(self.exchange(method, target, [raw] if raw else [], fields))
 
     async def json(self, method: str, target: str, body: Any = None, **more: Any) -> Any:
         """The JSON of a good answer."""
         answer = await self.ask(method, target, body, **more)
-        text = await answer.get_data(as_text=True)
-        assert answer.status_code < 300, text
-        return json.loads(text)
+        assert answer.status < 300, bytes(answer.body)
+        return answer.json()
 
     async def problem(
         self, status: int, method: str, target: str, body: Any = None, **more: Any
     ) -> Any:
         """The problem object of an answer that must have this status."""
-        answer = await self.ask(method, target, body, **more)
-        return await problem_of(answer, status)
+        return problem_of(await self.ask(method, target, body, **more), status)
 
 
-async def problem_of(answer: Response, status: int) -> Any:
+def problem_of(answer: Answer, status: int) -> Any:
     """The problem object of an answer, after checking that it is a proper one."""
-    text = await answer.get_data(as_text=True)
-    assert answer.status_code == status, (answer.status_code, text)
+    assert answer.status == status, (answer.status, bytes(answer.body))
     assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = json.loads(text)
+    assert int(answer.headers["Content-Length"]) == len(answer.body)
+    problem = answer.json()
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]
@@ -87,15 +190,8 @@ async def serving(root: Any = None, token: str | None = None, **options: Any) ->
     """A Triode with its services, without a rate limit unless `http_rate` says so."""
     settings = Settings(**({"http_rate": None} | options))
     triode = Triode(settings, root)
-    app = QuartTrio("test")
-    install(app, triode)
-    triode.attach(app)
+    app = create_app(triode)
+    # Quart would give the services 5 s to end by themselves, which they never do.
+    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
     async with app.test_app():
         yield Web(app, triode, token)
-
-
-async def until(condition: Any) -> None:
-    """Let other tasks run until something holds."""
-    with trio.fail_after(5):
-        while not condition():
-            await trio.lowlevel.checkpoint()

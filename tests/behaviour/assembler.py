@@ -6,7 +6,8 @@ that place in it (index = length appends). A `delete` likewise removes.
 
 This is written from the contract alone and knows nothing of how the server thinks; it does not even parse filters. It
 is strict: an event that cannot be applied to what was received before raises `AssemblyFault`, because then something
-was lost, doubled, or sent to the wrong subscriber.
+was lost, doubled, or sent to the wrong subscriber. Only a client that was cut in the middle of a change, and gets the
+whole of it again, needs a lenient one: for it what cannot be applied has been applied already.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class AssemblyFault(AssertionError):
 class Assembler:
     """The views of one connection, a view per filter."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = True) -> None:
+        self._strict = strict
         self.views: dict[str, View] = {}
         self._open: set[str] = set()
 
@@ -50,10 +52,14 @@ class Assembler:
             if frame["filter"] in self._open:
                 raise AssemblyFault(f"{kind} between the frames of a snapshot: {frame}")
             path = parse(frame["path"])
-            if kind == "update":
-                update(view, path, frame["value"])
-            else:
-                delete(view, path, nested=".." in frame["filter"])
+            try:
+                if kind == "update":
+                    update(view, path, frame["value"])
+                else:
+                    delete(view, path, nested=".." in frame["filter"])
+            except AssemblyFault as fault:
+                if self._strict:
+                    raise AssemblyFault(f"{fault}; {frame}") from None
 
     def assume(self, filter_text: str, view: View) -> None:
         """Begin with a view known from elsewhere (`snapshot=none`, a resumed connection)."""

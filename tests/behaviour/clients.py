@@ -65,9 +65,7 @@ class Api:
         """`POST /store`: the whole document. Returns the position."""
         content = json.dumps(document).encode()
         headers = {"Content-Type": "application/json"}
-        return position(
-            await self.request("POST", "/store", content=content, headers=headers)
-        )
+        return position(await self.request("POST", "/store", content=content, headers=headers))
 
     async def put(self, path: str, value: Any, **params: Any) -> str:
         """Set; returns the position."""

@@ -6,7 +6,7 @@ Every server is stopped by `Server.stop`, which is itself a test: a clean exit a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,36 @@ import pytest
 from .clients import Api, Fence, open_api
 from .server import LANES, OPEN, Lane, Server, Settings
 
-ServerFactory = Callable[..., Server]
+
+class ServerFactory:
+    """Running servers by their settings; the same settings share one."""
+
+    def __init__(self, lane: Lane, folders: pytest.TempPathFactory) -> None:
+        self._lane = lane
+        self._folders = folders
+        self.servers: dict[str, Server] = {}
+
+    def __call__(self, **settings: str | int | float) -> Server:
+        """A running server with the settings given; rates are off unless set."""
+        chosen: Settings = {**OPEN, **settings}
+        name = repr(sorted(chosen.items()))
+        if name not in self.servers:
+            server = Server(self._lane, chosen, self._folders.mktemp(f"{self._lane}-server"))
+            server.start()
+            self.servers[name] = server
+        return self.servers[name]
+
+    def stop(self) -> None:
+        """Stop all; raises with the faults of all."""
+        faults = []
+        for server in self.servers.values():
+            server.terminate()
+        for server in self.servers.values():
+            try:
+                server.stop()
+            except AssertionError as fault:
+                faults.append(f"{server.settings}: {fault}")
+        assert not faults, "\n\n".join(faults)
 
 
 @pytest.fixture(scope="session", params=LANES)
@@ -26,26 +55,10 @@ def lane(request: pytest.FixtureRequest) -> Lane:
 
 @pytest.fixture(scope="session")
 def make_server(lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
-    """A running server with the settings given (rates are off unless set); the same settings share one server."""
-    servers: dict[str, Server] = {}
-
-    def make(**settings: str | int | float) -> Server:
-        chosen: Settings = {**OPEN, **settings}
-        name = repr(sorted(chosen.items()))
-        if name not in servers:
-            server = Server(lane, chosen, tmp_path_factory.mktemp(f"{lane}-server"))
-            server.start()
-            servers[name] = server
-        return servers[name]
-
-    yield make
-    faults = []
-    for server in servers.values():
-        try:
-            server.stop()
-        except AssertionError as fault:
-            faults.append(f"{server.settings}: {fault}")
-    assert not faults, "\n\n".join(faults)
+    """Servers of the lane, stopped at its end."""
+    factory = ServerFactory(lane, tmp_path_factory)
+    yield factory
+    factory.stop()
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +68,16 @@ def server(make_server: ServerFactory) -> Server:
 
 
 @pytest.fixture(autouse=True)
-def server_lives_on(server: Server) -> Iterator[None]:
-    """No input ends the server. Started anew if it did, so that one fault does not hide the others."""
+def servers_live_on(make_server: ServerFactory) -> Iterator[None]:
+    """No input ends a server. One that did end is started anew, so that a fault hides no others."""
     yield
-    if not server.is_running():
-        log = server.log()
-        server.start()
-        pytest.fail(f"the server ended during this test:\n{log[-5000:]}")
+    logs = []
+    for server in make_server.servers.values():
+        if not server.is_running():
+            logs.append(server.log()[-5000:])
+            server.start()
+    if logs:
+        pytest.fail("a server ended during this test:\n" + "\n".join(logs))
 
 
 @pytest.fixture

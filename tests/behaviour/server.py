@@ -67,11 +67,12 @@ class Server:
         self.port = 0
         self._log_path = home / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._stop_until_s: float | None = None
 
     def start(self) -> None:
         """Return when `/readyz` answers 200; raises `ServerFault` with the log when it does not in time."""
         self.port = free_port()
-        with self._log_path.open("wb") as log:
+        with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(),
                 cwd=self.home,
@@ -89,15 +90,21 @@ class Server:
                 raise ServerFault(f"{self.lane}: not ready in {START_DEADLINE_S} s\n{self.log()}")
             time.sleep(0.05)
 
+    def terminate(self) -> None:
+        """Send SIGTERM, once; `stop` waits for the end."""
+        if self._process is not None and self._stop_until_s is None:
+            self._stop_until_s = time.monotonic() + STOP_DEADLINE_S
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
         """SIGTERM, and all that a clean end is: in time, exit status 0, no traceback in the log."""
-        process = self._process
-        if process is None:
+        self.terminate()
+        process, until_s = self._process, self._stop_until_s
+        if process is None or until_s is None:
             return
-        self._process = None
-        process.send_signal(signal.SIGTERM)
+        self._process = self._stop_until_s = None
         try:
-            status = process.wait(STOP_DEADLINE_S)
+            status = process.wait(max(0.01, until_s - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process = process
             self._kill()

@@ -64,7 +64,7 @@ def allowed(test: dict[str, Any]) -> list[list[tuple[Place, Any]]]:
     ]
 
 
-def test_the_suite_is_whole(tests: list[dict[str, Any]]) -> None:
+async def test_the_suite_is_whole(tests: list[dict[str, Any]]) -> None:
     assert len(tests) == 703
     assert {test["name"].partition(",")[0] for test in tests} == set(GROUPS)
 

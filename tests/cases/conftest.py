@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.behaviour.conftest import api, fence, lane, make_server, server, server_lives_on
+from tests.behaviour.conftest import api, fence, lane, make_server, server, servers_live_on
 
-__all__ = ["api", "fence", "lane", "make_server", "server", "server_lives_on"]
+__all__ = ["api", "fence", "lane", "make_server", "server", "servers_live_on"]

@@ -283,6 +283,9 @@ def test_identity() -> None:
 def test_grants() -> None:
     assert HS.verify(sign({"sub": "a"}), NOW).grant == READ_ALL
     assert HS.verify(sign({"sub": "a", "triode": {}}), NOW).grant == Grant()
+    assert HS.verify(sign({"sub": "a", "read": [".a"], "write": []}), NOW).grant == Grant(
+        read=(".a",), write=()
+    )
     assert HS.verify(sign({"sub": "a", "triode": {"admin": True}}), NOW).grant == FULL
     closed = JwtVerifier([hmac_key(SECRET)], default_grant=NONE)
     assert closed.verify(sign({"sub": "a"}), NOW).grant == NONE

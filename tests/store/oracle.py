@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # How hard to try. TRIODE_NIGHTLY=1 tries harder.
 NIGHTLY = os.environ.get("TRIODE_NIGHTLY", "") not in ("", "0")
-EXAMPLES, EDITS = (3000, 20) if NIGHTLY else (400, 12)
+EXAMPLES, EDITS = (3000, 20) if NIGHTLY else (300, 12)
 
 # ---------------------------------------------------------------------------- the assembler
 

@@ -36,10 +36,16 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=10,
 )
-PATHS = st.lists(NAMES | st.integers(-2, 3), max_size=4).map(tuple)
-POINTERS = st.lists(st.sampled_from(["a", "b", "0", "1", "2", "-"]), max_size=3).map(
-    lambda tokens: "".join(f"/{token}" for token in tokens)
-)
+# Most go into the array of containers that `ROOTS` has at "a": what is rearranged, copied and
+# then written into is where sharing would show.
+PATHS = st.lists(NAMES | st.integers(-2, 3), max_size=4).map(tuple) | st.tuples(
+    st.just("a"), st.integers(-2, 2), st.lists(NAMES | st.integers(-1, 1), max_size=2)
+).map(lambda parts: (parts[0], parts[1], *parts[2]))
+POINTERS = st.one_of(
+    st.lists(st.sampled_from(["a", "b", "0", "1", "2", "-"]), max_size=3),
+    st.lists(st.sampled_from(["a", "b", "0"]), max_size=2).map(lambda rest: ["a", "0", *rest]),
+    st.sampled_from([["a", "0"], ["a", "1"], ["a", "-"], ["b"], ["c"]]),
+).map(lambda tokens: "".join(f"/{token}" for token in tokens))
 STEPS = (
     st.fixed_dictionaries(
         {"op": st.sampled_from(["add", "replace", "test"]), "path": POINTERS, "value": VALUES}
@@ -59,7 +65,10 @@ SINGLE: st.SearchStrategy[Operation] = st.one_of(
 )
 OPERATIONS = SINGLE | st.lists(SINGLE, max_size=5).map(lambda ops: Batch(tuple(ops)))
 # Shaped so that most operations find something.
-ROOTS = st.fixed_dictionaries({"a": st.lists(VALUES, max_size=4), "b": VALUES}) | VALUES
+NESTED = st.fixed_dictionaries({"a": st.lists(VALUES, min_size=1, max_size=3), "b": VALUES})
+ROOTS = VALUES | st.fixed_dictionaries(
+    {"a": st.lists(NESTED | VALUES, min_size=2, max_size=4), "b": VALUES}
+)
 
 
 def write(document: Document, op: Operation) -> list[Edit]:
@@ -300,6 +309,48 @@ class TestEdits:
             Edit(("a",), [{"n": 1}, 2], [3]),
             Edit(("b",), 0, 1),
         ]
+
+    def test_a_closed_edit_is_as_it_was_then(self) -> None:
+        document = Document({"a": [{"l": [1, 2]}]})
+        ops = (
+            Delete(("a", 0, "l", 0)),
+            Set(("a", 0, "l", 0), 9),
+            Patch(("a",), [{"op": "add", "path": "/0", "value": "new"}]),
+            Set(("a", 1, "l", 0), 7),
+        )
+        assert document.plan(Batch(ops)) == [
+            Edit(("a", 0, "l"), [1, 2], [9]),
+            Edit(("a",), [{"l": [9]}], ["new", {"l": [7]}]),
+        ]
+
+    @pytest.mark.parametrize(
+        "op",
+        [
+            Delete(("a", 0)),
+            Patch((), [{"op": "add", "path": "/a/1", "value": 0}]),
+            Patch((), [{"op": "move", "from": "/a/0", "path": "/a/1"}]),
+            Patch((), [{"op": "move", "from": "/a/1", "path": "/b"}]),
+            Patch((), [{"op": "move", "from": "/o", "path": "/b"}]),
+            Patch((), [{"op": "copy", "from": "/o", "path": "/b"}]),
+            Patch((), [{"op": "copy", "from": "/a/1", "path": "/a/-"}]),
+            Batch((Set(("o", "n"), 2), Delete(("o",)))),
+        ],
+    )
+    def test_writes_do_not_reach_a_before(self, op: Operation) -> None:
+        """Every container that is left is written into after the operation."""
+        document = Document({"a": [{"n": [1]}, {"n": [2]}], "o": {"n": {"m": 1}}})
+        befores = [edit.before for edit in write(document, op)]
+        was = repr(befores)
+        living = containers(document.root)
+        assert len(set(living)) == len(living)
+        assert not set(living) & {one for before in befores for one in containers(before)}
+        todo: list[Any] = [document.root]
+        while todo:
+            node = todo.pop()
+            todo.extend(node.values() if type(node) is dict else node if type(node) is list else [])
+            if type(node) in (dict, list):
+                node.clear()
+        assert repr(befores) == was
 
     def test_an_edit_above_closes_it(self) -> None:
         document = Document({"a": {"l": [1, 2]}})

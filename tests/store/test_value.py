@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import OrderedDict
@@ -227,6 +228,9 @@ class TestDecodeSteps:
             b"[1]," * 500,
             b"[" + b"1," * 5000 + b"]",
             b"[" + b"1," * 5000 + b"1}",
+            b'[,"' + b"a" * 500 + b'"]',
+            b'[{ ,"' + b"a" * 500 + b'":1}]',
+            b"[1,[ \n," + b"1," * 500 + b"1]]",
             b'{"a":1}' + b" " * 500 + b"1",
             b'{"' + b"k" * 500 + b'":1,"' + b"k" * 500 + b'":2}',
         ],
@@ -234,6 +238,14 @@ class TestDecodeSteps:
     def test_adversaries(self, text: bytes) -> None:
         for size in (64, 100, 1000):
             assert_alike(text, size)
+
+    @pytest.mark.parametrize("gap", [b" " * 40, b" " * 70, b""])
+    def test_every_short_sequence_of_tokens(self, gap: bytes) -> None:
+        """With gaps that put a cut at every comma, and none."""
+        tokens = [b"[", b"]", b"{", b"}", b",", b'"":', b"1", b'"' + b"s" * 90 + b'"']
+        for length in range(1, 5):
+            for sequence in itertools.product(tokens, repeat=length):
+                assert_alike(gap.join([b"[", *sequence, b"]"]), 64)
 
     def test_errors_are_those_of_decode(self) -> None:
         text = b'[{"a":1},' * 100 + b"tru}" + b"]" * 100
