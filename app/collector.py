@@ -22,8 +22,8 @@ from typing import Final
 import trio
 
 TICK_S: Final = 2.0
-# About what a full collection visits in 20 ms, in blocks of memory (a container is several).
-FEW_BLOCKS: Final = 600_000
+# About what a full collection visits in 10 ms, in blocks of memory (a container is several).
+FEW_BLOCKS: Final = 300_000
 # So much of Python's own thresholds stays: the young generations; the last is for us.
 NEVER: Final = 1_000_000_000
 

@@ -19,8 +19,9 @@ of its own and holds nothing back, so what nobody reads is bounded by the applic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from quart import Request
@@ -29,6 +30,9 @@ from werkzeug.http import parse_options_header
 
 from app.problem import Refusal, bad_request
 from store.value import Json, JsonError, decode, decode_steps
+
+if TYPE_CHECKING:
+    from app.metrics import Metrics
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -91,6 +95,20 @@ async def read_body(request: Request, limit: int) -> bytearray:
         own = request.max_content_length
         raise too_large(limit if own is None else min(own, limit)) from None
     return data
+
+
+@contextmanager
+def in_hand(metrics: Metrics, request: Request) -> Iterator[None]:
+    """While a large body is read, decoded and written, `metrics.large_bodies` counts it.
+
+    The garbage collector puts nothing aside meanwhile (`app.collector`).
+    """
+    large = (request.content_length or 0) > ONE_GO_BYTES or "Transfer-Encoding" in request.headers
+    metrics.large_bodies += large
+    try:
+        yield
+    finally:
+        metrics.large_bodies -= large
 
 
 def too_large(limit: int) -> Refusal:

@@ -57,7 +57,7 @@ class Metrics:
         self.ends: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()
         self.loop_lag_s = 0.0
-        self.large_bodies = 0
+        self.large_bodies = 0  # in hand now, see `content.in_hand`
         self._samples: deque[tuple[float, tuple[int, ...]]] = deque()
 
     def sample(self, now_s: float) -> None:

@@ -124,6 +124,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Answer": object_(
         {
             "ref": {"type": ["string", "number", "boolean", "null"]},
+            "type": {"enum": ["ok", "error"]},
             "ok": {"type": "boolean"},
             "id": POSITION,
             "items": ref("Items"),
@@ -131,7 +132,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "reached": integer("Clients", minimum=0),
             "error": ref("Problem"),
         },
-        ["ok"],
+        ["type", "ok"],
         additionalProperties=True,
     ),
     "Message": object_(

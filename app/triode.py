@@ -23,6 +23,7 @@ import trio
 from app import ends, opening
 from app.clock import Clock
 from app.command import execute, refused
+from app.disposal import dispose
 from app.frame import Frame
 from app.gate import Gate
 from app.hub import Hub
@@ -267,6 +268,7 @@ class Triode:
                 await nursery.start(self.hub.run)
                 nursery.start_soon(pulse, self)
                 nursery.start_soon(watch_loop, self.metrics)
+                nursery.start_soon(dispose, self.store)
                 if self.settings.demo:
                     from app.demo import run as run_demo
 

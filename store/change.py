@@ -51,6 +51,14 @@ class Edit(NamedTuple):
     after: Json | Missing
 
 
+class Rearranged(Edit):
+    """An edit of an array whose elements live on in the new one: `before` and `after` are lists
+    that share them, so `before` holds only until the next write. The history keeps a splice of it.
+    """
+
+    __slots__ = ()
+
+
 class Change(NamedTuple):
     """One applied write. Its `edits` happened in this order, each on what the last one left."""
 

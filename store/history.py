@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from store.change import Edit, Rearranged
 from store.kind import MISSING
+from store.splice import Splice, splice
 from store.value import approx_bytes
 
 if TYPE_CHECKING:
-    from store.change import Change, Edit
+    from store.change import Change
     from store.path import Path
 
 # What the objects of a change and an edit take beside the values, roughly (CPython, 64 bit).
 _CHANGE_BYTES: Final = 300
 _EDIT_BYTES: Final = 200
 _SEGMENT_BYTES: Final = 16
+# Weighing a value takes some 15 ms a MiB, and everybody waits: what is larger is not kept.
+MAX_CHANGE_BYTES: Final = 1024 * 1024
 
 
 class History:
@@ -31,6 +35,7 @@ class History:
         self.max_items = max_items
         self.max_bytes = max_bytes
         self.bytes = 0
+        self.gone_bytes = 0  # what the last `append` let go of, roughly
         self._changes: deque[tuple[Change, int]] = deque()
         self._floor = start_seq
 
@@ -55,12 +60,17 @@ class History:
         Dropping large ones at once takes long: see `dismantle`.
         """
         gone: list[Change] = []
+        held = self.bytes
         if change.position.seq != self.last_seq + 1:
             self._clear(gone, change.position.seq - 1)
-        cost = _cost(change, self.max_bytes)
-        if cost > self.max_bytes:
+        if any(type(edit) is Rearranged for edit in change.edits):
+            change = change._replace(edits=tuple(map(_spliced, change.edits)))
+        most = min(self.max_bytes, MAX_CHANGE_BYTES)
+        cost = _cost(change, most)
+        if cost > most:
             self._clear(gone, change.position.seq)
             gone.append(change)
+            self.gone_bytes = held + cost
             return gone
         self._changes.append((change, cost))
         self.bytes += cost
@@ -69,6 +79,7 @@ class History:
             self.bytes -= freed
             self._floor += 1
             gone.append(oldest)
+        self.gone_bytes = held + cost - self.bytes
         return gone
 
     def covers(self, seq: int) -> bool:
@@ -99,6 +110,16 @@ class History:
         self._floor = floor
 
 
+def _spliced(edit: Edit) -> Edit:
+    """The edit as it is kept: see `store.splice`."""
+    if type(edit) is not Rearranged:
+        return edit
+    before: Any = edit.before
+    after: Any = edit.after
+    kept: Any = splice(before, after)
+    return Edit(edit.path, kept, None)
+
+
 def _related(edit: Edit, path: Path) -> bool:
     shared = min(len(edit.path), len(path))
     return edit.path[:shared] == path[:shared]
@@ -112,7 +133,9 @@ def _cost(change: Change, limit: int) -> int:
             _SEGMENT_BYTES + (len(segment) if type(segment) is str else 0) for segment in edit.path
         )
         if edit.before is not MISSING:
-            cost += approx_bytes(edit.before, limit=limit)
+            before: Any = edit.before
+            kept = before.removed if type(before) is Splice else before
+            cost += approx_bytes(kept, limit=limit)
         if cost > limit:
             break
     return cost

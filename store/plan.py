@@ -5,9 +5,10 @@ list; the first operation that looks at the tree after an edit makes a draft of 
 
 Arrays that were rearranged
 ---------------------------
-Removing or inserting an element is an edit of the whole array, and its `before` must be a deep
-copy, because the elements live on in the new list. A patch of a thousand insertions into one array
-must not make a thousand copies. So an edit that rearranged its array stays open: later edits at or
+Removing or inserting an element is an edit of the whole array, and the elements live on in the new
+list. The first such edit of a plan leaves it to the history to keep what it needs of the old list;
+later ones, whose old list is the draft's, copy it deeply. A patch of a thousand insertions into one
+array must not make a thousand copies. So an edit that rearranged its array stays open: later edits at or
 below the array are folded into it (its `after` becomes what the draft holds in the end), until an
 edit above it closes it. The order among the edits that remain is no matter, because open ones lie
 beside each other.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from store.change import Edit
+from store.change import Edit, Rearranged
 from store.draft import Draft, get
 from store.kind import MISSING
 from store.operation import Invalid
@@ -107,6 +108,7 @@ class Plan:
             else:
                 draft.own(path).insert(index, value)
             return
+        alone = self._draft is None and not self._pending
         before: Any = get(self.root, path)
         after = before.copy()
         if value is MISSING:
@@ -114,7 +116,10 @@ class Plan:
         else:
             after.insert(index, value)
         self._open[path] = len(self.edits)
-        edit = Edit(path, self.copied(before, path), after)
+        if alone:
+            edit: Edit = Rearranged(path, before, after)
+        else:  # the draft may go on writing into these elements
+            edit = Edit(path, self.copied(before, path), after)
         self.edits.append(edit)
         self._pending.append(edit)
 

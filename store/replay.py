@@ -16,17 +16,19 @@ bounded, and beyond that a snapshot is the cheaper answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from store.change import Edit
 from store.document import Draft
 from store.event import Event
 from store.index import Index
+from store.splice import Splice
 from store.value import MISSING, copy_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from store.change import Change, Edit, Position
+    from store.change import Change, Position
     from store.filter import Filter
     from store.history import History
     from store.path import Path
@@ -134,8 +136,11 @@ def _undo(draft: Draft, steps: list[_Step]) -> list[_Step]:
             # From here on nothing writes to this value: the draft lets go of it, and `_redo`'s
             # draft copies what it writes into.
             after = MISSING if edit.after is MISSING else draft.get(edit.path)
-            recovered.append(edit._replace(after=after))
-            draft.replace(edit.path, edit.before)
+            before: Any = edit.before
+            if type(before) is Splice:
+                before = before.undone(cast("list[Any]", after))
+            recovered.append(Edit(edit.path, before, after))
+            draft.replace(edit.path, before)
         undone.append((change, recovered[::-1]))
     return undone[::-1]
 

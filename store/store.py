@@ -11,7 +11,8 @@ refused write leaves no trace.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from store.change import Change, Position
 from store.document import Document
@@ -19,6 +20,7 @@ from store.history import History
 from store.index import Event, Index, Selection
 from store.operation import Batch, Conflict, Operation
 from store.replay import Replayed, replay
+from store.splice import Splice
 from store.value import approx_bytes, copy_deep
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Committed(NamedTuple):
 
 # Larger values are not copied: the hub sends a snapshot instead of so large an event.
 KEPT_BYTES: Final = 512 * 1024
+# Dropping less than this takes under a millisecond.
+LARGE_BYTES: Final = 128 * 1024
 
 
 def _kept(events: list[Event]) -> list[Event]:
@@ -66,6 +70,8 @@ class Store:
         self.index = Index()
         self.epoch = epoch
         self.seq = 0
+        # To be taken apart by `dismantle`, see there. Unbounded, but each was part of the document.
+        self.discarded: deque[Json] = deque()
 
     @property
     def position(self) -> Position:
@@ -83,7 +89,7 @@ class Store:
         edits = document.plan(op)
         self.seq += 1
         change = Change(Position(self.epoch, self.seq), time_ms, tuple(edits))
-        self.history.append(change)
+        self._discard(self.history.append(change))
         matched: list[tuple[Selection, list[Event]]] = []
         for edit in edits:
             document.apply(edit)
@@ -113,6 +119,18 @@ class Store:
         if position.seq == self.seq:
             return []
         return replay(self.document.root, self.history, filters, position.seq)
+
+    def _discard(self, gone: list[Change]) -> None:
+        """Old values that are large are left to `discarded`, for whoever takes them apart."""
+        if self.history.gone_bytes < LARGE_BYTES:
+            return
+        for change in gone:
+            for edit in change.edits:
+                before: Any = edit.before
+                if type(before) is Splice:
+                    before = before.removed
+                if isinstance(before, dict | list):
+                    self.discarded.append(before)
 
     def _check_conditions(self, op: Operation) -> None:
         if isinstance(op, Batch):

@@ -7,6 +7,7 @@ go.
 from __future__ import annotations
 
 import math
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
 from store.decode import decode
@@ -146,10 +147,11 @@ def approx_bytes(value: Json | Missing, *, limit: int) -> int:
 
 
 def dismantle(value: Json) -> Iterator[None]:
-    """Take apart, piece by piece, a value that nobody else uses: it is empty afterwards.
+    """Take apart a value piece by piece, as far as nobody else uses it.
 
     Dropping the last reference to a tree of 200 MB frees all of it at once, about a second in which
-    nothing else runs. Drop your own reference to the value before the first step. Yields after
+    nothing else runs. Drop your own reference to the value before the first step. What somebody
+    else holds (a pinned reader, a newer array that shares elements) is left as it is. Yields after
     every few thousand values.
     """
     todo: list[Any] = [value]
@@ -157,6 +159,8 @@ def dismantle(value: Json) -> Iterator[None]:
     freed = 0
     while todo:
         node = todo.pop()
+        if getrefcount(node) > 2:  # `node` itself and the call's argument
+            continue
         if type(node) is dict:
             piece = [node.popitem()[1] for _ in range(min(len(node), _DISMANTLE_VALUES))]
         elif type(node) is list:

@@ -13,8 +13,9 @@ head, and a cancellation there enters no context.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -75,33 +76,38 @@ def stream_json(
 
 
 class Pinned(ResponseBody):
-    """A body in pieces that holds a pin. `close` releases it; more often is harmless."""
+    """A body in pieces that holds a pin. `close` releases it; more often is harmless.
+
+    Its own iterator, not an async generator: one that is cancelled half way lives on until it is
+    collected, and would keep the pin as long.
+    """
 
     def __init__(self, start: bytes, pieces: Iterator[bytes], pin: ExitStack) -> None:
-        self._start = start
-        self._pieces = pieces
+        self._pieces = chain([start], pieces)
         self._pin = pin
 
-    async def __aenter__(self) -> AsyncIterator[bytes]:
-        return self._send()
+    async def __aenter__(self) -> Pinned:
+        return self
 
     async def __aexit__(self, *_exc: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Release the pin and forget what was left to send."""
-        self._pieces = iter(())
+        self._pieces = chain()
         self._pin.close()
 
     def __del__(self) -> None:
         self.close()
 
-    async def _send(self) -> AsyncIterator[bytes]:
-        start, self._start = self._start, b""
-        yield start
+    def __aiter__(self) -> Pinned:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
         for piece in self._pieces:
-            yield piece
-            await trio.lowlevel.checkpoint()
+            return piece
+        raise StopAsyncIteration
 
 
 def value_pieces(value: Json) -> Iterator[bytes]:

@@ -17,10 +17,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
-from quart import Blueprint, Quart, Request, request
+from quart import Blueprint, Request, Websocket, has_request_context, request, websocket
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import WebsocketMismatch
 
+from app.asgi import HttpConnection
 from app.blueprints._request import METHODS, NOT_ALLOWED, allowed_methods
 from app.content import discard, is_unread
 from app.problem import Refusal
@@ -30,6 +32,7 @@ from store.value import encode
 
 if TYPE_CHECKING:
     from quart.blueprints import BlueprintSetupState
+    from quart_trio import QuartTrio
 
     from app.triode import Triode
 
@@ -53,7 +56,7 @@ def guard(blueprint: Blueprint, triode: Triode) -> None:
     blueprint.record(_refuse_other_methods)
 
 
-def install(app: Quart, triode: Triode) -> None:
+def install(app: QuartTrio, triode: Triode) -> None:
     """Set up an application that is all ours: problems for unknown paths and everything else, and
     Quart's limits.
 
@@ -65,6 +68,7 @@ def install(app: Quart, triode: Triode) -> None:
     app.register_error_handler(HTTPException, handle)
     app.config["MAX_CONTENT_LENGTH"] = triode.settings.max_body_bytes
     app.config["BODY_TIMEOUT"] = None
+    app.asgi_http_class = HttpConnection
 
 
 def error_handler(triode: Triode) -> Handler:
@@ -91,15 +95,26 @@ def to_refusal(error: Exception) -> Refusal:
         # Well-formed, but it turned out to look at too much of this document.
         return malformed_filter(error)
     # The path without its query: that may hold an access token.
-    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    log.exception("%s %s failed", _incoming().method, _incoming().path, exc_info=error)
     return Refusal(500, "the server failed to answer this; it is logged")
+
+
+def _incoming() -> Request | Websocket:
+    """The request, or the opening of a WebSocket, that is being answered."""
+    return request if has_request_context() else websocket
 
 
 def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
     if status == 404:
-        return Refusal(404, f"there is nothing at {request.path}")
+        return Refusal(404, f"there is nothing at {_incoming().path}")
+    if isinstance(error, MethodNotAllowed | WebsocketMismatch) and not has_request_context():
+        return Refusal(400, "this path is not for WebSockets")
     if isinstance(error, MethodNotAllowed):
         return not_allowed()
+    if isinstance(error, WebsocketMismatch):
+        headers = {"Upgrade": "websocket", "Connection": "upgrade"}
+        old = request.http_version.startswith("1")  # later versions forbid these fields
+        return Refusal(426, "this path is for WebSockets", headers=headers if old else {})
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     return Refusal(status, error.description or error.name, headers=headers)
 
@@ -118,9 +133,13 @@ def problem(refusal: Refusal) -> Response:
     Of a body that is still arriving the rest is read and dropped after it is sent.
     """
     body = encode(refusal.body())
-    incoming = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+    content: bytes | AsyncIterator[bytes] = body
+    if has_request_context():
+        incoming = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+        if is_unread(incoming):
+            content = _then_discard(body, incoming)
     response = Response(
-        _then_discard(body, incoming) if is_unread(incoming) else body,
+        content,
         status=refusal.status,
         headers=refusal.headers,
         content_type="application/problem+json",

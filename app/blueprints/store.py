@@ -18,7 +18,7 @@ from app.blueprints._answer import item_pieces, json_response, stream_json, valu
 from app.blueprints._condition import not_modified, write_condition
 from app.blueprints._request import gated, visit
 from app.command import check_path, refused
-from app.content import JSON, JSON_PATCH, MERGE_PATCH, media_type, read_json
+from app.content import JSON, JSON_PATCH, MERGE_PATCH, in_hand, media_type, read_json
 from app.problem import Refusal, bad_request
 from app.request import check_filter
 from store.filter import Filter, parse_filter, split_filters
@@ -55,38 +55,39 @@ def blueprint(triode: Triode) -> Blueprint:
             return _read_place(triode, selection)
         return _read_selected(triode, [selection], absent_is_404=True)
 
+    async def content() -> Json:
+        return await read_json(request, limit, max_depth=depth)
+
     @bp.put("/store")
     async def put() -> Response:
         head = visit().head
-        text = required_path(one(head, "path"))
+        path = check_path(required_path(one(head, "path")))
         media_type(request, [JSON])
-        return await _write(
-            triode,
-            Set(check_path(text), await read_json(request, limit, max_depth=depth), _create(head)),
-        )
+        with in_hand(triode.metrics, request):
+            return await _write(triode, Set(path, await content(), _create(head)))
 
     @bp.post("/store")
     async def post() -> Response:
         head = visit().head
         path = check_path(one(head, "path") or ".")
         media_type(request, [JSON])
-        return await _write(
-            triode, Set(path, await read_json(request, limit, max_depth=depth), _create(head))
-        )
+        with in_hand(triode.metrics, request):
+            return await _write(triode, Set(path, await content(), _create(head)))
 
     @bp.patch("/store")
     async def patch() -> Response:
         head = visit().head
         path = check_path(required_path(one(head, "path")))
         kind = media_type(request, [JSON, MERGE_PATCH, JSON_PATCH])
-        value = await read_json(request, limit, max_depth=depth)
-        if kind == MERGE_PATCH:
-            return await _write(triode, Merge(path, value))
-        if kind == JSON_PATCH:
+        with in_hand(triode.metrics, request):
+            value = await content()
+            if kind == MERGE_PATCH:
+                return await _write(triode, Merge(path, value))
+            if kind == JSON:
+                return await _write(triode, Set(path, value, _create(head)))
             if not isinstance(value, list):
                 raise bad_request("a JSON Patch is an array of operations (RFC 6902)")
             return await _write(triode, Patch(path, value))
-        return await _write(triode, Set(path, value, _create(head)))
 
     @bp.delete("/store")
     async def delete() -> Response:

@@ -40,11 +40,11 @@ async def test_each_command_has_its_answer_in_order() -> None:
                 {"type": "publish", "room": "r", "event": "e"},
             ),
         )
-        assert answers[0] == {"ref": "x", "ok": True, "id": f"{epoch}:1"}
-        assert answers[1] == {"ref": None, "ok": True, "id": f"{epoch}:2"}
+        assert answers[0] == {"type": "ok", "ref": "x", "ok": True, "id": f"{epoch}:1"}
+        assert answers[1] == {"type": "ok", "ref": None, "ok": True, "id": f"{epoch}:2"}
         assert answers[2]["items"] == [{"path": ".n", "value": 2}]
-        assert answers[3] == {"ref": 0, "ok": True, "positions": [f"{epoch}:3"]}
-        assert answers[4] == {"ok": True, "reached": 0}
+        assert answers[3] == {"type": "ok", "ref": 0, "ok": True, "positions": [f"{epoch}:3"]}
+        assert answers[4] == {"type": "ok", "ok": True, "reached": 0}
         assert web.triode.store.document.root == {"n": 2}
 
 
@@ -59,6 +59,8 @@ async def test_a_bad_line_has_its_own_error_and_the_others_go_on() -> None:
         assert [answer["ok"] for answer in answers] == [True, False, False, False, False, True]
         assert answers[1]["error"]["status"] == 400
         assert answers[1]["error"]["line"] == 2
+        assert answers[1]["type"] == "error"
+        assert answers[1]["status"] == 400
         assert answers[3]["ref"] == 5
         assert answers[3]["error"]["status"] == 404
         assert "ref" not in answers[4]

@@ -127,13 +127,22 @@ async def test_decoding_a_large_body_lets_others_run() -> None:
             turns += 1
             await trio.lowlevel.checkpoint()
 
+    async def watch() -> None:
+        while True:
+            in_hand.add(web.triode.metrics.large_bodies)
+            await trio.lowlevel.checkpoint()
+
+    in_hand: set[int] = set()
     async with serving({}) as web, trio.open_nursery() as nursery:
         await web.ask("PUT", "/store?path=.a", 1)
         nursery.start_soon(count)
         before = turns
+        nursery.start_soon(watch)
         assert (await web.ask("PUT", "/store?path=.a", raw=body, headers=JSON)).status == 200
         nursery.cancel_scope.cancel()
         assert turns - before > len(body) / CHUNK
+        assert in_hand == {0, 1}
+        assert web.triode.metrics.large_bodies == 0
 
 
 @asynccontextmanager
@@ -212,3 +221,15 @@ async def test_a_refused_upload_without_a_token_gets_its_answer_too() -> None:
         with trio.fail_after(30):
             answer = await exchange_over_tcp(port, head, iter([b"1" * CHUNK] * (size // CHUNK)))
         assert b" 401 " in answer
+
+
+@pytest.mark.parametrize("target", ["/health", "/store?path=.", "/nothing"])
+async def test_connection_close_is_obeyed_at_once(target: str) -> None:
+    async with serving({}) as web, over_tcp(web) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            head = f"GET {target} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+            await stream.send_all(head.encode())
+            with trio.fail_after(3):
+                while await stream.receive_some():
+                    pass

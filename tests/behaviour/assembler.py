@@ -1,13 +1,15 @@
 """What a subscriber makes of what it receives: WIRE.md section 2.3, word for word.
 
-The view of a filter is a map from selected path to value. The first frame of a `snapshot` empties it, its items fill it.
-An `update` whose path is at or above selected places replaces them; one whose path lies inside a selected value sets
-that place in it (index = length appends). A `delete` likewise removes.
+The view of a filter is a map from selected path to value. The first frame of a `snapshot` empties
+it, its items fill it. An `update` whose path is at or above selected places replaces them; one
+whose path lies inside a selected value sets that place in it (index = length appends). A `delete`
+likewise removes.
 
-This is written from the contract alone and knows nothing of how the server thinks; it does not even parse filters. It
-is strict: an event that cannot be applied to what was received before raises `AssemblyFault`, because then something
-was lost, doubled, or sent to the wrong subscriber. Only a client that was cut in the middle of a change, and gets the
-whole of it again, needs a lenient one: for it what cannot be applied has been applied already.
+This is written from the contract alone and knows nothing of how the server thinks; it does not even
+parse filters. It is strict: an event that cannot be applied to what was received before raises
+`AssemblyFault`, because then something was lost, doubled, or sent to the wrong subscriber. Only a
+client that was cut in the middle of a change, and gets the whole of it again, needs a lenient one:
+for it what cannot be applied has been applied already.
 """
 
 from __future__ import annotations
@@ -141,17 +143,16 @@ def _remove(holder: Any, rest: Path, *, strict: bool) -> bool:
 
 def _look(value: Any, path: Path) -> Any:
     for step in path:
-        if isinstance(value, dict) and isinstance(step, str) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
+        in_object = isinstance(value, dict) and isinstance(step, str) and step in value
+        in_array = isinstance(value, list) and isinstance(step, int) and step < len(value)
+        if not in_object and not in_array:
             return _ABSENT
+        value = value[step]
     return value
 
 
 def parse(text: str) -> Path:
-    """A path as the server prints it: `.users[0].name`, `.prices["BTC-USD"].bid`, `.` for the root."""
+    """A path as the server prints it: `.users[0].name`, `.prices["BTC-USD"]`, `.` is the root."""
     if text == ".":
         return ()
     steps: list[str | int] = []

@@ -1,7 +1,9 @@
-"""Servers for the behaviour tests: one per lane for most of them, special ones made on demand and shared.
+"""Servers for the behaviour tests: one per lane for most of them, special ones made on demand and
+shared.
 
-`lane` is a session-wide parameter, so pytest runs all tests of one lane, stops its servers, and goes on with the other.
-Every server is stopped by `Server.stop`, which is itself a test: a clean exit and no traceback in the log.
+`lane` is a session-wide parameter, so pytest runs all tests of one lane, stops its servers, and
+goes on with the other. Every server is stopped by `Server.stop`, which is itself a test: a clean
+exit and no traceback in the log.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .auth import ADMIN, DOCUMENT, GUARDED
 from .clients import Api, Fence, open_api
 from .server import LANES, OPEN, Lane, Server, Settings
 
@@ -84,6 +87,20 @@ def servers_live_on(make_server: ServerFactory) -> Iterator[None]:
 async def api(server: Server) -> AsyncIterator[Api]:
     """HTTP to the server of the lane."""
     async with open_api(server) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def guarded(make_server: ServerFactory) -> Server:
+    """A server that asks for tokens: an admin's, its own, and JWTs of HS256."""
+    return make_server(**GUARDED)
+
+
+@pytest.fixture
+async def admin(guarded: Server) -> AsyncIterator[Api]:
+    """HTTP to the guarded server with the admin's token, the document set anew."""
+    async with open_api(guarded, token=ADMIN) as one:
+        await one.reset(DOCUMENT)
         yield one
 
 

@@ -1,12 +1,13 @@
 """Start Triode as its users do: a process of its own, on a free port, in either way of serving.
 
-The settings of a server are given once, by the names of the command line without its dashes (`max_clients`), and reach
-the process in the way that belongs to the lane: the native lane takes those that issue 2 names as flags and all others
-as `TRIODE_*`, Hypercorn takes everything as `TRIODE_*`. The process runs in an empty directory, so that no
-configuration file and no data of the project itself is picked up.
+The settings of a server are given once, by the names of the command line without its dashes
+(`max_clients`), and reach the process in the way that belongs to the lane: the native lane takes
+those that issue 2 names as flags and all others as `TRIODE_*`, Hypercorn takes everything as
+`TRIODE_*`. The process runs in an empty directory, so that no configuration file and no data of the
+project itself is picked up.
 
-`Server.stop` is part of every test session: a server that does not exit with 0 on SIGTERM, or that logged a traceback
-at any time, fails the session.
+`Server.stop` is part of every test session: a server that does not exit with 0 on SIGTERM, or that
+logged a traceback at any time, fails the session.
 """
 
 from __future__ import annotations
@@ -68,9 +69,14 @@ class Server:
         self._log_path = home / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._stop_until_s: float | None = None
+        self._pids: list[int] = []
 
     def start(self) -> None:
-        """Return when `/readyz` answers 200; raises `ServerFault` with the log when it does not in time."""
+        """Return when `/readyz` answers 200; raises `ServerFault` with the log when it does not in
+        time.
+        """
+        if self._process is not None:
+            self._kill()
         self.port = free_port()
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -89,6 +95,8 @@ class Server:
                 self._kill()
                 raise ServerFault(f"{self.lane}: not ready in {START_DEADLINE_S} s\n{self.log()}")
             time.sleep(0.05)
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        self._pids = [one.pid for one in children]
 
     def terminate(self) -> None:
         """Send SIGTERM, once; `stop` waits for the end."""
@@ -131,8 +139,10 @@ class Server:
         return sum(one.num_fds() for one in [parent, *parent.children(recursive=True)])
 
     def is_running(self) -> bool:
-        """The process has not ended by itself."""
-        return self._process is not None and self._process.poll() is None
+        """Neither the process nor its worker has ended by itself."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        return all(_is_alive(pid) for pid in self._pids)
 
     def _command(self) -> list[str]:
         if self.lane == "hypercorn":
@@ -170,12 +180,19 @@ class Server:
         process = self._process
         if process is None:
             return
-        children = psutil.Process(process.pid).children(recursive=True)
-        for one in children:
-            one.kill()
+        for pid in self._pids:
+            if _is_alive(pid):
+                psutil.Process(pid).kill()
         process.kill()
         process.wait()
         self._process = None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:

@@ -1,8 +1,9 @@
-"""Two clients of an event stream: one that shows every byte (`curl -N`), one that behaves as a browser's `EventSource`.
+"""Two clients of an event stream: one that shows every byte (`curl -N`), one that behaves as a
+browser's `EventSource`.
 
-Both stand on `SseParser`, the line format of the HTML standard (9.2.6) read strictly: what a browser would silently
-ignore (an unknown field, a block with a type and no data, an id with NUL) is a fault here, because a server has no
-reason to send it.
+Both stand on `SseParser`, the line format of the HTML standard (9.2.6) read strictly: what a
+browser would silently ignore (an unknown field, a block with a type and no data, an id with NUL) is
+a fault here, because a server has no reason to send it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class SseFault(AssertionError):
 
 
 class Block(NamedTuple):
-    """One dispatched event. `id` is the block's own field or None; `last_id` what a browser would resume with."""
+    """One dispatched event. `id` is the block's own field or None; `last_id` what a browser would
+    resume with.
+    """
 
     event: str
     data: str
@@ -60,7 +63,9 @@ class SseParser:
         self._id: str | None = None
 
     def feed(self, data: bytes) -> list[Block]:
-        """The events that `data` completes; raises `SseFault` (or UnicodeDecodeError) on a malformed stream."""
+        """The events that `data` completes; raises `SseFault` (or UnicodeDecodeError) on a
+        malformed stream.
+        """
         self._text += self._decoder.decode(data)
         blocks = []
         for line in self._lines():
@@ -141,7 +146,9 @@ class SseStream:
         self.headers = {k.decode().lower(): v.decode() for k, v in event.headers}
 
     async def next(self, patience_s: float = PATIENCE_S) -> Block:
-        """The next event. Raises `EOFError` at the end of the stream, `trio.TooSlowError` out of patience."""
+        """The next event. Raises `EOFError` at the end of the stream, `trio.TooSlowError` out of
+        patience.
+        """
         with trio.fail_after(patience_s):
             while not self._ready:
                 event = await self._event()
@@ -232,10 +239,12 @@ async def open_sse(
 
 
 class EventSource:
-    """As in a browser: reconnects by itself after `retry`, with `Last-Event-ID`; gives up on a refusal.
+    """As in a browser: reconnects by itself after `retry`, with `Last-Event-ID`; gives up on a
+    refusal.
 
-    `run` is its life, started with `nursery.start`, which returns at the first open stream. `cut` breaks the connection
-    under it. The events of all its connections come out of `next` in one line.
+    `run` is its life, started with `nursery.start`, which returns at the first open stream. `cut`
+    breaks the connection under it. The events of all its connections come out of `next` in one
+    line.
     """
 
     def __init__(self, port: int, target: str, *, retry_ms_at_most: int = 200) -> None:
@@ -284,7 +293,7 @@ class EventSource:
         with contextlib.suppress(EOFError):
             while True:
                 block = await stream.next(math.inf)
-                # The id belongs to the source, not to the connection: a new stream starts with the old one.
+                # The id belongs to the source: a new stream starts with that of the old one.
                 self.last_id = block.id if block.id is not None else self.last_id
                 self._retry_ms = stream.parser.retry_ms or self._retry_ms
                 self._send.send_nowait(block)

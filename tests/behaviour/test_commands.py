@@ -1,4 +1,6 @@
-"""The WebSocket commands of WIRE.md 5, each with its `ok` and its `error`, and what they do to the document."""
+"""The WebSocket commands of WIRE.md 5, each with its `ok` and its `error`, and what they do to the
+document.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from .assembler import same
-from .clients import Api, Fence, Watch, check_error, open_ws, query, sequence
+from .clients import Api, Fence, Frame, Watch, check_error, open_ws, query, sequence
 from .server import Server
 from .sse import PATIENCE_S
 
@@ -244,7 +246,7 @@ async def test_the_events_of_an_atomic_batch_are_one_change(
             {"type": "set", "path": ".n", "value": 3},
         ]
         answer = await ws.ok("batch", ops=ops, atomic=True)
-        frames = []
+        frames: list[Frame] = []
         while not frames or "id" not in frames[-1]:
             frames.append(await ws.next())
         assert frames[-1]["id"] == answer["positions"][-1]

@@ -1,4 +1,6 @@
-"""The beginning of a connection: `connected` first, the snapshot, the fields of the answer, what is refused."""
+"""The beginning of a connection: `connected` first, the snapshot, the fields of the answer, what is
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""What a subscriber is owed (WIRE.md 2): exactly its selection, cut from above, as it is from below, in both transports.
+"""What a subscriber is owed (WIRE.md 2): exactly its selection, cut from above, as it is from
+below, in both transports.
 
-Two kinds of tests: single changes whose events the contract determines to the letter, and a walk of many writes under
-every form of filter, where what SSE and WebSocket clients assemble must equal `GET /store?filter=` after every write.
+Two kinds of tests: single changes whose events the contract determines to the letter, and a walk of
+many writes under every form of filter, where what SSE and WebSocket clients assemble must equal
+`GET /store?filter=` after every write.
 """
 
 from __future__ import annotations
@@ -75,31 +77,48 @@ FORMS: list[tuple[str, list[str]]] = [
 
 Write = Callable[[Api], Awaitable[object]]
 
+
+def put(path: str, value: Any) -> Write:
+    return lambda api: api.put(path, value)
+
+
+def delete(path: str) -> Write:
+    return lambda api: api.delete(path)
+
+
+def merge(path: str, value: Any) -> Write:
+    return lambda api: api.merge(path, value)
+
+
+def patch(path: str, *operations: dict[str, Any]) -> Write:
+    return lambda api: api.patch(path, *operations)
+
+
 WRITES: list[tuple[str, Write]] = [
-    ("exact", lambda api: api.put(".users[0].name", "Anna")),
-    ("quoted", lambda api: api.put('.prices["BTC-USD"].bid', 10)),
-    ("below", lambda api: api.put(".users[2].tags[0]", "z")),
-    ("meets", lambda api: api.put(".users[1].status", "online")),
-    ("no longer meets", lambda api: api.put(".users[0].status", "away")),
-    ("type of a value", lambda api: api.put(".users[2].id", "3")),
-    ("and back", lambda api: api.put(".users[2].id", 3)),
-    ("key goes", lambda api: api.delete(".users[1].status")),
-    ("key comes", lambda api: api.put(".users[1].status", "online")),
+    ("exact", put(".users[0].name", "Anna")),
+    ("quoted", put('.prices["BTC-USD"].bid', 10)),
+    ("below", put(".users[2].tags[0]", "z")),
+    ("meets", put(".users[1].status", "online")),
+    ("no longer meets", put(".users[0].status", "away")),
+    ("type of a value", put(".users[2].id", "3")),
+    ("and back", put(".users[2].id", 3)),
+    ("key goes", delete(".users[1].status")),
+    ("key comes", put(".users[1].status", "online")),
     (
         "append",
-        lambda api: api.put(".users[3]", {"id": 4, "name": "Di", "status": "online", "tags": []}),
+        put(".users[3]", {"id": 4, "name": "Di", "status": "online", "tags": []}),
     ),
-    ("append below", lambda api: api.put(".users[3].tags[0]", "a")),
-    ("elements move", lambda api: api.delete(".users[0]")),
-    ("last goes", lambda api: api.delete(".users[2]")),
+    ("append below", put(".users[3].tags[0]", "a")),
+    ("elements move", delete(".users[0]")),
+    ("last goes", delete(".users[2]")),
     (
         "merge",
-        lambda api: api.merge(".users[0]", {"name": "Bobby", "status": None, "new": {"bid": 1}}),
+        merge(".users[0]", {"name": "Bobby", "status": None, "new": {"bid": 1}}),
     ),
-    ("merge nothing", lambda api: api.merge(".users[0]", {})),
+    ("merge nothing", merge(".users[0]", {})),
     (
         "patch",
-        lambda api: api.patch(
+        patch(
             ".",
             {
                 "op": "add",
@@ -111,21 +130,21 @@ WRITES: list[tuple[str, Write]] = [
             {"op": "replace", "path": "/deep/list/0/0", "value": {"bid": 7}},
         ),
     ),
-    ("member goes", lambda api: api.delete(".prices.ETH")),
-    ("member comes", lambda api: api.put(".prices.DOGE", {"bid": 5, "ask": 6})),
-    ("container to scalar", lambda api: api.put(".prices", 7)),
-    ("scalar to container", lambda api: api.put(".prices", DOCUMENT["prices"])),
-    ("array to object", lambda api: api.put(".users", {"0": {"id": 1, "status": "online"}})),
-    ("object to array", lambda api: api.put(".users", DOCUMENT["users"][::-1])),
-    ("same again", lambda api: api.put(".users", DOCUMENT["users"][::-1])),
-    ("array empty", lambda api: api.put(".users", [])),
-    ("root", lambda api: api.reset({**DOCUMENT, "fence": "reset", "n": {"bid": 0}})),
+    ("member goes", delete(".prices.ETH")),
+    ("member comes", put(".prices.DOGE", {"bid": 5, "ask": 6})),
+    ("container to scalar", put(".prices", 7)),
+    ("scalar to container", put(".prices", DOCUMENT["prices"])),
+    ("array to object", put(".users", {"0": {"id": 1, "status": "online"}})),
+    ("object to array", put(".users", DOCUMENT["users"][::-1])),
+    ("same again", put(".users", DOCUMENT["users"][::-1])),
+    ("array empty", put(".users", [])),
+    ("root", put(".", {**DOCUMENT, "fence": "reset", "n": {"bid": 0}})),
 ]
 
 EVERYTHING = (".", "$")
 
 
-@pytest.mark.parametrize("filter_text, paths", FORMS, ids=[form for form, _ in FORMS])
+@pytest.mark.parametrize(("filter_text", "paths"), FORMS, ids=[form for form, _ in FORMS])
 async def test_every_form_selects(api: Api, filter_text: str, paths: list[str]) -> None:
     await api.reset(DOCUMENT)
     items = await api.select(filter_text)
@@ -175,51 +194,63 @@ def check_view(view: dict[Any, Any], selected: dict[Any, Any], context: str) -> 
 
 # Filter, write, and the events that the contract determines: (type, path, value).
 EXACT: list[tuple[str, Write, list[tuple[Any, ...]]]] = [
-    (".n", lambda api: api.put(".n", 6), [("update", ".n", 6)]),
-    (".n", lambda api: api.delete(".n"), [("delete", ".n")]),
-    (".n", lambda api: api.put(".users[0].id", 6), []),
-    (".users[*].name", lambda api: api.put(".users[1].name", "B"), [("update", ".users[1].name", "B")]),
-    (".users[*].name", lambda api: api.put(".users[1].id", 7), []),
-    (".users[1].name", lambda api: api.put(".users[0].name", "x"), []),
-    (".users[*]", lambda api: api.put(".users[1].name", "B"), [("update", ".users[1].name", "B")]),
-    (".users", lambda api: api.put(".users[1].tags[0]", 1), [("update", ".users[1].tags[0]", 1)]),
-    (".users", lambda api: api.delete(".users[1].tags"), [("delete", ".users[1].tags")]),
-    (".users[1].name", lambda api: api.put(".users[1]", {"name": "B", "x": 1}), [("update", ".users[1].name", "B")]),
-    (".users[1].name", lambda api: api.put(".users[1]", {"x": 1}), [("delete", ".users[1].name")]),
-    (".users[1].name", lambda api: api.put(".users", []), [("delete", ".users[1].name")]),
-    (".prices.*.bid", lambda api: api.put(".prices.X", {"bid": 9, "ask": 8}), [("update", ".prices.X.bid", 9)]),
-    (".prices.*.bid", lambda api: api.delete(".prices.ETH"), [("delete", ".prices.ETH.bid")]),
-    (".prices.*", lambda api: api.delete(".prices.ETH"), [("delete", ".prices.ETH")]),
+    (".n", put(".n", 6), [("update", ".n", 6)]),
+    (".n", delete(".n"), [("delete", ".n")]),
+    (".n", put(".users[0].id", 6), []),
+    (".users[*].name", put(".users[1].name", "B"), [("update", ".users[1].name", "B")]),
+    (".users[*].name", put(".users[1].id", 7), []),
+    (".users[1].name", put(".users[0].name", "x"), []),
+    (".users[*]", put(".users[1].name", "B"), [("update", ".users[1].name", "B")]),
+    (".users", put(".users[1].tags[0]", 1), [("update", ".users[1].tags[0]", 1)]),
+    (".users", delete(".users[1].tags"), [("delete", ".users[1].tags")]),
+    (
+        ".users[1].name",
+        put(".users[1]", {"name": "B", "x": 1}),
+        [("update", ".users[1].name", "B")],
+    ),
+    (".users[1].name", put(".users[1]", {"x": 1}), [("delete", ".users[1].name")]),
+    (".users[1].name", put(".users", []), [("delete", ".users[1].name")]),
+    (".prices.*.bid", put(".prices.X", {"bid": 9, "ask": 8}), [("update", ".prices.X.bid", 9)]),
+    (".prices.*.bid", delete(".prices.ETH"), [("delete", ".prices.ETH.bid")]),
+    (".prices.*", delete(".prices.ETH"), [("delete", ".prices.ETH")]),
     (
         ".users[status=online]",
-        lambda api: api.put(".users[1].status", "online"),
+        put(".users[1].status", "online"),
         [("update", ".users[1]", {**DOCUMENT["users"][1], "status": "online"})],
     ),
     (
         ".users[status=online]",
-        lambda api: api.put(".users[0].status", "away"),
+        put(".users[0].status", "away"),
         [("delete", ".users[0]")],
     ),
-    (".users[status=online]", lambda api: api.put(".users[1].name", "B"), []),
-    (".users[status=online]", lambda api: api.put(".users[0].name", "A"), [("update", ".users[0].name", "A")]),
-    (".users[status=online].name", lambda api: api.put(".users[0].status", "away"), [("delete", ".users[0].name")]),
-    (".users[status=online].name", lambda api: api.put(".users[1].status", "online"), [("update", ".users[1].name", "Bob")]),
-    (".users[status=online].name", lambda api: api.put(".users[0].id", 8), []),
-    (".users[status=online].name", lambda api: api.delete(".users[0].status"), [("delete", ".users[0].name")]),
-    (".users[nokey!=x]", lambda api: api.put(".users[0].id", 8), []),
-    (".users[id=1].name", lambda api: api.put(".users[0].id", "1"), [("delete", ".users[0].name")]),
-    ('.users[id="2"].name', lambda api: api.put(".users[1].id", "2"), [("update", ".users[1].name", "Bob")]),
-    (".users[id=1].name", lambda api: api.put(".users[1].id", True), []),
-    ("$.users[?@.id==2].name", lambda api: api.put(".users[1].name", "B"), [("update", ".users[1].name", "B")]),
-    ("$.users[?@.id==2].name", lambda api: api.put(".users[0].name", "A"), []),
-    ("..ask", lambda api: api.put(".prices.ETH.ask", 5), [("update", ".prices.ETH.ask", 5)]),
-    ("..ask", lambda api: api.put(".users[0].ask", 5), [("update", ".users[0].ask", 5)]),
-    ("/n", lambda api: api.put(".n", 6), [("update", ".n", 6)]),
-    ("/users/1/name", lambda api: api.put(".users[1].name", 6), [("update", ".users[1].name", 6)]),
-    (".users1", lambda api: api.put(".users", []), []),
-    (".n", lambda api: api.merge(".", {"n": 7, "deep": None}), [("update", ".n", 7)]),
-    (".users[*].name", lambda api: api.patch(".users", {"op": "add", "path": "/-", "value": {"name": "N", "k": 1}}), [("update", ".users[3].name", "N")]),
-]  # fmt: skip
+    (".users[status=online]", put(".users[1].name", "B"), []),
+    (".users[status=online]", put(".users[0].name", "A"), [("update", ".users[0].name", "A")]),
+    (".users[status=online].name", put(".users[0].status", "away"), [("delete", ".users[0].name")]),
+    (
+        ".users[status=online].name",
+        put(".users[1].status", "online"),
+        [("update", ".users[1].name", "Bob")],
+    ),
+    (".users[status=online].name", put(".users[0].id", 8), []),
+    (".users[status=online].name", delete(".users[0].status"), [("delete", ".users[0].name")]),
+    (".users[nokey!=x]", put(".users[0].id", 8), []),
+    (".users[id=1].name", put(".users[0].id", "1"), [("delete", ".users[0].name")]),
+    ('.users[id="2"].name', put(".users[1].id", "2"), [("update", ".users[1].name", "Bob")]),
+    (".users[id=1].name", put(".users[1].id", True), []),
+    ("$.users[?@.id==2].name", put(".users[1].name", "B"), [("update", ".users[1].name", "B")]),
+    ("$.users[?@.id==2].name", put(".users[0].name", "A"), []),
+    ("..ask", put(".prices.ETH.ask", 5), [("update", ".prices.ETH.ask", 5)]),
+    ("..ask", put(".users[0].ask", 5), [("update", ".users[0].ask", 5)]),
+    ("/n", put(".n", 6), [("update", ".n", 6)]),
+    ("/users/1/name", put(".users[1].name", 6), [("update", ".users[1].name", 6)]),
+    (".users1", put(".users", []), []),
+    (".n", merge(".", {"n": 7, "deep": None}), [("update", ".n", 7)]),
+    (
+        ".users[*].name",
+        patch(".users", {"op": "add", "path": "/-", "value": {"name": "N", "k": 1}}),
+        [("update", ".users[3].name", "N")],
+    ),
+]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -306,7 +337,9 @@ async def test_a_failed_write_sends_nothing(server: Server, api: Api, transport:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_no_filter_no_document(server: Server, api: Api, transport: str) -> None:
-    """A WebSocket that only wants rooms gets no document; SSE without filter asks for it (`none = .`)."""
+    """A WebSocket that only wants rooms gets no document; SSE without filter asks for it (`none =
+    .`).
+    """
     await api.reset({"fence": ""})
     async with watch(server, transport, room="lobby") as one:
         await api.put(".fence", 1)
@@ -314,7 +347,7 @@ async def test_no_filter_no_document(server: Server, api: Api, transport: str) -
             "POST", "/publish", json={"room": "lobby", "event": "hello", "data": 1}
         )
         assert reached.json() == {"reached": 1}
-        kinds = []
+        kinds: list[str] = []
         while not kinds or kinds[-1] != "message":
             kinds.append((await one.next())["type"])
         assert kinds in (["message"], ["snapshot", "update", "message"])

@@ -1,8 +1,9 @@
-"""The JSONPath Compliance Test Suite (RFC 9535) through the running server: as a read and as a subscription.
+"""The JSONPath Compliance Test Suite (RFC 9535) through the running server: as a read and as a
+subscription.
 
-Every document becomes the root by `POST /store`; `GET /store?filter=$…` answers the nodelist in one of its allowed
-orders with the right paths, and the snapshot of a WebSocket subscription assembles to the same places. Selectors that
-the suite calls invalid are 400 with a column.
+Every document becomes the root by `POST /store`; `GET /store?filter=$…` answers the nodelist in one
+of its allowed orders with the right paths, and the snapshot of a WebSocket subscription assembles
+to the same places. Selectors that the suite calls invalid are 400 with a column.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from .assembler import Assembler, same
+from .assembler import Assembler, parse, same
 from .assembler import Path as Place
-from .assembler import parse
 from .clients import Api, open_ws, query
 from .server import Server
 
@@ -73,7 +73,7 @@ async def test_the_suite_is_whole(tests: list[dict[str, Any]]) -> None:
 async def test_compliance(
     server: Server, api: Api, tests: list[dict[str, Any]], group: str
 ) -> None:
-    faults = []
+    faults: list[tuple[Any, ...]] = []
     async with open_ws(server, "/ws" + query(["$.none"], snapshot="none")) as ws:
         for test in tests:
             if test["name"].partition(",")[0] != group:

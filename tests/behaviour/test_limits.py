@@ -1,4 +1,6 @@
-"""Rates and admission on the running server: exact counts, honest waiting times, places that are given back."""
+"""Rates and admission on the running server: exact counts, honest waiting times, places that are
+given back.
+"""
 
 from __future__ import annotations
 

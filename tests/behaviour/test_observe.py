@@ -1,4 +1,6 @@
-"""`/health`, `/healthz`, `/readyz`, `/stats`, `/metrics`: well-formed, and in agreement with each other."""
+"""`/health`, `/healthz`, `/readyz`, `/stats`, `/metrics`: well-formed, and in agreement with each
+other.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""The whole product at once: random writes, subscriptions, cuts and resumes; at every calm the views are the selections.
+"""The whole product at once: random writes, subscriptions, cuts and resumes; at every calm the
+views are the selections.
 
-Seeded; the seed is in the test's id and `TRIODE_SEED` sets another. Clients of both transports keep an `Assembler` each.
-Cut ones come back with the last id they saw and go on with the view they had, if the server says `resumed`. A cut may
-come in the middle of a change, which is then sent again as a whole. Every second client is one that applies a change
-only when it is whole (the frame with the id), strictly; the others apply every frame at once, as a browser does.
+Seeded; the seed is in the test's id and `TRIODE_SEED` sets another. Clients of both transports keep
+an `Assembler` each. Cut ones come back with the last id they saw and go on with the view they had,
+if the server says `resumed`. A cut may come in the middle of a change, which is then sent again as
+a whole. Every second client is one that applies a change only when it is whole (the frame with the
+id), strictly; the others apply every frame at once, as a browser does.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ FILTERS = [
 
 
 def random_row(rng: random.Random) -> Any:
-    row: dict[str, Any] = {"n": rng.choice([1, 2, 3, 4, 5, 6, "3", True, None, 4.5])}
+    row: dict[str, Any] = {
+        "n": rng.choice([1, 2, 3, 4, 5, 6, "3", True, None, 4.5, {"n": {"n": 1}}])
+    }
     if rng.random() < 0.8:
         row["on"] = rng.choice([True, False, 1, "true"])
     if rng.random() < 0.7:
@@ -101,7 +105,7 @@ async def random_write(api: Api, rng: random.Random) -> None:
     kind = rng.randint(0, 11)
     with contextlib.suppress(AssertionError):  # `position` refuses a refusal
         if kind <= 2:
-            await api.put(member, rng.choice([value, 1, 5, True, [1, 2], "x"]))
+            await api.put(member, rng.choice([value, 1, 5, True, [1, 2], "x", {"n": 2}]))
         elif kind <= 4:
             await api.put(place, value)
         elif kind == 5:

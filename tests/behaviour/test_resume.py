@@ -1,11 +1,13 @@
 """Resuming from a position, on both transports: exactly the missed changes, or an honest snapshot.
 
-A position of this epoch that is still in the log gives `resumed: true` and what was missed; every other position, however
-wrong, gives `resumed: false` and a snapshot. `Last-Event-ID` wins over `since`.
+A position of this epoch that is still in the log gives `resumed: true` and what was missed; every
+other position, however wrong, gives `resumed: false` and a snapshot. `Last-Event-ID` wins over
+`since`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ async def test_last_event_id_wins_over_since(
     assert [f["value"] for f in frames] == [2]
 
 
-WRONG = {
+WRONG: dict[str, Callable[[str, int], str]] = {
     "another epoch": lambda epoch, seq: f"{epoch[::-1]}x:{seq}",
     "future": lambda epoch, seq: f"{epoch}:{seq + 1_000_000}",
     "no colon": lambda epoch, seq: f"{epoch}{seq}",
@@ -193,10 +195,24 @@ async def test_a_cut_in_a_snapshot_of_many_frames(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_no_id_before_the_state_of_every_filter_is_there(
+    server: Server, api: Api, start: str, transport: str
+) -> None:
+    """Whoever is cut between two snapshots must not resume as if it had both."""
+    async with watch(server, transport, ".a", ".b", ".list") as one:
+        assert "id" not in one.connected
+        frames = await one.take(3)
+    assert [frame["type"] for frame in frames] == ["snapshot"] * 3
+    assert ["id" in frame for frame in frames] == [False, False, True]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_changes_of_every_kind_are_replayed(
     server: Server, api: Api, start: str, transport: str
 ) -> None:
-    """What was missed, applied to what was known, is the document: also when elements moved and the root was replaced."""
+    """What was missed, applied to what was known, is the document: also when elements moved and the
+    root was replaced.
+    """
     known = items_view(await api.select("."))
     await api.delete(".list[0]")
     await api.merge(".a", {"x": None, "z": {"q": 1}})

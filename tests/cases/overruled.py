@@ -1,14 +1,15 @@
 """Cases that WIRE.md overrules: what it says instead, and what is checked in their place.
 
-Where a case contradicts WIRE.md (names of events, refused syntax that Triode supports), WIRE.md wins; what the case is
-about still has to hold. The rules that touch whole areas:
+Where a case contradicts WIRE.md (names of events, refused syntax that Triode supports), WIRE.md
+wins; what the case is about still has to hold. The rules that touch whole areas:
 
-- Bodies. Writes answer `{"id": position}` and refusals are problem objects (WIRE.md 6), so the seed's `json` of an
-  answer is never compared; its status is.
+- Bodies. Writes answer `{"id": position}` and refusals are problem objects (WIRE.md 6), so the
+  seed's `json` of an answer is never compared; its status is.
 - `initial_data` is `snapshot`, `init` is an `update` of the root (WIRE.md 3).
-- `delivered` with the filtered array of the seed is one `update` per selected element (WIRE.md 2); what is compared is
-  the assembled selection.
-- `not_found` is 404, `invalid_path` is 400 with a column, `size_bytes`, `uuid` and the like are not compared.
+- `delivered` with the filtered array of the seed is one `update` per selected element (WIRE.md 2);
+  what is compared is the assembled selection.
+- `not_found` is 404, `invalid_path` is 400 with a column, `size_bytes`, `uuid` and the like are not
+  compared.
 """
 
 from __future__ import annotations

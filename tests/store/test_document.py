@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.change import Edit
+from store.change import Change, Edit, Position
 from store.document import Document, Draft
+from store.history import History
 from store.operation import (
     Append,
     Batch,
@@ -27,6 +28,7 @@ from store.operation import (
 )
 from store.path import MAX_SEGMENTS, Path
 from store.plan import MAX_DEPTH
+from store.splice import Splice
 from store.value import MISSING, Json, Missing, equal
 
 NAMES = st.sampled_from(["a", "b", "0", "-"])
@@ -78,6 +80,14 @@ def write(document: Document, op: Operation) -> list[Edit]:
     return edits
 
 
+def kept_by_history(edits: list[Edit]) -> list[Any]:
+    """What the history keeps of each `before`: of a rearranged array, what was cut out."""
+    history = History(max_items=1, max_bytes=10**9)
+    history.append(Change(Position("e", 1), 0, tuple(edits)))
+    kept: list[Any] = [edit.before for edit in history.since(0)[0].edits]
+    return [before.removed if type(before) is Splice else before for before in kept]
+
+
 def containers(value: Any) -> list[int]:
     """The ids of all containers, one for each place at which one stands."""
     if type(value) is dict:
@@ -119,8 +129,8 @@ class TestPromises:
                 edits = document.plan(op)
             except WriteError:
                 continue
+            kept += [(before, repr(before)) for before in kept_by_history(edits)]
             for edit in edits:
-                kept.append((edit.before, repr(edit.before)))
                 document.apply(edit)
             for value, was in kept:
                 assert repr(value) == was
@@ -339,7 +349,10 @@ class TestEdits:
     def test_writes_do_not_reach_a_before(self, op: Operation) -> None:
         """Every container that is left is written into after the operation."""
         document = Document({"a": [{"n": [1]}, {"n": [2]}], "o": {"n": {"m": 1}}})
-        befores = [edit.before for edit in write(document, op)]
+        edits = document.plan(op)
+        befores = kept_by_history(edits)
+        for edit in edits:
+            document.apply(edit)
         was = repr(befores)
         living = containers(document.root)
         assert len(set(living)) == len(living)

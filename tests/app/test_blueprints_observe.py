@@ -1,0 +1,148 @@
+"""`/stats` and `/metrics` tell the same numbers; the probes tell the truth; the pages open."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
+
+from app.blueprints.pages import STATIC
+from tests.app.web import ADMIN, Web, serving
+
+# These move between two requests.
+MOVING = {"triode_http_requests_total", "triode_cpu_seconds_total", "triode_uptime_seconds"}
+
+
+def leaves(tree: dict[str, Any], *labels: str) -> dict[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= leaves(value, *labels, key)
+        else:
+            found[(*labels, key)] = value
+    return found
+
+
+async def busy(web: Web) -> None:
+    for number in range(3):
+        await web.json("PUT", f"/store?path=.k{number}", "x" * 100)
+    await web.ask("GET", "/store?path=.none")
+    metrics = web.triode.metrics
+    metrics.drops["latest", "queue_full"] += 4
+    metrics.ends["slow"] += 2
+    metrics.connections_total["ws"] += 1
+
+
+async def test_stats_and_metrics_tell_the_same() -> None:
+    async with serving({}) as web:
+        await busy(web)
+        stats = await web.json("GET", "/stats")
+        told = {**stats["counters"], **stats["gauges"]}
+        wanted = {(f"triode_{key}", *rest): value for (key, *rest), value in leaves(told).items()}
+        text = (await web.ask("GET", "/metrics")).body.decode()
+        found = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in parse_prometheus(text)
+            for sample in family.samples
+        }
+        assert set(found) == set(wanted)
+        for key, value in wanted.items():
+            if key[0] not in MOVING and "memory" not in key[0]:
+                assert found[key] == value, key
+        assert found["triode_drops_total", "latest", "queue_full"] == 4
+        assert found["triode_refused_total", "404"] == 1
+        assert found["triode_document_bytes",] == len((await web.ask("GET", "/store?path=.")).body)
+        assert stats["position"] == str(web.triode.store.position)
+        assert stats["rates"]["window_s"] == 10
+
+
+async def test_openmetrics_when_asked_for() -> None:
+    async with serving({}) as web:
+        await busy(web)
+        accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+        answer = await web.ask("GET", "/metrics", headers=accept)
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert list(parse_openmetrics(answer.body.decode()))
+
+
+async def test_numbers_are_for_admins() -> None:
+    async with serving({}, admin_token=ADMIN, token=ADMIN) as web:
+        secret = (await web.json("POST", "/tokens", {}))["token"]
+        for path in ("/stats", "/metrics"):
+            assert (await web.ask("GET", path)).status == 200
+            await web.with_token(secret).problem(403, "GET", path)
+            await web.with_token(None).problem(401, "GET", path)
+
+
+async def test_health_and_probes_of_a_running_server() -> None:
+    async with serving({"a": 1}) as web:
+        health = await web.json("GET", "/health")
+        assert health["status"] == "healthy"
+        assert health["connections"] == 0
+        assert health["memory"]["rss_bytes"] > 1_000_000
+        assert set(health["checks"]) >= {"flusher", "event_loop", "open_files", "log"}
+        assert (await web.ask("GET", "/healthz")).body == b"ok\n"
+        assert (await web.ask("GET", "/readyz")).body == b"ready\n"
+        assert (await web.ask("HEAD", "/healthz")).status == 200
+
+
+async def test_draining_is_alive_but_not_ready() -> None:
+    async with serving() as web:
+        web.triode.draining = True
+        answer = await web.ask("GET", "/readyz")
+        assert answer.status == 503
+        assert "Retry-After" in answer.headers
+        assert (await web.ask("GET", "/healthz")).status == 200
+        assert (await web.json("GET", "/health"))["status"] == "degraded"
+
+
+async def test_without_the_flusher_it_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as web:
+        monkeypatch.setattr(type(web.triode.hub), "alive", False)
+        answer = await web.ask("GET", "/health")
+        assert answer.status == 503
+        assert answer.json()["status"] == "unhealthy"
+        assert (await web.ask("GET", "/healthz")).status == 503
+
+
+async def test_a_late_loop_is_degraded() -> None:
+    async with serving() as web:
+        web.triode.metrics.loop_lag_s = 3.0
+        health = await web.json("GET", "/health")
+        assert health["status"] == "degraded"
+        assert health["checks"]["event_loop"] == {"status": "degraded", "lag_s": 3.0}
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+async def test_pages_hold_all_they_need_and_their_policy_allows_just_that(path: str) -> None:
+    async with serving() as web:
+        page = await web.ask("GET", path)
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        text = page.body.decode()
+        assert not re.search(r"(src|href)=\"(https?:)?//", text)
+        assert not re.search(r"\son\w+=|style=", text)
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        inline = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", text, re.DOTALL)
+        assert len(inline) == 2
+        for part in inline:
+            assert base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() in policy
+        again = await web.ask("GET", path, headers={"If-None-Match": page.headers["ETag"]})
+        assert again.status == 304
+
+
+async def test_the_browser_client_is_not_there_yet() -> None:
+    async with serving() as web:
+        await web.problem(404, "GET", "/client.js")
+
+
+def test_every_page_is_served() -> None:
+    assert {path.name for path in STATIC.iterdir()} >= {"index.html", "docs.html"}

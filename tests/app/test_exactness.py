@@ -1,0 +1,81 @@
+"""The promise of the product, proved on the whole of it but the sockets (WIRE.md 2).
+
+Each example is one Trio run with a real Triode and clients on lanes whose appetite the test decides.
+`world` takes random steps: writes of every kind, connections, cuts and resumes, commands, starving
+and feeding. What a client is sent is held against two things that know nothing of the server:
+documents kept by `naive`, and views assembled by `watcher` from the bytes alone.
+
+    TRIODE_HYPOTHESIS=long      more and longer examples, for as long as TRIODE_MINUTES says (10)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import app.hub
+import app.opening
+import app.snapshot
+from tests.app.world import World
+
+LONG = os.environ.get("TRIODE_HYPOTHESIS") == "long"
+EXAMPLES, STEPS = (1_000_000, 60) if LONG else (250, 25)
+UNTIL = time.monotonic() + 60 * float(os.environ.get("TRIODE_MINUTES", "10")) if LONG else None
+
+# So that small documents go the ways of big ones too: snapshots in pieces, snapshots in place of
+# long events, groups that are full, writes in pieces.
+SMALL = (
+    (app.snapshot, "FRAME_BYTES", 150),
+    (app.opening, "FRAME_BYTES", 150),
+    (app.hub, "EVENTS_AT_ONCE", 3),
+    (app.hub, "BYTES_AT_ONCE", 400),
+    (app.hub, "WRITE_BYTES", 100),
+    (app.hub, "SIZE", 2),
+)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.data(), st.booleans())
+def test_everyone_sees_exactly_what_is_there(data: st.DataObject, small: bool) -> None:
+    if UNTIL is not None and time.monotonic() > UNTIL:
+        return
+    with ExitStack() as stack:
+        for module, name, value in SMALL if small else ():
+            stack.enter_context(patch.object(module, name, value))
+        trio.run(live, data, clock=trio.testing.MockClock())
+
+
+async def live(data: st.DataObject) -> None:
+    """One world from beginning to end. What goes wrong is raised as it is, in no group."""
+    wrong: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            world = World(data, nursery)
+            await nursery.start(world.triode.run)
+            for _ in range(data.draw(LENGTH)):
+                await data.draw(STEP)(world)
+            await world.end()
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            wrong = error
+        nursery.cancel_scope.cancel()
+    if wrong is not None:
+        raise wrong
+
+
+STEP = st.sampled_from([step for weight, step in World.STEPS for _ in range(weight)])
+# Mostly long; still to be shortened a step at a time.
+LENGTH = st.sampled_from([*range(1, STEPS), *[STEPS] * STEPS])
