@@ -1,10 +1,10 @@
 """A repair of how Quart-Trio and Hypercorn end an exchange.
 
-Quart-Trio cancels a request when ASGI says `http.disconnect`. Hypercorn says so also when an answer
-is complete, while the application is still inside the `send` of its last piece; and it is in that
-`send` that Hypercorn closes the connection, or makes it ready for the next request. Cancelled there,
-an HTTP/1.1 connection with `Connection: close` stays open until the keep-alive timeout (seen with
-Hypercorn 0.18 and Quart-Trio 0.12). So a disconnect that comes after the last piece cancels nothing.
+Quart-Trio cancels a request when ASGI says `http.disconnect`. Hypercorn says so also when an
+answer is complete, while the application is still inside the `send` of its last piece; and it is in
+that `send` that Hypercorn closes the connection, or makes it ready for the next request. Cancelled
+there, an HTTP/1.1 connection with `Connection: close` stays open until the keep-alive timeout (seen
+with Hypercorn 0.18 and Quart-Trio 0.12). So a disconnect after the last piece cancels nothing.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Gate:
         return fields
 
     def check_command(self, client_id: str) -> None:
-        """Count one command of a WebSocket client. Raises `Refusal` 429 when there were too many."""
+        """Count one command of a WebSocket client. Raises `Refusal` 429 for one too many."""
         now = trio.current_time()
         if self.ws_rates.allow(client_id, now):
             return

@@ -472,7 +472,7 @@ class Hub:
         self.enqueue(client, rest)
 
     def enqueue(self, client: Client, frames: list[Frame]) -> None:
-        """Put frames into a slow client's outbox; what finds no room is dealt with by its policy."""
+        """Put frames into a slow client's outbox; its policy says what happens without room."""
         outbox = client.outbox
         if outbox is None:
             return

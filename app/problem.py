@@ -1,9 +1,9 @@
 """Refusals: one exception for every answer that says no, on every transport.
 
-A `Refusal` carries the answer to give: an RFC 9457 problem object for HTTP and for WebSocket `error` frames, the
-headers that go with it, and the WebSocket close code where the refusal ends a connection. Nothing else in `app`
-invents status codes; foreign errors (a malformed filter, a full house, a spent rate) are translated to a `Refusal` at
-the seam that meets them.
+A `Refusal` carries the answer to give: an RFC 9457 problem object for HTTP and for WebSocket
+`error` frames, the headers that go with it, and the WebSocket close code where the refusal ends a
+connection. Nothing else in `app` invents status codes; foreign errors (a malformed filter, a full
+house, a spent rate) are translated to a `Refusal` at the seam that meets them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ TITLES = {
 class Refusal(Exception):
     """An answer that says no.
 
-    `status` is the HTTP status, `detail` one sentence that says what is wrong and what to do, `extra` further
-    members of the problem object (`column`, `limit`, `retry_after` …), `headers` HTTP fields to send with it, `close` the
-    WebSocket close code if the refusal ends a connection (None: the connection goes on).
+    `status` is the HTTP status, `detail` one sentence that says what is wrong and what to do,
+    `extra` further members of the problem object (`column`, `limit`, `retry_after` …), `headers`
+    HTTP fields to send with it, `close` the WebSocket close code if the refusal ends a connection
+    (None: the connection goes on).
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Refusal(Exception):
         self.close = close
 
     def body(self) -> dict[str, Any]:
-        """The problem object (RFC 9457 section 3.1); `type` is `about:blank`: the title is the status' own."""
+        """The problem object (RFC 9457 section 3.1); `type` is `about:blank`: the title is the
+        status' own.
+        """
         problem: dict[str, Any] = {
             "type": "about:blank",
             "title": self.title,
@@ -80,12 +83,16 @@ def bad_request(detail: str, **extra: Any) -> Refusal:
 
 
 def forbidden(detail: str, **extra: Any) -> Refusal:
-    """403 with the `insufficient_scope` challenge of RFC 6750 section 3.1; 4403 on a WebSocket that it ends."""
+    """403 with the `insufficient_scope` challenge of RFC 6750 section 3.1; 4403 on a WebSocket
+    that it ends.
+    """
     challenge = 'Bearer error="insufficient_scope"'
     return Refusal(403, detail, extra=extra, headers={"WWW-Authenticate": challenge}, close=4403)
 
 
 def unauthorized(detail: str, *, error: str | None = None) -> Refusal:
-    """401 with `WWW-Authenticate: Bearer`; `error` is RFC 6750's, absent when no token was presented."""
+    """401 with `WWW-Authenticate: Bearer`; `error` is RFC 6750's, absent when no token was
+    presented.
+    """
     challenge = "Bearer" if error is None else f'Bearer error="{error}"'
     return Refusal(401, detail, headers={"WWW-Authenticate": challenge}, close=4401)

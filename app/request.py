@@ -128,7 +128,7 @@ def malformed_filter(error: FilterError) -> Refusal:
 
 
 def check_room(name: Any) -> str:
-    """A room's name. Raises `Refusal` 400 when it is empty, too long or holds control characters."""
+    """A room's name. Raises `Refusal` 400 when it is empty, too long or not printable."""
     if (
         not isinstance(name, str)
         or not name

@@ -1,9 +1,8 @@
 """`triode serve`: one port, both lanes (DESIGN.md 3), and the order in which it all starts and
 ends.
 
-    sockets bound → lifespan (services start) → accept          signal → readiness 503 → stop accepting
-                                                                       → goodbye to each client →
-                                                                       drain → lifespan ends
+    start   sockets bound → lifespan (services start) → accept
+    signal  readiness 503 → no more accepts → goodbye to each client → drain → lifespan ends
 
 A second signal ends the process at once.
 """
@@ -15,7 +14,7 @@ import signal
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
@@ -33,6 +32,10 @@ from app.triode import Triode
 from limits.address import ip_key
 
 if TYPE_CHECKING:
+    from hypercorn.config import Config
+    from hypercorn.typing import ASGIFramework, LifespanState
+    from quart_trio import QuartTrio
+
     from app.head import Head
     from app.settings import Settings
 
@@ -41,8 +44,8 @@ log = logging.getLogger("triode")
 Bound = Callable[[list[Any]], None]
 
 # Goodbyes leave spread over the drain, so that those who come back do not come all at once.
+RETRY_MIN_MS: Final = 500
 RETRY_SPREAD_MS: Final = 5000
-LINGER_S: Final = 1.0
 
 
 async def serve(
@@ -69,10 +72,10 @@ async def serve(
     limits = _handoff_limits(settings)
     config = make_config(limits)
     wants = partial(is_native, server)
-    stop = trio.Event()
+    stop, ended = trio.Event(), trio.Event()
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
-        state = await services.start(partial(run_lifespan, app, config, stop=stop))
+        state = await services.start(partial(_live, app, config, stop, ended))
         lane = HypercornLane(app, wants, limits, config=config, state=state)
         reception = Reception(
             wants=wants,
@@ -86,9 +89,10 @@ async def serve(
             ssl_context=_ssl_context(settings),
             ip_key=partial(_head_key, server),
         )
-        # Lives until the drain is over: every connection, the accept loop, and the collector.
+        services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
+        # Holds every connection, and the accept loop until the end begins. Left when all have
+        # ended, or, cancelled, at the end of the drain.
         async with trio.open_nursery() as connections:
-            connections.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
             async with trio.open_nursery() as accepting:
                 addresses = await accepting.start(
                     partial(accept_on, sockets, connect=reception.connect, nursery=connections)
@@ -99,10 +103,25 @@ async def serve(
                 await _wait_for_signal()
                 server.draining = True
                 accepting.cancel_scope.cancel()
-            with trio.move_on_after(settings.drain_s):
-                await _drain(server, lane, reception)
-            connections.cancel_scope.cancel()
+            connections.cancel_scope.deadline = trio.current_time() + settings.drain_s
+            await lane.drain()
+            await _say_goodbye(server)
         stop.set()
+        await ended.wait()
+        services.cancel_scope.cancel()
+
+
+async def _live(
+    app: QuartTrio,
+    config: Config,
+    stop: trio.Event,
+    ended: trio.Event,
+    *,
+    task_status: trio.TaskStatus[LifespanState],
+) -> None:
+    """The application's lifespan; sets `ended` after its shutdown."""
+    await run_lifespan(cast("ASGIFramework", app), config, stop=stop, task_status=task_status)
+    ended.set()
 
 
 def is_native(triode: Triode, head: Head) -> bool:
@@ -115,17 +134,15 @@ def is_native(triode: Triode, head: Head) -> bool:
     return head.path == "/events" and head.method == "GET" and not head.has_body
 
 
-async def _drain(triode: Triode, lane: HypercornLane, reception: Reception) -> None:
-    """Say goodbye to all, and wait until all connections have ended."""
-    await lane.drain()
+async def _say_goodbye(triode: Triode) -> None:
+    """End every client, each with its own time to come back."""
     clients = list(triode.hub.clients.values())
     for index, client in enumerate(clients):
-        retry_ms = 500 + RETRY_SPREAD_MS * index // len(clients)
+        retry_ms = RETRY_MIN_MS + RETRY_SPREAD_MS * index // len(clients)
         triode.hub.finish(client, ends.RESTART, retry_ms=retry_ms)
         if index % 100 == 99:
             await trio.lowlevel.checkpoint()
-    while reception.counts.open:
-        await trio.sleep(0.02)
+    await trio.lowlevel.checkpoint()
 
 
 async def _wait_for_signal() -> None:

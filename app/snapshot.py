@@ -88,7 +88,8 @@ def _pieces(
     store: Store, audience: Audience, kind: Kind, position: bytes | None
 ) -> Iterator[bytes]:
     with store.document.pin() as root:
-        yield b""  # primed by the caller, so that the pin is taken at the position, not when the writer comes to it
+        # Primed by the caller: the pin belongs to the position, not to when a writer comes to it.
+        yield b""
         batch: list[tuple[Path, Json]] = []
         size = 0
         for path, value in audience.selection.filter.select(root):

@@ -114,13 +114,14 @@ NAIVE: Final = Peer("C, one send() each", _limit(), {**SSE, "pub_text": '"%s"'},
 JOINED: Final = Peer("C, joined sends", _limit("--joined"), {**SSE, "pub_text": '"%s"'}, LIMIT)
 SOCKET_IO: Final = "/socket.io/?EIO=4&transport=websocket"
 _NODE_ENV: Final = {"NODE_PATH": str(NODE / "node_modules")}
+_NGINX_ENV: Final = {"LD_LIBRARY_PATH": str(NGINX / "usr/lib/x86_64-linux-gnu")}
 OTHER: Final = (
     Peer("uWebSockets (C++)", _python("uws.py"), WS, needs=VENV),
     Peer("picows (Cython)", _python("picows_server.py"), WS, needs=VENV),
     Peer("websockets", _python("websockets_server.py"), WS, needs=VENV),
     Peer("sse-starlette, uvicorn", _python("starlette_server.py"), SSE, needs=VENV),
     Peer("Quart-Trio, Hypercorn", _python("quart_server.py"), SSE, needs=VENV),
-    Peer("Nchan (C, nginx)", _nchan, SSE, needs=NGINX_MODULE),
+    Peer("Nchan (C, nginx)", _nchan, SSE, needs=NGINX_MODULE, env=_NGINX_ENV),
     Peer("ws (node)", _node("ws.js"), WS, needs=NODE / "node_modules/ws", env=_NODE_ENV),
     Peer(
         "socket.io (node)",

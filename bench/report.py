@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 from typing import Any, Final
@@ -14,7 +15,8 @@ from rich.table import Table
 from bench.machine import HERE, about
 
 RESULTS: Final = HERE / "results"
-console: Final = Console()
+# Wider than a pipe's 80 columns: tables are read in files too.
+console: Final = Console(width=None if sys.stdout.isatty() else 120)
 
 # Ours, the C limit, and the others: readable on white, apart also in grey.
 OURS: Final = "#0b7285"

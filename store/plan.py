@@ -3,15 +3,14 @@
 A plan is a list of edits in sequence. As long as nothing reads what it has written, it is only that
 list; the first operation that looks at the tree after an edit makes a draft of it (`store.draft`).
 
-Arrays that were rearranged
----------------------------
-Removing or inserting an element is an edit of the whole array, and the elements live on in the new
-list. The first such edit of a plan leaves it to the history to keep what it needs of the old list;
-later ones, whose old list is the draft's, copy it deeply. A patch of a thousand insertions into one
-array must not make a thousand copies. So an edit that rearranged its array stays open: later edits at or
-below the array are folded into it (its `after` becomes what the draft holds in the end), until an
-edit above it closes it. The order among the edits that remain is no matter, because open ones lie
-beside each other.
+Arrays that were rearranged --------------------------- Removing or inserting an element is an
+edit of the whole array, and the elements live on in the new list. The first such edit of a plan
+leaves it to the history to keep what it needs of the old list; later ones, whose old list is the
+draft's, copy it deeply. A patch of a thousand insertions into one array must not make a thousand
+copies. So an edit that rearranged its array stays open: later edits at or below the array are
+folded into it (its `after` becomes what the draft holds in the end), until an edit above it
+closes it. The order among the edits that remain is no matter, because open ones lie beside each
+other.
 
 What may be copied in one plan is bounded: thirty `copy` operations of the root into itself would be
 a billion values.

@@ -130,11 +130,25 @@ class Conditions:
     def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
         for path, value in nodes:
             if isinstance(value, list):
-                for i, element in enumerate(value):
+                for i, element in self._likely(value):
                     if self.met(element):
                         yield (*path, i), element
             elif self.met(value):
                 yield path, value
+
+    def _likely(self, array: list[Json]) -> Iterable[tuple[int, Json]]:
+        """The elements that Python's own `==` does not rule out: it also takes true for 1, but is
+        ten times as quick, and most elements of a large array are somebody else's.
+        """
+        for test in self.tests:
+            if test.op == "=":
+                key, literal = test.key, test.literal
+                return [
+                    (i, element)
+                    for i, element in enumerate(array)
+                    if type(element) is dict and element.get(key, MISSING) == literal
+                ]
+        return enumerate(array)
 
     def met(self, value: Json) -> bool:
         """Whether ``value`` is an object that meets every test."""

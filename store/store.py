@@ -113,8 +113,8 @@ class Store:
     def missed(self, filters: Sequence[Filter], position: Position) -> list[Replayed]:
         """The events that each of `filters` is owed for the changes after `position`, in order.
 
-        Call only where `can_resume(position)`. Raises ValueError when it would cost too much: then a
-        snapshot is the way.
+        Call only where `can_resume(position)`. Raises ValueError when it would cost too much:
+        then a snapshot is the way.
         """
         if position.seq == self.seq:
             return []

@@ -130,6 +130,7 @@ int run_fanout(void) {
             mark("begin");
             t0 = now_ns();
             cpu = cpu_s();
+            window_start = t0;
             window_end = t0 + (int64_t)(opt.seconds * 1e9);
         }
         poll_once(next_due());

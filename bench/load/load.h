@@ -91,7 +91,7 @@ extern int64_t *published_at;
 extern uint32_t *reached;
 extern uint32_t published, measured_from, measured_to, events_cap;
 extern int healthy;
-extern int64_t window_end;
+extern int64_t window_start, window_end; /* deliveries between them make the rate */
 
 void conn_open(Conn *c, Kind kind, const char *host, int port, const char *path, const char *extra);
 void conn_close(Conn *c, bool reset);

@@ -25,7 +25,7 @@ enum { STAMP = 9, READ = 256 * 1024 };
 int epfd = -1;
 Conn *conns;
 Counts got;
-int64_t *published_at, window_end;
+int64_t *published_at, window_start = INT64_MAX, window_end;
 uint32_t *reached, published, measured_from, measured_to, events_cap;
 int healthy;
 void (*on_http)(Conn *, char *, size_t);
@@ -197,10 +197,10 @@ static inline void arrived(Conn *c, const char *stamp, int64_t now) {
     }
     c->next = n + 1;
     c->received++;
+    if (now >= window_start && now <= window_end) got.in_window++; /* also a late one from before it */
     if (n < measured_from || n >= measured_to) return;
     int64_t took = now - published_at[n];
     got.delivered++;
-    if (now <= window_end) got.in_window++;
     hist_add(&got.each, took);
     if (++reached[n] == (uint32_t)healthy) hist_add(&got.last, took);
 }
@@ -312,7 +312,7 @@ static size_t parse_head(Conn *c, const char *data, size_t size) {
         return size;
     }
     c->state = OPEN;
-    if (opt.hello && c->kind == WS && !c->publisher) ws_text(c, opt.hello, strlen(opt.hello));
+    if (opt.hello && c->kind == WS) ws_text(c, opt.hello, strlen(opt.hello));
     return (size_t)(end + 4 - data);
 }
 

@@ -1,8 +1,9 @@
 """The writes of WIRE.md 5, done the plain way: a second opinion on what a document becomes.
 
-Nothing of `store` is used but its notion of "missing" and of JSON equality. A write is a command as
-it goes over the wire, with its path as a tuple in `steps`. Everything is done on copies, a step at a time; the
-document after each step is kept, for those who ask what may have been selected on the way.
+Nothing of `store` is used but its notion of "missing" and of JSON equality. A write is a command
+as it goes over the wire, with its path as a tuple in `steps`. Everything is done on copies, a
+step at a time; the document after each step is kept, for those who ask what may have been
+selected on the way.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class World:
     def __init__(self, data: st.DataObject, nursery: trio.Nursery) -> None:
         self._data = data
         self._nursery = nursery
-        root = self.draw(documents)
+        root = self.draw(documents.filter(lambda root: root is not None))  # None: no document
         options = {
             "queue_items": self.one_of(100, 3, 1),
             "queue_bytes": self.one_of(64 * 1024, 300),
@@ -111,7 +111,7 @@ class World:
 
     def one_of(self, *choices: Any) -> Any:
         """One of these; the first is the simplest."""
-        return self.draw(st.sampled_from(choices))
+        return choices[self.draw(st.integers(0, len(choices) - 1))]
 
     def number(self) -> int:
         """A new one each time."""
@@ -467,6 +467,8 @@ class World:
         for peer in self.living:
             peer.inbox.read()
             peer.lane.lose()
+        self.living.clear()
+        self.gone.clear()
         triode = self.triode
         assert not any(self.hub.statistics().values()), self.hub.statistics()
         assert len(triode.store.index) == 0

@@ -71,16 +71,18 @@ def server(make_server: ServerFactory) -> Server:
 
 
 @pytest.fixture(autouse=True)
-def servers_live_on(make_server: ServerFactory) -> Iterator[None]:
+def servers_live_on(
+    make_server: ServerFactory, server: Server, request: pytest.FixtureRequest
+) -> Iterator[None]:
     """No input ends a server. One that did end is started anew, so that a fault hides no others."""
     yield
-    logs = []
-    for server in make_server.servers.values():
-        if not server.is_running():
-            logs.append(server.log()[-5000:])
-            server.start()
-    if logs:
-        pytest.fail("a server ended during this test:\n" + "\n".join(logs))
+    names = set(request.fixturenames) & {"guarded", "rated", "small", "hasty"}
+    used = [server, *(request.getfixturevalue(name) for name in names)]
+    dead = [one for one in used if not one.is_answering()]
+    for one in dead:
+        one.restart()
+    if dead:
+        pytest.fail(f"a server ended during this test; its log: {dead[0].home}")
 
 
 @pytest.fixture

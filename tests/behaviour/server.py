@@ -12,6 +12,7 @@ logged a traceback at any time, fails the session.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -69,14 +70,11 @@ class Server:
         self._log_path = home / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._stop_until_s: float | None = None
-        self._pids: list[int] = []
 
     def start(self) -> None:
         """Return when `/readyz` answers 200; raises `ServerFault` with the log when it does not in
         time.
         """
-        if self._process is not None:
-            self._kill()
         self.port = free_port()
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -95,8 +93,6 @@ class Server:
                 self._kill()
                 raise ServerFault(f"{self.lane}: not ready in {START_DEADLINE_S} s\n{self.log()}")
             time.sleep(0.05)
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        self._pids = [one.pid for one in children]
 
     def terminate(self) -> None:
         """Send SIGTERM, once; `stop` waits for the end."""
@@ -138,11 +134,14 @@ class Server:
         parent = psutil.Process(self._process.pid)
         return sum(one.num_fds() for one in [parent, *parent.children(recursive=True)])
 
-    def is_running(self) -> bool:
-        """Neither the process nor its worker has ended by itself."""
-        if self._process is None or self._process.poll() is not None:
-            return False
-        return all(_is_alive(pid) for pid in self._pids)
+    def is_answering(self) -> bool:
+        """It runs and answers; a worker that is about to end with its process still up does not."""
+        return self._process is not None and self._process.poll() is None and self._is_ready()
+
+    def restart(self) -> None:
+        """Start anew, on another port, after it has ended by itself."""
+        self._kill()
+        self.start()
 
     def _command(self) -> list[str]:
         if self.lane == "hypercorn":
@@ -180,19 +179,12 @@ class Server:
         process = self._process
         if process is None:
             return
-        for pid in self._pids:
-            if _is_alive(pid):
-                psutil.Process(pid).kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(process.pid).children(recursive=True):
+                one.kill()
         process.kill()
         process.wait()
         self._process = None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def free_port() -> int:
