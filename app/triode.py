@@ -285,6 +285,16 @@ class Triode:
         for blueprint in all_blueprints(self):
             app.register_blueprint(blueprint, url_prefix=url_prefix or None)
 
+        scope = trio.CancelScope()
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            with scope:
+                await self.run(task_status=task_status)
+
         @app.before_serving
         async def start() -> None:
-            await app.nursery.start(self.run)
+            await app.nursery.start(run)
+
+        @app.after_serving
+        async def stop() -> None:
+            scope.cancel()

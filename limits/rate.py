@@ -37,7 +37,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, NamedTuple
 
 SLACK: Final = 1e-3  # requests; see above
@@ -47,7 +46,6 @@ MAX_RPS: Final = 1e9
 MAX_BURST: Final = 10**9
 
 _SAMPLE = 1_000  # marks looked at to find the eighth that owes least
-_WINDOW_MAX_S = 3_600  # longest window tried to state a fractional rate in whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,15 +292,13 @@ class Buckets:
 
 
 def policy_field(rate: Rate, name: str = "default") -> str:
-    """`RateLimit-Policy`: quota `q` in each window of `w` whole seconds, `"default";q=100;w=1`.
+    """`RateLimit-Policy`: the quota `q` for each window of `w` whole seconds, `"default";q=20;w=1`.
 
-    A rate that is no whole number a second is stated over a longer window: 0.5 is `q=1;w=2`.
+    The quota is the burst, and the window the time in which a spent burst comes back: who keeps to
+    that is never refused, and what `RateLimit` says is left is never more than the quota.
     """
-    share = Fraction(rate.rps).limit_denominator(_WINDOW_MAX_S)
-    quota, window_s = share.numerator, share.denominator
-    if quota == 0:
-        quota, window_s = 1, round(1 / rate.rps)
-    return f"{_sf_string(name)};q={quota};w={window_s}"
+    window_s = max(1, math.ceil(rate.burst / rate.rps - 1e-9))
+    return f"{_sf_string(name)};q={rate.burst};w={window_s}"
 
 
 def limit_field(verdict: Verdict, name: str = "default") -> str:

@@ -62,6 +62,11 @@ class EventStream(ResponseBody):
     async def __aexit__(self, *_exc: object) -> None:
         self._hub.close(self._client, ends.CLIENT_CLOSED)
 
+    def __del__(self) -> None:
+        # Between the route and the body's context lies the sending of the head: a cancellation
+        # there enters no context.
+        self._hub.close(self._client, ends.CLIENT_CLOSED)
+
     async def _send(self) -> AsyncIterator[bytes]:
         hub, client = self._hub, self._client
         outbox = client.outbox

@@ -4,6 +4,7 @@ answers and lives on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -217,12 +218,26 @@ async def test_a_client_that_leaves_in_the_middle_of_anything(server: Server, ap
         b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n12",
         upgrade()[:-2],
         upgrade(),
-        upgrade() + frame(TEXT, b'{"type":"set","path":".n","value":1}')[:-3],
     ):
         for _ in range(3):
             async with open_socket(server) as stream:
                 await stream.send_all(data)
+    for cut in (1, 3, 9):
+        async with open_raw_ws(server) as raw:
+            await raw.send(frame(TEXT, b'{"type":"set","path":".n","value":1}')[:-cut])
     assert await api.get(".n") == 0, "nothing half done"
+
+
+async def test_frames_right_behind_the_handshake_do_no_harm(server: Server, api: Api) -> None:
+    """A client may not send before the 101 (RFC 6455 4.1); one that does harms nobody else."""
+    await api.reset({"n": 0})
+    command = frame(TEXT, b'{"type":"set","path":".n","value":1}')
+    async with open_socket(server) as stream:
+        await stream.send_all(upgrade() + command)
+        with trio.fail_after(PATIENCE_S), contextlib.suppress(trio.BrokenResourceError):
+            assert (await stream.receive_some(65536))[:12] in (b"HTTP/1.1 101", b"HTTP/1.1 400")
+    for _ in range(10):
+        assert await api.get(".n") in (0, 1)
 
 
 async def test_requests_in_one_packet_are_answered_in_order(server: Server, api: Api) -> None:

@@ -66,7 +66,7 @@ async def come_and_go(server: Server, rng: random.Random) -> None:
     """
     tags: dict[str, Any] = {"tag.t": str(rng.randint(0, 5))}
     target = query(
-        [rng.choice([".a", ".b[*]", "$..c", ".*", "..d"]) for _ in range(rng.randint(0, 3))],
+        [rng.choice([".a", ".b[*]", "$..c", ".*", "..d"]) for _ in range(rng.randint(1, 3))],
         room=[f"room{rng.randint(0, 9)}" for _ in range(rng.randint(0, 2))],
         **tags,
     )

@@ -134,6 +134,7 @@ async def tags(bench: Bench, given: Case, expect: Case) -> None:
                 wire = {key: value or None for key, value in changes.items()}
                 await held[name].value.ok("tag", tags=wire)
         clients = {name: one.value for name, one in held.items()}
+        await eventually(lambda: has(count(api), before + len(clients)))
         if "ids" in expect:
             assert await selected(bench, clients, given["select"]) == sorted(expect["ids"])
         if "connections" in expect:

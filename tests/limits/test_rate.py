@@ -293,23 +293,24 @@ def test_replicas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rps", "field"),
+    ("rate", "field"),
     [
-        (100, '"default";q=100;w=1'),
-        (0.5, '"default";q=1;w=2'),
-        (1 / 60, '"default";q=1;w=60'),
-        (100 / 3, '"default";q=100;w=3'),
-        (1e-5, '"default";q=1;w=100000'),
+        (Rate(100, 20), '"default";q=20;w=1'),
+        (Rate(100, 200), '"default";q=200;w=2'),
+        (Rate(0.5, 1), '"default";q=1;w=2'),
+        (Rate(1 / 60, 1), '"default";q=1;w=60'),
+        (Rate(100 / 3, 100), '"default";q=100;w=3'),
+        (Rate(1e-5, 1), '"default";q=1;w=100000'),
     ],
 )
-def test_policy_field(rps: float, field: str) -> None:
-    assert policy_field(Rate(rps, 1)) == field
+def test_policy_field(rate: Rate, field: str) -> None:
+    assert policy_field(rate) == field
 
 
 def test_headers() -> None:
     buckets = Buckets(Rate(0.5, 2))
     assert rate_headers(buckets.take("k", 0)) == {
-        "RateLimit-Policy": '"default";q=1;w=2',
+        "RateLimit-Policy": '"default";q=2;w=4',
         "RateLimit": '"default";r=1;t=2',
     }
     buckets.take("k", 0)
