@@ -110,17 +110,19 @@ def document_frame(
     )
 
 
-def unwrap(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The (first byte, payload) of each of our own WebSocket frames in `data`: for lanes that
-    frame by themselves.
+def unwrap(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Take the whole ones of our own WebSocket frames out of `buffer`: (first byte, payload). For
+    lanes that frame by themselves.
     """
-    at = 0
-    while at < len(data):
-        first, size = data[at], data[at + 1]
-        at += 2
+    while len(buffer) >= 2:
+        size, start = buffer[1], 2
         if size >= 126:
-            width = 2 if size == 126 else 8
-            size = int.from_bytes(data[at : at + width], "big")
-            at += width
-        yield first, data[at : at + size]
-        at += size
+            start = 4 if size == 126 else 10
+            if len(buffer) < start:
+                return
+            size = int.from_bytes(buffer[2:start], "big")
+        if len(buffer) < start + size:
+            return
+        first, payload = buffer[0], bytes(buffer[start : start + size])
+        del buffer[: start + size]
+        yield first, payload

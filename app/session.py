@@ -57,12 +57,18 @@ class Session:
         self._triode.metrics.messages_in += 1
         ref: dict[str, Any] = {}
         try:
-            self._triode.gate.check_command(self._client.id)
+            malformed: Refusal | None = None
             try:
                 command = decode(message, max_depth=self._triode.settings.max_depth)
+                ref = ref_of(command)
             except JsonError as error:
-                raise _malformed(error) from error
-            ref = ref_of(command)
+                malformed = _malformed(error)
+            except Refusal as refusal:
+                malformed = refusal
+            # Only now, so that this refusal too can give back the `ref`.
+            self._triode.gate.check_command(self._client.id)
+            if malformed is not None:
+                raise malformed
             await self._carry_out(command, ref)
         except Refusal as refusal:
             self._refuse(refusal, ref)
@@ -164,8 +170,11 @@ class Session:
         token = command.get("token")
         if type(token) is not str:
             raise bad_request('"token" must be a string', member="token")
+        before = [*self._client.subscriptions]
         principal = self._triode.authenticate(self._client, token)
-        self._ok(ref, {"expires_at": principal.expires_at})
+        ended = [text for text in before if text not in self._client.subscriptions]
+        members: dict[str, Any] = {"expires_at": principal.expires_at}
+        self._ok(ref, members | {"ended": ended} if ended else members)
 
     def _ping(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         body = ref | {"time": self._triode.clock.unix_ms()}

@@ -34,6 +34,7 @@ from limits.admission import Full
 from limits.grant import FULL
 from limits.principal import Principal, TokenRefused
 from limits.token import Tokens
+from store.filter import covers
 from store.operation import Batch, Operation, Set, WriteError
 from store.path import format_path, parse_path
 from store.store import Store
@@ -249,7 +250,22 @@ class Triode:
             except Full as full:
                 raise self.gate.no_place(full) from full
         client.principal = principal
+        self._end_uncovered(client)
         return principal
+
+    def _end_uncovered(self, client: Client) -> None:
+        """End what the client's grant does not cover any more; a stream of which nothing is left
+        ends as a whole.
+        """
+        grant, hub = client.principal.grant, self.hub
+        texts = [text for text in client.subscriptions if not grant.may_read(text, covers)]
+        rooms = [name for name in client.rooms if not grant.may_room(name)]
+        for text in texts:
+            hub.unsubscribe(client, text)
+        for name in rooms:
+            hub.leave(client, name)
+        if client.kind == "sse" and (texts or rooms) and not (client.subscriptions or client.rooms):
+            hub.finish(client, ends.NOT_ALLOWED)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────
 

@@ -22,7 +22,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
-from app.asgi import HttpConnection
+from app.asgi import HttpConnection, SocketConnection
 from app.blueprints._request import METHODS, NOT_ALLOWED, allowed_methods
 from app.content import discard, is_unread
 from app.problem import Refusal
@@ -69,6 +69,7 @@ def install(app: QuartTrio, triode: Triode) -> None:
     app.config["MAX_CONTENT_LENGTH"] = triode.settings.max_body_bytes
     app.config["BODY_TIMEOUT"] = None
     app.asgi_http_class = HttpConnection
+    app.asgi_websocket_class = SocketConnection
 
 
 def error_handler(triode: Triode) -> Handler:

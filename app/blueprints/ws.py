@@ -111,12 +111,14 @@ class Message:
     """Puts fragments together and hands whole messages, and the close frame, to ASGI."""
 
     def __init__(self) -> None:
+        self._buffer = bytearray()
         self._parts: list[bytes] = []
         self._closed = False
 
     async def send(self, data: bytes) -> None:
-        """Send what is whole in `data`, which holds whole frames."""
-        for first, payload in unwrap(data):
+        """Send what is whole with these bytes."""
+        self._buffer += data
+        for first, payload in unwrap(self._buffer):
             opcode = first & 0x0F
             if first == CLOSE:
                 await self._close(int.from_bytes(payload[:2], "big"), payload[2:].decode())

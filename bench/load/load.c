@@ -82,6 +82,7 @@ static void open_publisher(void) {
     conn_flush(&pub);
     int64_t give_up = now_ns() + 5000000000LL;
     while (pub.state == HEAD && now_ns() < give_up) poll_once(1000000);
+    conn_flush(&pub);
 }
 
 static void start_events(uint32_t cap) {

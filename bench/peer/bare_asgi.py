@@ -13,8 +13,12 @@ count = 0
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     global count
-    if scope["type"] != "http":
-        return
+    if scope["type"] == "lifespan":
+        while True:
+            kind = (await receive())["type"]
+            await send({"type": kind + ".complete"})
+            if kind == "lifespan.shutdown":
+                return
     body = b""
     while True:
         message = await receive()

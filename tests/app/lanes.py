@@ -64,11 +64,13 @@ class FakeLane:
         an error.
         """
         found: list[dict[str, object]] = []
-        for first, payload in unwrap(bytes(self.taken)):
+        taken = bytearray(self.taken)
+        for first, payload in unwrap(taken):
             if first == 0x81:
                 value = decode(payload)
                 assert isinstance(value, dict)
                 found.append(value)
+        assert not taken, "a part of a frame"
         return found
 
     def types(self) -> list[object]:

@@ -248,6 +248,24 @@ async def test_events_knows_its_methods(api: Api) -> None:
         assert {"GET", "POST"} <= {one.strip() for one in response.headers["allow"].split(",")}
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"filter": [f".a{i}" for i in range(5000)]},
+        {"room": [f"r{i}" for i in range(5000)]},
+        {"filter": ".a" * 5000},
+        {"room": "r" * 5000},
+    ],
+    ids=["filters", "rooms", "long filter", "long room"],
+)
+async def test_too_many_and_too_long_are_refused(server: Server, asked: dict[str, Any]) -> None:
+    headers = [("Content-Type", "application/json")]
+    body = json.dumps(asked).encode()
+    async with open_sse(server.port, method="POST", headers=headers, body=body) as stream:
+        assert stream.status in (400, 403, 413, 422)
+        stream.problem(await stream.content())
+
+
 @pytest.mark.parametrize("kind", ["text/plain", None])
 async def test_post_events_wants_json(server: Server, kind: str | None) -> None:
     headers = [("Content-Type", kind)] if kind else []

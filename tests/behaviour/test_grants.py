@@ -86,7 +86,9 @@ async def test_scopes_of_writing(guarded: Server, admin: Api) -> None:
             {"type": "set", "path": ".users", "value": 1},
             {"type": "batch", "atomic": True, "ops": [{"type": "delete", "path": ".users"}]},
         ]
-        await api.request("POST", "/store/batch", json=batch)
+        batch.append({"type": "get", "filter": ".users"})
+        answers = (await api.request("POST", "/store/batch", json=batch)).json()
+        assert answers[0]["status"] == answers[2]["status"] == 403
         assert (await api.request("GET", READ)).status_code == 403, "it may not read"
     assert await admin.get(".") == {
         **DOCUMENT,

@@ -4,6 +4,7 @@ given back.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from trio_websocket import ConnectionRejected
+from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from .clients import (
     Api,
@@ -153,6 +154,20 @@ async def test_commands_of_one_websocket(rated: Server, address: str) -> None:
         while (await ws.ask("get", filter=".none"))["type"] == "error":
             assert trio.current_time() - began < 5
             await trio.sleep(0.1)
+
+
+async def test_a_flood_over_the_rate_ends_the_connection(rated: Server, address: str) -> None:
+    target = "/ws?filter=.none&snapshot=none"
+    async with open_ws(rated, target, source=address) as ws, trio.open_nursery() as nursery:
+
+        async def flood() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                for _ in range(2_000):
+                    await ws.send({"type": "get", "filter": ".none"})
+
+        nursery.start_soon(flood)
+        assert (await ws.closed())[0] == 4429
+        nursery.cancel_scope.cancel()
 
 
 # admission

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import trio
-from trio_websocket import ConnectionRejected
+from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from .auth import ADMIN, DOCUMENT, READ, SECRET, bearer, issue
 from .clients import (
@@ -244,6 +244,43 @@ async def test_auth_raises_rights_on_the_living_connection(guarded: Server, admi
         await ws.ok("auth", token=ADMIN)
         await ws.ok("set", path=".users[0].name", value="x")
     assert await admin.get(".users[0].name") == "x"
+
+
+async def test_auth_with_less_never_leaves_more(guarded: Server, admin: Api) -> None:
+    """Refused, or the subscription that the new token does not cover ends; never delivered on."""
+    wide = await issue(admin, read=[".prices", ".users"])
+    narrow = await issue(admin, read=[".users"])
+    target = "/ws" + query([".prices", ".users"], snapshot="none")
+    async with open_ws(guarded, target, headers=bearer(wide["token"])) as ws:
+        answer = await ws.ask("auth", token=narrow["token"])
+        await admin.put(".prices.A", 9)
+        await admin.put(".users[0].name", "Zed")
+        if answer["type"] == "error":
+            assert answer["status"] == 403
+            assert (await ws.next())["path"] == ".prices.A", "as before"
+        else:
+            try:
+                assert (await ws.next())["path"] == ".users[0].name"
+            except ConnectionClosed:
+                assert (await ws.closed())[0] == 4403
+
+
+async def test_renewing_a_stream_with_less_never_leaves_more(guarded: Server, admin: Api) -> None:
+    wide = await issue(admin, read=[".prices", ".users"])
+    narrow = await issue(admin, read=[".users"])
+    target = "/events" + query([".prices", ".users"], snapshot="none")
+    async with open_sse(guarded.port, target, headers=bearer(wide["token"])) as stream:
+        client = (await stream.next()).frame()["client"]
+        async with open_api(guarded) as api:
+            renewed = {"token": narrow["token"]}
+            response = await api.request("POST", f"/streams/{client}/token", json=renewed)
+        await admin.put(".prices.A", 9)
+        await admin.put(".users[0].name", "Zed")
+        frame = (await stream.next()).frame()
+        if response.status_code == 403:
+            assert frame["path"] == ".prices.A", "as before"
+        else:
+            assert frame["type"] == "closing" or frame["path"] == ".users[0].name"
 
 
 # order of things

@@ -1,0 +1,57 @@
+"""Starting: what is printed, and what is refused before anything listens. The native lane's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .server import ROOT, Lane, Server
+
+pytestmark = pytest.mark.trio
+
+
+def serve(folder: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`triode serve` with a configuration that must not start."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve", "--port", "0", *flags],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def test_what_it_prints(server: Server, lane: Lane) -> None:
+    if lane != "native":
+        pytest.skip("Hypercorn prints what Hypercorn prints")
+    text = server.log()
+    for word in (str(server.port), "native", "Hypercorn", "open files", "10 000", "20 MiB"):
+        assert word in text, word
+
+
+async def test_opening_to_the_world_without_authentication(lane: Lane, tmp_path: Path) -> None:
+    if lane != "native":
+        pytest.skip("Hypercorn binds before the application is asked")
+    done = serve(tmp_path, "--host", "0.0.0.0")
+    assert done.returncode != 0
+    assert "--insecure" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+async def test_all_faults_at_once(lane: Lane, tmp_path: Path) -> None:
+    if lane != "native":
+        pytest.skip("the same reader of settings")
+    (tmp_path / "triode.toml").write_text('heartbeat = "soon"\nnonsense = 1\n')
+    done = serve(tmp_path, "--max-clients", "0", TRIODE_HTTP_RATE="fast", TRIODE_NO_SUCH="1")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    for fault in ("heartbeat", "nonsense", "max-clients", "TRIODE_HTTP_RATE", "TRIODE_NO_SUCH"):
+        assert fault in said, said
+    assert "Traceback" not in said
