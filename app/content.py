@@ -132,14 +132,14 @@ async def decode_json(data: bytearray | bytes, *, max_depth: int = 256) -> Json:
         raise bad_request("the body is empty; JSON is wanted")
     try:
         if len(data) <= ONE_GO_BYTES:
-            return decode(data, max_depth=max_depth)
+            return decode(data, max_depth=max_depth)  # noqa: ASYNC910 # a small body is decoded at once
         steps = decode_steps(data, max_depth=max_depth)
         while True:
             try:
                 next(steps)
             except StopIteration as done:
                 value: Json = done.value
-                return value
+                return value  # noqa: ASYNC910 # a small body is decoded at once
             await trio.lowlevel.checkpoint()
     except JsonError as error:
         raise malformed(error) from error

@@ -43,7 +43,7 @@ class _Server(TCPServer):
 
     async def _update(self, event: Updated) -> None:
         if self._reading_ended:
-            return  # nothing can follow: an idle timer would only hold the connection
+            return  # nothing can follow: an idle timer would only hold the connection  # noqa: ASYNC910 # Hypercorn's reading and writing wait
         # Comes in the application's task when its answer is out. Quart-Trio cancels that task at
         # this very moment; unshielded, Hypercorn would be left without its idle timer, which is
         # also what closes idle connections at shutdown. It waits for a lock and a task's start.

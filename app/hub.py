@@ -128,7 +128,7 @@ class Hub:
         self._dirty.append(group)
         self._idle.unpark_all()
 
-    async def room(self) -> None:
+    async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
         """Wait while more has been published than one pass of the flusher should carry:
         publishers wait for the flusher, never for a client. Always a checkpoint only when there
         is a wait.
@@ -556,7 +556,7 @@ class Hub:
         }
         return control(client.kind, "gap", body)
 
-    async def _write(self, client: Client) -> None:
+    async def _write(self, client: Client) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
         """A slow client's writer: drain its outbox, then let it flow again or end."""
         try:
             for data in self.drain(client):

@@ -69,7 +69,7 @@ class NativeLane:
         self._connection.abort()
 
 
-async def serve(triode: Triode, connection: Connection, head: Head) -> None:
+async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # noqa: ASYNC910 # its first step may be its last: nothing was waited for
     """Serve one stream to its end. What the gate refuses is answered; the connection is the
     caller's to close.
     """

@@ -98,7 +98,7 @@ class Reception:
         self._ip_key = ip_key
         self._lingering = 0
 
-    async def connect(self, sock: socket.socket, address: Any) -> None:
+    async def connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ASYNC910 # one step of a connection that waits
         """Serve one accepted non-blocking socket, and close it.
 
         Whatever goes wrong, also as a group out of a lane's nursery, ends this connection only:
@@ -207,7 +207,7 @@ class Reception:
                 return None
             self.counts.given_back += 1
             head = self._take_wanted(connection)
-        return head
+        return head  # noqa: ASYNC910 # one step of a connection that waits
 
     def _take_wanted(self, connection: Connection) -> Head | None:
         """Take the head out of the buffer if it is for the native lane; else leave it there."""
@@ -221,7 +221,7 @@ class Reception:
         """Say 503 cheaply: those beyond the bound must not cost what the bound saves."""
         self.counts.turned_away += 1
         if self._ssl_context is not None:
-            return
+            return  # noqa: ASYNC910 # one step of a connection that waits
         connection.send_now(answer(refusal))
         await self._linger(connection)
 
@@ -233,7 +233,7 @@ class Reception:
     async def _linger(self, connection: Connection) -> None:
         if self._lingering >= LINGERING:
             connection.close()
-            return
+            return  # noqa: ASYNC910 # one step of a connection that waits
         self._lingering += 1
         try:
             await connection.finish(self._limits.linger_s)

@@ -111,7 +111,7 @@ async def serve(
         services.cancel_scope.cancel()
 
 
-async def _live(
+async def _live(  # noqa: ASYNC128 # run_lifespan calls it
     app: QuartTrio,
     config: Config,
     stop: trio.Event,

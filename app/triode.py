@@ -96,7 +96,7 @@ class Triode:
         """
         if self.hub.full:
             await self.hub.room()
-        return self.write_nowait(op, principal)
+        return self.write_nowait(op, principal)  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
 
     def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:
         """As `write`, without waiting for the flusher. For code that can't wait; bound what you
@@ -303,7 +303,7 @@ class Triode:
 
         scope = trio.CancelScope()
 
-        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC128 # `run` calls it
             with scope:
                 await self.run(task_status=task_status)
 
@@ -312,5 +312,5 @@ class Triode:
             await app.nursery.start(run)
 
         @app.after_serving
-        async def stop() -> None:
+        async def stop() -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
             scope.cancel()

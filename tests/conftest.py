@@ -10,6 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "native(reason): a behaviour that only the native lane can have, and why"
+    )
+
+
 def cases_folder() -> Path:
     """The folder of the acceptance cases, `AREA.jsonl` each; it may be absent."""
     return Path(os.environ.get("TRIODE_CASES", ROOT.parent / "shared" / "cases"))

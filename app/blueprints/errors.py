@@ -81,7 +81,7 @@ def error_handler(triode: Triode) -> Handler:
         if refusal.status >= 500 and not isinstance(error, Refusal | HTTPException):
             metrics.errors_total += 1
         metrics.refused[refusal.status] += 1
-        return problem(refusal)
+        return problem(refusal)  # noqa: ASYNC910 # Quart awaits around it
 
     return handle
 

@@ -29,7 +29,7 @@ def blueprint(triode: Triode) -> Blueprint:
     metrics = triode.metrics
     numbers = registry(metrics, lambda: gauges(triode, size.bytes))
 
-    async def admins_only() -> None:
+    async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
         triode.gate.require_admin(visit().principal)
 
     bp.before_request(admins_only)

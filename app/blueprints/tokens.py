@@ -30,7 +30,7 @@ def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/tokens`, for admins. With authentication off everybody is one."""
     bp = gated("triode_tokens", triode)
 
-    async def admins_only() -> None:
+    async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
         triode.gate.require_admin(visit().principal)
 
     bp.before_request(admins_only)

@@ -41,7 +41,7 @@ def blueprint(triode: Triode) -> Blueprint:
             client = triode.open("ws", AsgiLane(), head, wanted, principal)
         except Refusal as refusal:
             triode.metrics.refused[refusal.status] += 1
-            return Response(
+            return Response(  # noqa: ASYNC910 # Quart awaits around it
                 encode(refusal.body()),
                 status=refusal.status,
                 headers=refusal.headers,
@@ -115,7 +115,7 @@ class Message:
         self._parts: list[bytes] = []
         self._closed = False
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:  # noqa: ASYNC910 # Quart awaits around it
         """Send what is whole with these bytes."""
         self._buffer += data
         for first, payload in unwrap(self._buffer):
@@ -129,7 +129,7 @@ class Message:
                     self._parts.clear()
                     await websocket.send(text)
 
-    async def close(self, end: ends.End) -> None:
+    async def close(self, end: ends.End) -> None:  # noqa: ASYNC910 # Quart awaits around it
         """Close, unless a close frame has been sent."""
         if not self._closed:
             await self._close(end.code, end.label)

@@ -71,6 +71,14 @@ def server(make_server: ServerFactory) -> Server:
 
 
 @pytest.fixture(autouse=True)
+def lane_can(lane: Lane, request: pytest.FixtureRequest) -> None:
+    """Skip what is marked `native` on the other lane, with the reason that the mark gives."""
+    mark = request.node.get_closest_marker("native")
+    if mark is not None and lane != "native":
+        pytest.skip(mark.kwargs["reason"])
+
+
+@pytest.fixture(autouse=True)
 def servers_live_on(
     make_server: ServerFactory, server: Server, request: pytest.FixtureRequest
 ) -> Iterator[None]:

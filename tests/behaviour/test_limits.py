@@ -28,7 +28,7 @@ from .clients import (
     upgrade,
 )
 from .conftest import ServerFactory
-from .server import Lane, Server
+from .server import Server
 from .sse import open_sse
 
 pytestmark = pytest.mark.trio
@@ -302,6 +302,8 @@ def hasty(make_server: ServerFactory) -> Server:
     return make_server(head_deadline=0.5, max_heads=30)
 
 
+reads_heads = pytest.mark.native(reason="under Hypercorn its own limits of a head apply")
+
 SLOW_HEADS = [
     b"",
     b"G",
@@ -310,10 +312,9 @@ SLOW_HEADS = [
 ]
 
 
+@reads_heads
 @pytest.mark.parametrize("sent", SLOW_HEADS, ids=range(len(SLOW_HEADS)))
-async def test_a_slow_head_is_cut(lane: Lane, hasty: Server, sent: bytes) -> None:
-    if lane != "native":
-        pytest.skip("under Hypercorn its own limits apply")
+async def test_a_slow_head_is_cut(hasty: Server, sent: bytes) -> None:
     began = time.monotonic()
     answer = await exchange(hasty, sent, patience_s=5)
     took = time.monotonic() - began
@@ -323,9 +324,8 @@ async def test_a_slow_head_is_cut(lane: Lane, hasty: Server, sent: bytes) -> Non
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 408
 
 
-async def test_a_head_in_drops_does_not_prolong_its_deadline(lane: Lane, hasty: Server) -> None:
-    if lane != "native":
-        pytest.skip("under Hypercorn its own limits apply")
+@reads_heads
+async def test_a_head_in_drops_does_not_prolong_its_deadline(hasty: Server) -> None:
     began = time.monotonic()
     async with open_socket(hasty) as stream:
         with trio.fail_after(5):
@@ -341,9 +341,8 @@ async def test_a_head_in_drops_does_not_prolong_its_deadline(lane: Lane, hasty: 
     assert time.monotonic() - began < 3
 
 
-async def test_unauthenticated_heads_are_bounded(lane: Lane, hasty: Server) -> None:
-    if lane != "native":
-        pytest.skip("under Hypercorn its own limits apply")
+@reads_heads
+async def test_unauthenticated_heads_are_bounded(hasty: Server) -> None:
     ended = 0
 
     async def dawdle() -> None:

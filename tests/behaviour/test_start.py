@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from .server import ROOT, Lane, Server
+from .server import ROOT, Server
 
-pytestmark = pytest.mark.trio
+pytestmark = [
+    pytest.mark.trio,
+    pytest.mark.native(reason="under Hypercorn it is Hypercorn that starts and binds"),
+]
 
 
 def serve(folder: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -28,26 +31,20 @@ def serve(folder: Path, *flags: str, **environment: str) -> subprocess.Completed
     )
 
 
-async def test_what_it_prints(server: Server, lane: Lane) -> None:
-    if lane != "native":
-        pytest.skip("Hypercorn prints what Hypercorn prints")
+async def test_what_it_prints(server: Server) -> None:
     text = server.log()
     for word in (str(server.port), "native", "Hypercorn", "open files", "10 000", "20 MiB"):
         assert word in text, word
 
 
-async def test_opening_to_the_world_without_authentication(lane: Lane, tmp_path: Path) -> None:
-    if lane != "native":
-        pytest.skip("Hypercorn binds before the application is asked")
+async def test_opening_to_the_world_without_authentication(tmp_path: Path) -> None:
     done = serve(tmp_path, "--host", "0.0.0.0")
     assert done.returncode != 0
     assert "--insecure" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
-async def test_all_faults_at_once(lane: Lane, tmp_path: Path) -> None:
-    if lane != "native":
-        pytest.skip("the same reader of settings")
+async def test_all_faults_at_once(tmp_path: Path) -> None:
     (tmp_path / "triode.toml").write_text('heartbeat = "soon"\nnonsense = 1\n')
     done = serve(tmp_path, "--max-clients", "0", TRIODE_HTTP_RATE="fast", TRIODE_NO_SUCH="1")
     assert done.returncode != 0

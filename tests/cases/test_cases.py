@@ -53,13 +53,17 @@ def load() -> list[Any]:
     if not found:
         reason = f"{folder} is not there (set TRIODE_CASES to the folder of the cases)"
         return [pytest.param({}, marks=pytest.mark.skip(reason=reason), id="absent")]
-    return [pytest.param(one, id=one["id"]) for one in found]
+    return [pytest.param(one, id=one["id"], marks=marks(one["id"])) for one in found]
+
+
+def marks(case_id: str) -> tuple[pytest.MarkDecorator, ...]:
+    """A skip with its reason for what is not on the wire."""
+    reason = ELSEWHERE.get(case_id)
+    return (pytest.mark.skip(reason=reason),) if reason else ()
 
 
 @pytest.mark.parametrize("case", load())
 async def test_case(case: Case, server: Server, api: Api, make_server: ServerFactory) -> None:
-    if case["id"] in ELSEWHERE:
-        pytest.skip(ELSEWHERE[case["id"]])
     if case["id"] in OVERRULED:
         case = {**case, "expect": OVERRULED[case["id"]][1]}
     runner = RUNNERS.get(case["area"])
