@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from limits.admission import ClientTicket
     from limits.policy import Policy
     from limits.principal import Principal
+    from limits.rate import Buckets
 
 
 class Lane(Protocol):
@@ -82,6 +83,7 @@ class Client:
         "pingable",
         "pinged_at",
         "principal",
+        "rates",
         "rooms",
         "send_now",
         "subscriptions",
@@ -107,6 +109,7 @@ class Client:
         self.writing = False
         self.pingable = lane.send_now is not None or kind == "sse"
         self.warned: Principal | None = None
+        self.rates: Buckets | None = None
         self.ticket: ClientTicket | None = None
         self.end: End | None = None
         self.drops = 0

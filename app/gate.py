@@ -33,10 +33,12 @@ from limits.token import Tokens
 from store.filter import covers, parse_filter
 
 if TYPE_CHECKING:
+    from app.client import Client
     from app.clock import Clock
     from app.head import Head
     from app.metrics import Metrics
     from app.settings import Settings
+    from app.socket_route import SocketRoute
 
 # A full house empties at its own pace: newcomers are told to come back spread over this window.
 FULL_RETRY_S: Final = 5
@@ -54,6 +56,7 @@ class Gate:
         self.trusted = Networks(settings.trusted_proxies)
         self.http_rates = Buckets(settings.http_rate)
         self.ws_rates = Buckets(settings.ws_rate)
+        self.route_rates: dict[str, Buckets] = {}
         self.admission = Admission(
             total=settings.max_clients,
             per_ip=settings.max_clients_per_ip,
@@ -136,25 +139,54 @@ class Gate:
 
     # ── how much ────────────────────────────────────────────────────────────────────────────────
 
+    def visit(self, head: Head) -> tuple[Principal, dict[str, str]]:
+        """Who asks, with one request counted; the fields to answer with. Raises `Refusal` 401, 429.
+
+        Whoever shows a bad token is counted too, by address: guessing is no faster than asking.
+        """
+        try:
+            principal = self.identify(head)
+        except Refusal:
+            self._charge(ip_key(self.address(head)))
+            raise
+        return principal, self.check_rate(head, principal)
+
     def check_rate(self, head: Head, principal: Principal) -> dict[str, str]:
         """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there
         were too many.
         """
-        key = principal.key or ip_key(self.address(head))
+        return self._charge(principal.key or ip_key(self.address(head)))
+
+    def _charge(self, key: str) -> dict[str, str]:
         verdict = self.http_rates.take(key, trio.current_time())
         fields = rate_headers(verdict, jitter=random.random())  # noqa: S311 # spreads a herd, keeps no secret
         if not verdict.allowed:
             raise self._too_many(verdict, fields)
         return fields
 
-    def check_command(self, client_id: str) -> None:
+    def rates_of(self, route: SocketRoute | None) -> Buckets:
+        """The rates of the commands of a route's clients."""
+        if route is None:
+            return self.ws_rates
+        rates = self.route_rates.get(route.path)
+        if rates is None:
+            rates = self.route_rates[route.path] = Buckets(route.rate)
+        return rates
+
+    def check_command(self, client: Client) -> None:
         """Count one command of a WebSocket client. Raises `Refusal` 429 for one too many."""
         now = trio.current_time()
-        if self.ws_rates.allow(client_id, now):
+        rates = client.rates
+        if rates is None or rates.allow(client.id, now):
             return
-        verdict = self.ws_rates.take(client_id, now, 0)
-        wait_s = self.ws_rates.retry_after_s(client_id, now)
+        verdict = rates.take(client.id, now, 0)
+        wait_s = rates.retry_after_s(client.id, now)
         raise self._too_many(verdict._replace(allowed=False, retry_after_s=wait_s), {})
+
+    def sweep(self, now: float) -> None:
+        """Forget who has been idle for long. `now` is Trio's time."""
+        for rates in (self.http_rates, self.ws_rates, *self.route_rates.values()):
+            rates.sweep(now)
 
     def _too_many(self, verdict: Verdict, fields: dict[str, str]) -> Refusal:
         self.metrics.rate_limited += 1

@@ -8,6 +8,7 @@ between them.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,15 +61,14 @@ def admit(
     socket = is_upgrade(head)
     if socket:
         check_origin(head, settings)
-    principal = gate.identify(head)
-    fields = gate.check_rate(head, principal)
-    route_tags = triode.tags_of_path(head.decoded_path)
+    principal, fields = gate.visit(head)
+    route, route_tags = triode.route_of(head.decoded_path)
     last_event_id = head.get("last-event-id")
     if body is MISSING:
         request = from_query(head.params, last_event_id, settings, whole=not socket)
     else:
         request = from_json(body, last_event_id, settings)
-    request.tags.update(route_tags)
+    request = replace(request, route=route, tags=request.tags | route_tags)
     for text in request.filters:
         gate.require_read(principal, text)
     for room in request.rooms:

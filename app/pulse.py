@@ -46,9 +46,7 @@ async def pulse(triode: Triode) -> None:
 def _sweep(triode: Triode) -> None:
     triode.clock.sync()
     triode.tokens.sweep(triode.clock.unix_s())
-    now = trio.current_time()
-    triode.gate.http_rates.sweep(now)
-    triode.gate.ws_rates.sweep(now)
+    triode.gate.sweep(trio.current_time())
 
 
 def _look_at(triode: Triode, client: Client, now: float) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from app.settings import Settings
+    from app.socket_route import SocketRoute
 
 MAX_ROOM_CHARS: Final = 256
 MAX_TAGS: Final = 32
@@ -37,6 +38,7 @@ class StreamRequest:
     since: Position | None = None
     resume: bool = False
     tags: dict[str, str] = field(default_factory=dict)
+    route: SocketRoute | None = None
 
 
 def from_query(

@@ -66,7 +66,7 @@ class Session:
             except Refusal as refusal:
                 malformed = refusal
             # Only now, so that this refusal too can give back the `ref`.
-            self._triode.gate.check_command(self._client.id)
+            self._triode.gate.check_command(self._client)
             if malformed is not None:
                 raise malformed
             await self._carry_out(command, ref)

@@ -13,6 +13,7 @@ embeds Triode.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
 from importlib import metadata
@@ -38,9 +39,11 @@ from store.filter import covers
 from store.operation import Batch, Operation, Set, WriteError
 from store.path import format_path, parse_path
 from store.store import Store
-from store.value import JsonError, check
+from store.value import JsonError, check, decode_steps
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from quart_trio import QuartTrio
 
     from app.client import Client, Lane
@@ -48,9 +51,14 @@ if TYPE_CHECKING:
     from app.head import Head
     from app.request import StreamRequest
     from app.settings import Settings
+    from app.socket_route import SocketRoute
     from store.change import Position
     from store.value import Json
 
+log = logging.getLogger("triode")
+
+# A document may have grown deeper than any one body, see `store.plan`.
+LOADED_DEPTH = 512
 EPOCH_CHARS = string.ascii_lowercase + string.digits
 OWNER = Principal(key="embedded", name="embedded", grant=FULL)
 
@@ -130,15 +138,15 @@ class Triode:
 
     # ── streams ─────────────────────────────────────────────────────────────────────────────────
 
-    def tags_of_path(self, path: str) -> dict[str, str]:
-        """The tags that an extra WebSocket route gives to its clients; none for `/ws` and
-        `/events`.
+    def route_of(self, path: str) -> tuple[SocketRoute | None, dict[str, str]]:
+        """The extra WebSocket route that a path belongs to, and the tags that it gives to its
+        clients; None for `/ws` and `/events`.
         """
         for route in self.settings.sockets:
             tags = route.match(path)
             if tags is not None:
-                return tags
-        return {}
+                return route, tags
+        return None, {}
 
     def open(
         self,
@@ -158,6 +166,7 @@ class Triode:
         ticket = self.gate.admit(ip, principal)
         client = self.hub.open(kind, lane, principal, ip, request.tags)
         client.ticket = ticket
+        client.rates = self.gate.rates_of(request.route)
         if first:
             self.hub.push(client, Frame(first))
         try:
@@ -280,6 +289,8 @@ class Triode:
                 self.settings.admin_token, FULL, now=self.clock.unix_s(), label="admin"
             )
         try:
+            if self.settings.load is not None:
+                await self._load(self.settings.load)
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.hub.run)
                 nursery.start_soon(pulse, self)
@@ -293,6 +304,20 @@ class Triode:
                 task_status.started()
         finally:
             self.ready = False
+
+    async def _load(self, path: Path) -> None:
+        """Begin with the document in a file. Raises ValueError when it holds no JSON, or OSError."""
+        data = await trio.Path(path).read_bytes()
+        log.info("loading %s, %.1f MB", path, len(data) / 1e6)
+        steps = decode_steps(data, max_depth=LOADED_DEPTH)
+        try:
+            while True:
+                next(steps)
+                await trio.lowlevel.checkpoint()
+        except StopIteration as done:
+            self.write_nowait(Set((), done.value))
+        except JsonError as error:
+            raise ValueError(f"{path} cannot be loaded: {error.detail}") from error
 
     def attach(self, app: QuartTrio, url_prefix: str = "") -> None:
         """Register the blueprints on any Quart-Trio application, and run the services with it."""

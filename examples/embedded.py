@@ -1,11 +1,9 @@
 """A sensor board: somebody's own Quart-Trio application, with Triode inside under /live.
 
-    python -m examples.embedded     or     hypercorn -k trio examples.embedded:app
-
-Then http://127.0.0.1:8000/, or `curl -N 'http://127.0.0.1:8000/live/events?filter=.sensors'`.
+Run `python -m examples.embedded` or `hypercorn -k trio examples.embedded:app`; then look at
+http://127.0.0.1:8000/, or `curl -N 'http://127.0.0.1:8000/live/events?filter=.sensors'`.
 """
 
-import os
 import random
 
 import trio
@@ -16,8 +14,7 @@ from app.settings import Settings
 from app.triode import Triode
 from store.path import format_path
 
-PAGE = """<!doctype html><meta charset=utf-8><title>Sensors</title><pre id=board></pre><b id=note></b>
-<script>
+PAGE = """<!doctype html><title>Sensors</title><pre id=board></pre><b id=note></b><script>
 const board = {}, stream = new EventSource('live/events?filter=.sensors.*&room=alarms')
 const show = (id, text) => document.getElementById(id).textContent = text
 const set = item => { board[item.path] = item.value; show('board', JSON.stringify(board, null, 2)) }
@@ -34,12 +31,12 @@ reading = trio.CancelScope()
 
 @app.before_serving
 async def start() -> None:
-    app.nursery.start_soon(read_sensors)  # the application's own nursery: it ends with it
+    app.nursery.start_soon(read_sensors)
 
 
 @app.after_serving
 async def stop() -> None:
-    reading.cancel()
+    reading.cancel()  # or the nursery waits some seconds for it
 
 
 async def read_sensors() -> None:
@@ -47,7 +44,7 @@ async def read_sensors() -> None:
     with reading:
         while True:
             for name in ("t1", "t2"):
-                value = round(random.gauss(20, 2), 1)  # noqa: S311 # no secret
+                value = round(random.gauss(20, 2), 1)
                 await triode.set(f".sensors.{name}", value)
                 limit = triode.store.document.get(("limits", name))
                 if isinstance(limit, int) and value > limit:
@@ -71,4 +68,4 @@ async def nothing_here(_error: Exception) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
-    app.run(port=int(os.environ.get("PORT", "8000")))
+    app.run(port=8000)

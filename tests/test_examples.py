@@ -1,4 +1,4 @@
-"""The examples, run as their readers would run them: processes of their own, over real sockets."""
+"""The examples, run as their readers run them: processes of their own, over real sockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,58 +16,124 @@ import httpx
 import pytest
 import trio
 
-from app.sse_parser import Parser
-from store.value import decode
+from tests.behaviour.sse import SseStream, open_sse
 
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE_S = 30
-# The reader's own application with one more route, which is broken.
+START_S, EVENT_S, END_S = 30, 10, 10
+FILTERS, ROOM = "/live/events?filter=.sensors.*,.limits", "/live/events?room=alarms"
+# The reader's application with one more route, which is broken.
 BROKEN = """
 from examples.embedded import app
 
 @app.get("/broken")
 async def broken() -> str:
     raise RuntimeError("the board's own fault")
+
+if __name__ == "__main__":
+    app.run(port=PORT)
 """
 
 
-@pytest.fixture(params=["python -m", "hypercorn"])
-def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a running sensor board; it must end in order, and within 10 s."""
+@pytest.fixture(params=["python", "hypercorn"])
+def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """The port of a running sensor board. It must end in order."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    (tmp_path / "broken.py").write_text(textwrap.dedent(BROKEN))
-    args = ["-m", "examples.embedded"]
-    if request.param == "hypercorn":
-        args = ["-m", "hypercorn", "-k", "trio", "--bind", f"127.0.0.1:{port}", "broken:app"]
-    env = os.environ | {"PORT": str(port), "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    (tmp_path / "broken.py").write_text(BROKEN.replace("PORT", str(port)))
+    hypercorn = ["hypercorn", "-k", "trio", "--bind", f"127.0.0.1:{port}", "broken:app"]
+    args = ["broken"] if request.param == "python" else hypercorn
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, *args], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", *args], cwd=tmp_path, env=env, stdout=log, stderr=log
         )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield port
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(END_S)
     finally:
         process.kill()
         process.wait()
 
 
 @asynccontextmanager
-async def visiting(address: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that may still be starting."""
-    async with httpx.AsyncClient(base_url=address, timeout=5) as client:
-        with trio.fail_after(DEADLINE_S):
+async def visiting(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that may be starting still."""
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", timeout=START_S
+    ) as client:
+        with trio.fail_after(START_S):
             while True:
                 try:
                     await client.get("/live/healthz")
                     break
                 except httpx.ConnectError:
                     await trio.sleep(0.05)
-            yield client
+        yield client
 
 
-async def events(client: httpx.AsyncClient, query: str) -> AsyncIterator[tuple[str, Any]]:
-    """The types and bodies of what a stream sends."""
-    raise NotImplementedError
+async def until(stream: SseStream, event: str, path: str | None = None) -> Any:
+    """The next event of that type, at that path if one is given."""
+    with trio.fail_after(EVENT_S):
+        while True:
+            frame = (await stream.next()).frame()
+            if frame["type"] == event and path in (None, frame.get("path")):
+                return frame
+
+
+async def test_what_the_board_writes_is_seen(board: int) -> None:
+    async with visiting(board) as client, open_sse(board, FILTERS) as stream:
+        assert (await until(stream, "snapshot"))["filter"] == ".sensors.*"
+        limits = await until(stream, "snapshot")
+        assert limits["items"] == [{"path": ".limits", "value": {"t1": 22}}]
+        # by its background task
+        assert isinstance((await until(stream, "update", ".sensors.t1"))["value"], float)
+        assert isinstance((await until(stream, "update", ".sensors.t2"))["value"], float)
+        # by its own route, and by Triode's
+        answer = await client.post("/limits/t 2/-7")
+        assert answer.status_code == 200
+        assert (await until(stream, "update", '.limits["t 2"]'))["value"] == -7
+        await client.put("/live/store", params={"path": ".limits.t1"}, json=99)
+        assert (await until(stream, "update", ".limits.t1"))["value"] == 99
+        document = (await client.get("/live/store", params={"path": "."})).json()
+        assert document["limits"] == {"t1": 99, "t 2": -7}
+        assert document["sensors"].keys() == {"t1", "t2"}
+
+
+async def test_what_the_board_publishes_is_heard(board: int) -> None:
+    async with visiting(board) as client, open_sse(board, ROOM) as stream:
+        await until(stream, "connected")
+        await client.post("/limits/t1/-273")
+        message = await until(stream, "message")
+        assert (message["room"], message["event"]) == ("alarms", "hot")
+        assert message["data"].startswith("t1: ")
+
+
+async def test_pages_and_errors_stay_whose_they_are(board: int) -> None:
+    async with visiting(board) as client:
+        page = await client.get("/")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "live/events" in page.text
+        # the board's own
+        missing = await client.get("/nowhere")
+        assert (missing.status_code, missing.text) == (
+            404,
+            "the sensor board has no page /nowhere\n",
+        )
+        for response, status in (
+            (await client.get("/broken"), 500),
+            (await client.get("/limits/t1/1"), 405),
+        ):
+            assert response.status_code == status
+            assert response.headers["content-type"].startswith("text/html")
+        # Triode's
+        for response, status in (
+            (await client.get("/live/store", params={"path": ".nowhere"}), 404),
+            (await client.get("/live/store", params={"path": ".a["}), 400),
+            (await client.get("/live/events", params={"filter": "nonsense"}), 400),
+            (await client.put("/live/store", params={"path": ".x"}, content="{"), 415),
+            (await client.post("/live/health"), 405),
+        ):
+            assert response.status_code == status
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.json()["status"] == status

@@ -22,7 +22,6 @@ from werkzeug.exceptions import HTTPException
 
 from app.cors import cors_headers, preflight_headers
 from app.head import Head
-from app.problem import Refusal
 from limits.grant import NONE
 from limits.principal import Principal
 
@@ -93,9 +92,11 @@ def gated(name: str, triode: Triode, *, token: bool = True, rate: bool = True) -
             return _options(triode)  # noqa: ASYNC910 # Quart awaits around it
         if rate:
             head = head_of(request)
-            principal = identify(triode, head) if token else STRANGER
-            seen = g.triode_visit = Visit(head, principal)
-            seen.fields = triode.gate.check_rate(head, principal)
+            seen = g.triode_visit = Visit(head, STRANGER)
+            if token:
+                seen.principal, seen.fields = triode.gate.visit(head)
+            else:
+                seen.fields = triode.gate.check_rate(head, STRANGER)
         return None  # noqa: ASYNC910 # Quart awaits around it
 
     async def leave(response: Response) -> Response:
@@ -110,15 +111,6 @@ def gated(name: str, triode: Triode, *, token: bool = True, rate: bool = True) -
     blueprint.before_request(enter)
     blueprint.after_request(leave)
     return blueprint
-
-
-def identify(triode: Triode, head: Head) -> Principal:
-    """Who asks. Raises Refusal 401, or 429 when too many bad tokens came from there."""
-    try:
-        return triode.gate.identify(head)
-    except Refusal:
-        triode.gate.check_rate(head, STRANGER)
-        raise
 
 
 def add_fields(response: Response, fields: Mapping[str, str]) -> None:

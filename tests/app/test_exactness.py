@@ -1,9 +1,9 @@
 """The promise of the product, proved on the whole of it but the sockets (WIRE.md 2).
 
-Each example is one Trio run with a real Triode and clients on lanes whose appetite the test decides.
-`world` takes random steps: writes of every kind, connections, cuts and resumes, commands, starving
-and feeding. What a client is sent is held against two things that know nothing of the server:
-documents kept by `naive`, and views assembled by `watcher` from the bytes alone.
+Each example is one Trio run with a real Triode and clients on lanes whose appetite the test
+decides. `world` takes random steps: writes of every kind, connections, cuts and resumes, commands,
+starving and feeding. What a client is sent is held against two things that know nothing of the
+server: documents kept by `naive`, and views assembled by `watcher` from the bytes alone.
 
     TRIODE_HYPOTHESIS=long      more and longer examples, for as long as TRIODE_MINUTES says (10)
 """

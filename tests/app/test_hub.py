@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,13 @@ from app.client import Client
 from app.frame import Frame, control
 from app.group import SIZE
 from app.request import StreamRequest
+from app.session import Session
 from app.settings import Settings
+from app.socket_route import SocketRoute
 from app.triode import OWNER, Triode
+from limits.grant import Grant
 from limits.policy import Policy
+from limits.rate import Rate
 from store.operation import Set
 from tests.app.lanes import FakeLane
 
@@ -355,3 +360,43 @@ async def test_resume_gives_exactly_what_was_missed() -> None:
         connected, *missed = lane.messages()
         assert connected["resumed"] is True
         assert [(m["type"], m["value"]) for m in missed] == [("update", 2), ("update", 4)]
+
+
+async def test_a_document_is_loaded_before_the_server_is_ready(tmp_path: Path) -> None:
+    file = tmp_path / "document.json"
+    file.write_text('{"a": [1, 2]}')
+    async with running(Settings(load=file)) as triode:
+        assert triode.store.document.root == {"a": [1, 2]}
+
+
+async def test_a_broken_file_stops_the_start_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "document.json"
+    file.write_text('{"a": [1, 2')
+    with pytest.raises(ValueError, match=r"document\.json cannot be loaded"):
+        await Triode(Settings(load=file)).run()
+
+
+async def test_a_route_has_a_rate_of_its_own() -> None:
+    route = SocketRoute("/game/{table}", rate=Rate(1, 2))
+    async with running(Settings(sockets=(route,))) as triode:
+        lane = FakeLane()
+        client = connect(triode, lane)
+        client.rates = triode.gate.rates_of(route)
+        session = Session(triode, client)
+        for _ in range(3):
+            await session.receive(b'{"type":"ping","ref":1}')
+        await settle()
+        assert lane.types()[1:] == ["pong", "pong", "error"]
+        assert lane.messages()[-1]["status"] == 429
+        assert lane.messages()[-1]["ref"] == 1
+
+
+async def test_a_smaller_grant_ends_what_it_does_not_cover() -> None:
+    async with running() as triode:
+        narrow = triode.tokens.issue(Grant(read=(".a",)), now=triode.clock.unix_s())
+        lane = FakeLane()
+        client = connect(triode, lane, ".a", ".b")
+        triode.authenticate(client, narrow.secret)
+        await triode.write(Set((), {"a": 1, "b": 2}))
+        await settle()
+        assert [m["filter"] for m in lane.messages() if m["type"] == "update"] == [".a"]

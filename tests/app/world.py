@@ -1,7 +1,7 @@
 """A Triode with everyone who ever connected, and the steps that a test can take in it.
 
 Between two steps the flusher does not run: several writes are one pass, and newcomers fall between
-publishing and flushing. `settle` lets it run, and then every client that has room must be up to date.
+publishing and flushing. `settle` lets it run, and then every client that is fed must be up to date.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.opening import admit
 from app.problem import Refusal
 from app.session import Session
 from app.settings import Settings
-from app.triode import OWNER, Triode
+from app.triode import Triode
 from store.change import Position
 from store.filter import parse_filter
 from store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
@@ -85,9 +85,7 @@ class World:
             "history_items": self.one_of(10_000, 10_000, 4),
         }
         note(f"document {json.dumps(root)}, {options}")
-        self.triode = Triode(
-            Settings(**options, http_rate=None, ws_rate=None), copy.deepcopy(root)
-        )
+        self.triode = Triode(Settings(**options, http_rate=None, ws_rate=None), copy.deepcopy(root))
         self.triode.clock = Ticks()
         self.hub = self.triode.hub
         self.epoch = self.triode.store.epoch
@@ -131,7 +129,9 @@ class World:
 
     def nonsense(self) -> str:
         """A position that nobody can resume from."""
-        return self.one_of(self.position(self.seq + 5), "zzzzzz:1", "garbage", f"{self.epoch}:")
+        future = self.position(self.seq + 5)
+        text: str = self.one_of(future, "zzzzzz:1", "garbage", f"{self.epoch}:")
+        return text
 
     def filter(self) -> str:
         text = self.draw(weighted((2, filters_on(self.root)), (1, filters)))
@@ -378,8 +378,7 @@ class World:
         note(f"write {json.dumps(sent)}")
         try:
             await self.triode.execute(copy.deepcopy(sent))
-        except Refusal as refusal:
-            assert refusal.status in (400, 404, 409, 412, 422)
+        except Refusal:
             return False
         return sent["type"] != "batch" or self.triode.store.seq > before
 
