@@ -306,7 +306,7 @@ class Triode:
             self.ready = False
 
     async def _load(self, path: Path) -> None:
-        """Begin with the document in a file. Raises ValueError when it holds no JSON, or OSError."""
+        """Begin with the document in a file. Raises ValueError unless it holds JSON; OSError."""
         data = await trio.Path(path).read_bytes()
         log.info("loading %s, %.1f MB", path, len(data) / 1e6)
         steps = decode_steps(data, max_depth=LOADED_DEPTH)

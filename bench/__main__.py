@@ -17,8 +17,12 @@ NAMES: Final = (
 )  # fmt: skip
 
 
-@click.command(help=f"Run benchmarks: {', '.join(NAMES)}; all when none is named.\n\n"
-               "`install` puts the other servers into a cache of their own.")  # fmt: skip
+HELP: Final = f"""Run benchmarks: {", ".join(NAMES)}; all when none is named.
+
+`install` puts the other servers into a cache of their own."""
+
+
+@click.command(help=HELP)
 @click.argument("names", nargs=-1, type=click.Choice([*NAMES, "install"]))
 @click.option("--quick", is_flag=True, help="Short and once, for development.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)

@@ -1,5 +1,5 @@
-"""`connect`: 3000 connections in batches of 50 (the Go seed's test), one by one for the latency, 10 000
-that are held idle, and a storm: all lost at once, all back at once with `Last-Event-ID`.
+"""`connect`: 3000 connections in batches of 50 (the Go seed's test), one by one for the latency,
+10 000 that are held idle, and a storm: all lost, all back at once with `Last-Event-ID`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ def _round(results: Results, lane: str, options: dict[str, Any], idle: int, hold
             "connect", server, clients=CONNECTIONS, batch=50, seconds=0, wait_event=True, **options
         )
         results[f"{lane} batches"].append(batches)
-        one = load(
-            "connect", server, clients=500, batch=1, seconds=0, wait_event=True, **options
-        )
+        one = load("connect", server, clients=500, batch=1, seconds=0, wait_event=True, **options)
         results[f"{lane} one by one"].append(one)
     command, port = triode()
     with serving(command, port) as server:

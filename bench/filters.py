@@ -1,5 +1,5 @@
-"""`filters`: the Go seed's benchmark. N clients, client i filters `.users[i].status`; one operation is
-N changes, each matched, encoded and handed to the one client that it concerns.
+"""`filters`: the Go seed's benchmark. N clients, client i filters `.users[i].status`; one operation
+is N changes, each matched, encoded and handed to the one client that it concerns.
 
 In this process, with the server's own store and hub and its flusher running; only the socket is
 missing: a lane that takes all. Times are CPU times of the one thread there is, so that a busy

@@ -1,5 +1,6 @@
-"""`gateway`: the k6 scenario of wsgateway. 100 clients, each for 5 to 40 s, say `ping` and "hello" every
-1 to 3 s; a worker sends "routine message" to all of them by tag, again as soon as it is answered.
+"""`gateway`: the k6 scenario of wsgateway. 100 clients, each for 5 to 40 s, say `ping` and "hello"
+every 1 to 3 s; a worker sends "routine message" to all of them by tag, again as soon as it is
+answered.
 """
 
 from __future__ import annotations

@@ -138,7 +138,9 @@ def run(*, quick: bool = False, repeats: int = 3) -> dict[str, Any]:
     finally:
         os.sched_setaffinity(0, cores)
     memory = {"a rate key": _bytes_per(_buckets), "a token": _bytes_per(_tokens)}
-    table("limits", ["", "per second"], [[name, spread(values)] for name, values in results.items()])
+    table(
+        "limits", ["", "per second"], [[name, spread(values)] for name, values in results.items()]
+    )
     table("memory", ["", "bytes"], [[name, f"{value:.0f}"] for name, value in memory.items()])
     keep("limits", results, bytes=memory)
     names = list(results)

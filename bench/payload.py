@@ -1,5 +1,5 @@
-"""`payload`: messages of 100 B, 1 KB and 10 KB to 100 and 1000 clients (NanoSocket's table): how much is
-delivered when much more is offered than one core can send. And idle clients: memory, CPU.
+"""`payload`: messages of 100 B, 1 KB and 10 KB to 100 and 1000 clients (NanoSocket's table): how
+much is delivered when much more is offered than one core can send. And idle clients: memory, CPU.
 """
 
 from __future__ import annotations

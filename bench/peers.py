@@ -143,7 +143,7 @@ def install() -> None:
     subprocess.run([VENV / "bin/pip", "install", "--quiet", *PYTHON_PEERS], check=False)
     if shutil.which("npm"):
         NODE.mkdir(exist_ok=True)
-        npm = ["npm", "install", "--silent", "--prefix", NODE, "ws", "socket.io"]
+        npm = ["npm", "install", "--silent", "--prefix", str(NODE), "ws", "socket.io"]
         subprocess.run(npm, check=False)
     if shutil.which("apt-get") and shutil.which("dpkg"):
         NGINX.mkdir(exist_ok=True)

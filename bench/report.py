@@ -79,7 +79,9 @@ def keep(name: str, results: Any, **extra: Any) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n")
 
 
-def chart(name: str, draw: Callable[[Any], None], *, size: tuple[float, float] = (8.4, 4.2)) -> None:
+def chart(
+    name: str, draw: Callable[[Any], None], *, size: tuple[float, float] = (8.4, 4.2)
+) -> None:
     """Draw a chart with matplotlib, if it is installed, into `results/NAME.png`."""
     try:
         import matplotlib as mpl
@@ -89,7 +91,7 @@ def chart(name: str, draw: Callable[[Any], None], *, size: tuple[float, float] =
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    style = {
+    style: Any = {
         "font.size": 10,
         "axes.edgecolor": "#adb5bd",
         "axes.labelcolor": INK,
@@ -122,6 +124,11 @@ def bars(
     axes.set_xlabel(label)
     for place, value in zip(places, values, strict=True):
         axes.annotate(
-            short(value), (value, place), (4, 0), textcoords="offset points", va="center", fontsize=9
+            short(value),
+            (value, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
         )
     axes.margins(x=0.14)

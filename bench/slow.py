@@ -1,5 +1,5 @@
-"""`slow`: what frozen clients (connected, never reading) cost the healthy ones: their p99 with 0, 1,
-10 and 30 % of the clients frozen.
+"""`slow`: what frozen clients (connected, never reading) cost the healthy ones: their p99 with 0,
+1, 10 and 30 % of the clients frozen.
 """
 
 from __future__ import annotations
@@ -69,8 +69,14 @@ def _draw(figure: Any, results: dict[str, list[dict[str, Any]]]) -> None:
     shares = [f"{share:.0%}" for share in SHARES]
     for name, color, shift in (("p50", OURS_LIGHT, -0.2), ("p99", OURS, 0.2)):
         values = [middle([r["each"][name] for r in results[share]]) for share in shares]
-        low = [v - min(r["each"][name] for r in results[s]) for v, s in zip(values, shares, strict=True)]
-        high = [max(r["each"][name] for r in results[s]) - v for v, s in zip(values, shares, strict=True)]
+        low = [
+            v - min(r["each"][name] for r in results[s])
+            for v, s in zip(values, shares, strict=True)
+        ]
+        high = [
+            max(r["each"][name] for r in results[s]) - v
+            for v, s in zip(values, shares, strict=True)
+        ]
         at = [index + shift for index in range(len(shares))]
         axes.bar(at, values, 0.38, color=color, label=name, yerr=[low, high], ecolor=BAD, capsize=3)
     axes.set_xticks(range(len(shares)), [f"{share} frozen" for share in shares])

@@ -1,5 +1,5 @@
-"""`write`: how many writes a second: WebSocket commands, NDJSON lines, single PATCH requests beside a
-bare ASGI application on the same Hypercorn. With nobody listening, and with 1000 who hear each one.
+"""`write`: how many writes a second: WebSocket commands, NDJSON lines, single PATCH requests beside
+a bare ASGI application on the same Hypercorn. With nobody listening, and with 1000 who hear each.
 """
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, Final
 
-from bench.machine import build, free_port, load, serving, triode
-from bench.peers import HERE, TRIODE_SSE, VENV
+from bench.machine import HERE, build, free_port, load, serving, triode
+from bench.peers import TRIODE_SSE, VENV
 from bench.report import LIMIT, OURS, bars, chart, keep, middle, progress, spread, table
 
 SUBSCRIBERS: Final = (0, 1000)

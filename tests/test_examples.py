@@ -59,9 +59,7 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
 @asynccontextmanager
 async def visiting(port: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server that may be starting still."""
-    async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", timeout=START_S
-    ) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=START_S) as client:
         with trio.fail_after(START_S):
             while True:
                 try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.blueprints import batch, events, observe, pages, publish, store, tokens, ws
+from app.blueprints import batch, debug, events, observe, pages, publish, store, tokens, ws
 from app.blueprints.errors import guard
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def all_blueprints(triode: Triode) -> list[Blueprint]:
         observe.probes(triode),
         pages.blueprint(triode),
     ]
+    if triode.settings.debug:
+        found.append(debug.blueprint(triode))
     for blueprint in found:
         guard(blueprint, triode)
     return [*found, ws.blueprint(triode)]

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (It runs in the peers' environment, whose packages are not here.)
 """picows (Cython) on uvloop: a loop of sends."""
 
 import asyncio
@@ -10,18 +12,18 @@ listeners: dict[object, None] = {}
 
 
 class Peer(WSListener):
-    def on_ws_connected(self, transport):  # type: ignore[no-untyped-def]
+    def on_ws_connected(self, transport):
         self.transport = transport
         listeners[transport] = None
 
-    def on_ws_frame(self, transport, frame):  # type: ignore[no-untyped-def]
+    def on_ws_frame(self, transport, frame):
         if frame.msg_type == WSMsgType.TEXT:
             payload = frame.get_payload_as_bytes()
             for other in listeners:
                 if other is not transport:
-                    other.send(WSMsgType.TEXT, payload)  # type: ignore[attr-defined]
+                    other.send(WSMsgType.TEXT, payload)
 
-    def on_ws_disconnected(self, transport):  # type: ignore[no-untyped-def]
+    def on_ws_disconnected(self, transport):
         listeners.pop(transport, None)
 
 

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (It runs in the peers' environment, whose packages are not here.)
 """Starlette with sse-starlette on uvicorn (uvloop, httptools): a queue and a task per client."""
 
 import asyncio

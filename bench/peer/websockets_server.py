@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (It runs in the peers' environment, whose packages are not here.)
 """websockets (asyncio, uvloop): its own `broadcast`."""
 
 import asyncio
