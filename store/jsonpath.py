@@ -15,8 +15,8 @@ and filter always end the same way.
 
 *Patterns cannot backtrack.* ``match()`` and ``search()`` take I-Regexp (RFC 9485), which is
 regular, so patterns run on an automaton, in time proportional to the subject:
-``store.jsonpath.Pattern``. One that does not conform never matches, as RFC 9535 says; a literal
-one with more than MAX_STATES states is refused, one out of the document never matches.
+``store.pattern``. One that does not conform never matches, as RFC 9535 says; a literal
+one with too many states is refused, one out of the document never matches.
 
 *Nesting is bounded before the library recurses over it.*
 """
@@ -24,51 +24,30 @@ one with more than MAX_STATES states is refused, one out of the document never m
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from itertools import islice
 from typing import NoReturn
 
-from iregexp_check import check
 from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError, JSONPathQuery
 from jsonpath_rfc9535 import filter_expressions as ast
 from jsonpath_rfc9535 import selectors as sel
 from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
 
+from store.budget import Run
 from store.condition import comparable
 from store.path import FilterError, Path, Reader
+from store.pattern import MAX_STATES, TOO_LARGE, Pattern, parse_pattern
 from store.segment import Node, containers
 from store.value import MISSING, Json, Missing, equal
 
-MAX_STEPS = 5_000_000
-MAX_STATES = 1000
-MAX_PATTERN_CHARS = 512
 MAX_NESTING = 32
 MAX_QUERY_SEGMENTS = 128  # with those in conditions; each is a generator on Python's stack
 MAX_OPERATORS = 100
 
 _ENVIRONMENT = JSONPathEnvironment()
-_QUANTITY = re.compile(r"\{[0-9]+(,?)[0-9]*\}", re.ASCII)
 _NESTING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|&&|\|\||[!()\[\]]""", re.DOTALL)
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
-
-
-class Run:
-    """One evaluation: its document and the steps that it may still take."""
-
-    __slots__ = ("left", "root", "text")
-
-    def __init__(self, root: Json, text: str) -> None:
-        self.root = root
-        self.text = text
-        self.left = MAX_STEPS
-
-    def take(self, steps: int) -> None:
-        self.left -= steps
-        if self.left < 0:
-            raise FilterError(f"looks at too much: more than {MAX_STEPS} steps", 1, self.text)
 
 
 Step = Callable[[Iterable[Node], Run], Iterator[Node]]
@@ -425,241 +404,3 @@ def _length(of: Value) -> Value:
         return len(value) if isinstance(value, (str, dict, list)) else MISSING
 
     return length
-
-
-# Patterns (RFC 9485): a Thompson automaton, made deterministic as far as subjects lead into it.
-
-Admits = Callable[[str], bool]
-Code = list[tuple[str, Admits | None, int, int]]  # what, class of "char", targets of "split"
-Emit = Callable[[Code], None]
-
-
-class Pattern:
-    """A compiled I-Regexp; ``^`` and ``$`` are anchors, as the compliance suite has it."""
-
-    __slots__ = ("_code", "_known")
-
-    def __init__(self, code: Code) -> None:
-        self._code = code
-        self._known: dict[tuple[frozenset[int], str, bool, bool], frozenset[int] | None] = {}
-
-    def matches(self, text: str, run: Run, *, whole: bool) -> bool:
-        """Whether ``text`` (``whole``) or some part of it matches; linear in its length."""
-        run.take(1 + len(text))
-        at = frozenset((0,))
-        for i, char in enumerate(text):
-            key = (at, char, i == 0, whole)
-            if key not in self._known:
-                run.take(len(self._code))
-                self._remember(key)
-            onward = self._known[key]
-            if not onward:
-                return onward is None
-            at = onward
-        return len(self._code) - 1 in self._closure(at, start=not text, end=True)
-
-    def _remember(self, key: tuple[frozenset[int], str, bool, bool]) -> None:
-        """Work out one step: where ``char`` leads; None when a match is found already."""
-        at, char, start, whole = key
-        if len(self._known) * len(self._code) > 20_000:  # bounds the memory of a pattern
-            self._known.clear()
-        reached = self._closure(at, start=start, end=False)
-        if not whole and len(self._code) - 1 in reached:
-            self._known[key] = None
-            return
-        tests = ((pc, self._code[pc][1]) for pc in reached)
-        onward = {pc + 1 for pc, admits in tests if admits is not None and admits(char)}
-        # A search may also begin at the next character.
-        self._known[key] = frozenset(onward if whole else onward | {0})
-
-    def _closure(self, at: Iterable[int], *, start: bool, end: bool) -> set[int]:
-        reached: set[int] = set()
-        todo = list(at)
-        while todo:
-            pc = todo.pop()
-            if pc in reached:
-                continue
-            reached.add(pc)
-            what, _, one, other = self._code[pc]
-            if what == "split":
-                todo += (one, other)
-            elif (what == "start" and start) or (what == "end" and end):
-                todo.append(pc + 1)
-        return reached
-
-
-class _TooLarge(Exception):
-    pass
-
-
-@lru_cache(maxsize=64)
-def parse_pattern(text: str) -> Pattern | str:
-    """The pattern, or NOT_IREGEXP, or TOO_LARGE."""
-    if len(text) > MAX_PATTERN_CHARS:
-        return TOO_LARGE
-    # The checker refuses quantities above 9, RFC 9485 does not; their size is our matter.
-    if not check(_QUANTITY.sub(r"{1\1}", text)):
-        return NOT_IREGEXP
-    code: Code = []
-    try:
-        _alternatives(_Cursor(text), 0)(code)
-    except _TooLarge:
-        return TOO_LARGE
-    return Pattern([*code, ("match", None, 0, 0)])
-
-
-NOT_IREGEXP = "not an I-Regexp"
-TOO_LARGE = "too large"
-
-
-class _Cursor:
-    """The text of a conforming pattern; what ``check`` has seen is not checked again."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def here(self) -> str:
-        return self.text[self.at : self.at + 1]
-
-    def next(self) -> str:
-        self.at += 1
-        return self.text[self.at - 1]
-
-    def until(self, end: str) -> str:
-        stop = self.text.index(end, self.at)
-        found, self.at = self.text[self.at : stop], stop + 1
-        return found
-
-
-def _add(code: Code, what: str, admits: Admits | None = None, one: int = 0, other: int = 0) -> None:
-    if len(code) >= MAX_STATES:
-        raise _TooLarge
-    code.append((what, admits, one, other))
-
-
-def _alternatives(cursor: _Cursor, depth: int) -> Emit:
-    if depth > MAX_NESTING:
-        raise _TooLarge
-    branches = [_branch(cursor, depth)]
-    while cursor.here() == "|":
-        cursor.next()
-        branches.append(_branch(cursor, depth))
-
-    def emit(code: Code) -> None:
-        jumps: list[int] = []
-        for branch in branches[:-1]:
-            fork = len(code)
-            _add(code, "split")
-            branch(code)
-            jumps.append(len(code))
-            _add(code, "split")
-            code[fork] = ("split", None, fork + 1, len(code))
-        branches[-1](code)
-        for jump in jumps:
-            code[jump] = ("split", None, len(code), len(code))
-
-    return emit
-
-
-def _branch(cursor: _Cursor, depth: int) -> Emit:
-    pieces: list[Emit] = []
-    while cursor.here() not in ("", "|", ")"):
-        piece = _atom(cursor, depth)
-        pieces.append(_repeated(piece, *_quantifier(cursor)))
-
-    def emit(code: Code) -> None:
-        for piece in pieces:
-            piece(code)
-
-    return emit
-
-
-def _quantifier(cursor: _Cursor) -> tuple[int, int | None]:
-    simple: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
-    if cursor.here() in simple:
-        return simple[cursor.next()]
-    if cursor.here() != "{":
-        return 1, 1
-    cursor.next()
-    low, comma, high = cursor.until("}").partition(",")
-    return int(low), (int(high) if high else None) if comma else int(low)
-
-
-def _repeated(piece: Emit, low: int, high: int | None) -> Emit:
-    if (low, high) == (1, 1):
-        return piece
-    if max(low, high or 0) > MAX_STATES:
-        raise _TooLarge
-
-    if high is not None and high < low:
-        return lambda code: _add(code, "char", lambda c: False)
-
-    def emit(code: Code) -> None:
-        for _ in range(low):
-            size = len(code)
-            piece(code)
-            if len(code) == size:
-                break  # "()" many times
-        forks: list[int] = []
-        for _ in range(1 if high is None else high - low):
-            forks.append(len(code))
-            _add(code, "split")
-            piece(code)
-        if high is None:
-            _add(code, "split", None, forks[0], forks[0])
-        for fork in forks:
-            code[fork] = ("split", None, fork + 1, len(code))
-
-    return emit
-
-
-def _atom(cursor: _Cursor, depth: int) -> Emit:
-    char = cursor.next()
-    if char == "(":
-        inner = _alternatives(cursor, depth + 1)
-        cursor.next()
-        return inner
-    if char in "^$":
-        return lambda code: _add(code, "start" if char == "^" else "end")
-    admits = _class(cursor) if char == "[" else _single(cursor, char)
-    return lambda code: _add(code, "char", admits)
-
-
-def _single(cursor: _Cursor, char: str) -> Admits:
-    if char == ".":
-        return lambda c: c not in "\r\n"
-    if char == "\\" and cursor.here() in ("p", "P"):
-        return _category(cursor)
-    char = _escaped(cursor, char)
-    return lambda c: c == char
-
-
-def _category(cursor: _Cursor) -> Admits:
-    negated = cursor.next() == "P"
-    cursor.next()
-    name = cursor.until("}")
-    return lambda c: unicodedata.category(c).startswith(name) is not negated
-
-
-def _escaped(cursor: _Cursor, char: str) -> str:
-    if char != "\\":
-        return char
-    char = cursor.next()
-    return {"n": "\n", "r": "\r", "t": "\t"}.get(char, char)
-
-
-def _class(cursor: _Cursor) -> Admits:
-    negated = cursor.here() == "^"
-    cursor.at += negated
-    admits: list[Admits] = []
-    while (char := cursor.next()) != "]":
-        if char == "\\" and cursor.here() in ("p", "P"):
-            admits.append(_category(cursor))
-            continue
-        low = high = _escaped(cursor, char)
-        if cursor.here() == "-" and cursor.text[cursor.at + 1] != "]":
-            cursor.next()
-            high = _escaped(cursor, cursor.next())
-        admits.append(lambda c, low=low, high=high: low <= c <= high)  # type: ignore[misc]
-    return lambda c: any(admit(c) for admit in admits) is not negated

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from .clients import Api, RawWs, exchange, open_raw_ws, open_socket, upgrade
+from .clients import Api, RawWs, eventually, exchange, open_raw_ws, open_socket, upgrade
 from .server import Lane, Server
 from .sse import PATIENCE_S
 
@@ -239,14 +239,25 @@ async def test_frames_right_behind_the_handshake_do_no_harm(
     server: Server, api: Api, target: str
 ) -> None:
     """A client may not send before the 101 (RFC 6455 4.1); one that does harms nobody else."""
+
+    async def connections() -> int:
+        count: int = (await api.request("GET", "/health")).json()["connections"]
+        return count
+
     await api.reset({"n": 0})
+    before = await connections()
     command = frame(TEXT, b'{"type":"set","path":".n","value":1}')
     async with open_socket(server) as stream:
         await stream.send_all(upgrade(target) + command)
         with trio.fail_after(PATIENCE_S), contextlib.suppress(trio.BrokenResourceError):
             assert (await stream.receive_some(65536))[:9] == b"HTTP/1.1 "
-    for _ in range(10):
+
+    async def nobody_is_left() -> bool:
+        return await connections() == before
+
+    for _ in range(30):  # time for what may be set up late
         assert await api.get(".n") in (0, 1)
+    await eventually(nobody_is_left, 2)
 
 
 async def test_requests_in_one_packet_are_answered_in_order(server: Server, api: Api) -> None:

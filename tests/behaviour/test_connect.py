@@ -8,13 +8,25 @@ import json
 from typing import Any
 
 import pytest
+import trio
 from trio_websocket import ConnectionRejected
 
 from .assembler import items_view, same
-from .clients import TRANSPORTS, Api, Fence, check_problem, open_ws, query, sequence, watch
+from .clients import (
+    TRANSPORTS,
+    Api,
+    Fence,
+    check_problem,
+    exchange,
+    open_socket,
+    open_ws,
+    query,
+    sequence,
+    watch,
+)
 from .conftest import ServerFactory
 from .server import Lane, Server
-from .sse import EventSource, open_sse
+from .sse import EventSource, SseParser, open_sse
 
 pytestmark = pytest.mark.trio
 
@@ -239,6 +251,28 @@ async def refusal(server: Server, transport: str, target: str) -> dict[str, Any]
 async def test_ws_without_an_upgrade_is_refused(api: Api) -> None:
     response = await api.request("GET", "/ws")
     assert response.status_code in (400, 426)
+
+
+async def test_http_1_0_gets_no_chunks(server: Server, api: Api) -> None:
+    """Old clients and some probes: the body ends with the connection."""
+    await api.reset({"n": 1})
+    async with open_socket(server) as stream:
+        await stream.send_all(b"GET /events?filter=.n HTTP/1.0\r\nHost: x\r\n\r\n")
+        answer = b""
+        with trio.fail_after(5):
+            while b"snapshot" not in answer and (data := await stream.receive_some(65536)):
+                answer += data
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head[9:12] == b"200"
+    assert b"chunked" not in head.lower()
+    assert SseParser().feed(body)[0].event == "connected"
+
+
+async def test_head_of_a_stream_has_no_body(server: Server) -> None:
+    request = b"HEAD /events?filter=.n HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await exchange(server, request, patience_s=5)
+    assert answer[9:12] in (b"200", b"405")
+    assert answer.endswith(b"\r\n\r\n")
 
 
 async def test_events_knows_its_methods(api: Api) -> None:

@@ -194,6 +194,12 @@ async def test_positions_count_changes(api: Api, document: str) -> None:
     assert [sequence(one), sequence(two)] == [sequence(document) + 1, sequence(document) + 2]
 
 
+async def test_a_failed_write_takes_no_position(api: Api, document: str) -> None:
+    assert (await api.write("PUT", ".none.deep", b"1", JSON)).status_code == 404
+    assert (await api.write("PATCH", ".", b"{", MERGE)).status_code == 400
+    assert sequence(await api.put(".config.max", 1)) == sequence(document) + 1
+
+
 async def test_put_sets_a_value(api: Api, document: str) -> None:
     await api.put(".users[0].name", {"first": "A"})
     await api.put(".config.new", [])

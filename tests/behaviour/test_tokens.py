@@ -296,7 +296,8 @@ async def test_nothing_is_read_before_the_token_is_checked(guarded: Server, admi
         with trio.fail_after(10), contextlib.suppress(trio.BrokenResourceError):
             while b"\r\n\r\n" not in answer and (data := await stream.receive_some(65536)):
                 answer += data
-    assert answer.startswith(b"HTTP/1.1 401"), answer[:200]
+    # Hypercorn itself refuses data before the handshake is answered (400).
+    assert answer[:12] in (b"HTTP/1.1 401", b"HTTP/1.1 400"), answer[:200]
     assert await admin.get(".prices.A") == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import jsonpath
+from store import budget
 from store.change import Edit
 from store.condition import Test
 from store.document import Document
@@ -402,17 +402,17 @@ def test_a_filter_too_costly_to_evaluate_fails_once_and_heals(
     index = Index()
     root: dict[str, Json] = {"a": [1]}
     index.add(parse_filter("$..[?@ > 0]"), root)
-    bound = jsonpath.MAX_STEPS
+    bound = budget.MAX_STEPS
 
     def edit(value: int) -> list[Event]:
         root["b"] = value
         return [e for _, events in index.match(root, Edit(("b",), 5, value)) for e in events]
 
-    monkeypatch.setattr(jsonpath, "MAX_STEPS", 1)
+    monkeypatch.setattr(budget, "MAX_STEPS", 1)
     assert [event.kind for event in edit(6)] == ["failed"]
     assert edit(7) == []
     with pytest.raises(FilterError):
         index.add(parse_filter("$..[?@ > 1]"), root)
     assert len(index) == 1
-    monkeypatch.setattr(jsonpath, "MAX_STEPS", bound)
+    monkeypatch.setattr(budget, "MAX_STEPS", bound)
     assert edit(8) == [Event("snapshot", (), [(("b",), 8), (("a", 0), 1)])]

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import jsonpath
+from store import budget
+from store.budget import Run
 from store.filter import FilterError, parse_filter
-from store.jsonpath import Pattern, Run, parse_pattern
 from store.path import Path
+from store.pattern import Pattern, parse_pattern
 from store.value import Json, equal
 
 _CASES = os.environ.get("TRIODE_CASES")
@@ -101,7 +102,7 @@ def test_depth_is_no_limit() -> None:
     ],
 )
 def test_a_costly_query_is_given_up(text: str, root: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonpath, "MAX_STEPS", 50_000)
+    monkeypatch.setattr(budget, "MAX_STEPS", 50_000)
     chain: Json = [0]
     for _ in range(100):
         chain = [chain]
@@ -198,7 +199,7 @@ def test_patterns_take_time_in_proportion_to_the_subject() -> None:
     automaton = parse_pattern("(a|a)*(a*)*(a+)+b")
     assert isinstance(automaton, Pattern)
     assert not automaton.matches("a" * 5000, counted, whole=True)
-    assert jsonpath.MAX_STEPS - counted.left < 10_000
+    assert budget.MAX_STEPS - counted.left < 10_000
 
 
 atoms = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", "(a|b)", "(ab)", "a|b", "^", "$"])
