@@ -79,6 +79,8 @@ class SocketConnection(TrioASGIWebsocketConnection):
 
         for _ in range(PATIENT_TURNS):
             await trio.lowlevel.checkpoint()
+        if getattr(getattr(send, "__self__", None), "closed", False):
+            return  # Hypercorn's own 400; it sends no disconnect after that
         with trio.CancelScope() as scope:
             await super().__call__(receive, send_or_end)
         if broken:

@@ -29,7 +29,7 @@ from app.frame import Frame
 from app.gate import Gate
 from app.hub import Hub
 from app.metrics import Metrics, watch_loop
-from app.problem import Refusal, bad_request, unauthorized
+from app.problem import Refusal, bad_request, forbidden, unauthorized
 from app.pulse import pulse
 from limits.admission import Full
 from limits.grant import FULL
@@ -234,25 +234,50 @@ class Triode:
 
     # ── tokens ──────────────────────────────────────────────────────────────────────────────────
 
-    def renew(self, client_id: str, token: str) -> Principal:
-        """Give a living connection a new token. Raises `Refusal` 404 for an unknown client, 401
-        for a bad token.
+    def renew(self, client_id: str, token: str, *, proof: str | None = None) -> Principal:
+        """Give a living connection a new token from outside.
+
+        Others may know the id of a client (members of its rooms do), so without `proof`, the
+        connection's own token, only what cannot hurt it is done: the new token has to allow all
+        that the connection carries and to hold at least as long. Raises `Refusal` 404 for an
+        unknown client, 401 for a bad token, 403.
         """
         client = self.hub.clients.get(client_id)
         if client is None:
             raise Refusal(
                 404, "there is no such client here: it has gone, or its stream is elsewhere"
             )
-        return self.authenticate(client, token)
+        new = self._holder(token)
+        owners = {client.principal.key} if client.principal.source != "anonymous" else {new.key}
+        keys = {new.key} if proof is None else {new.key, self._holder(proof).key}
+        if not owners & keys and not self._keeps(client, new):
+            raise forbidden(
+                "the new token has to allow what this stream carries, and to hold as long as its "
+                "own; to change more, send the stream's own token as Authorization: Bearer"
+            )
+        return self._rebind(client, new)
+
+    def _keeps(self, client: Client, new: Principal) -> bool:
+        """Whether a connection loses nothing under another principal."""
+        ends = client.principal.expires_at
+        longer = new.expires_at is None or (ends is not None and new.expires_at >= ends)
+        grant = new.grant
+        reads = all(grant.may_read(text, covers) for text in client.subscriptions)
+        return longer and reads and all(grant.may_room(name) for name in client.rooms)
+
+    def _holder(self, token: str) -> Principal:
+        try:
+            return self.gate.principal_of(token)
+        except TokenRefused as refused_token:
+            raise unauthorized(refused_token.detail, error=refused_token.error) from refused_token
 
     def authenticate(self, client: Client, token: str) -> Principal:
         """Put a connection under another token. Raises `Refusal` 401; the old one then stays in
         force.
         """
-        try:
-            principal = self.gate.principal_of(token)
-        except TokenRefused as refused_token:
-            raise unauthorized(refused_token.detail, error=refused_token.error) from refused_token
+        return self._rebind(client, self._holder(token))
+
+    def _rebind(self, client: Client, principal: Principal) -> Principal:
         if client.ticket is not None:
             try:
                 client.ticket.change_principal(principal.key)

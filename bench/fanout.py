@@ -99,8 +99,8 @@ def _show(results: Rounds, clients: int, rates: tuple[int, ...], size: int) -> N
                     name,
                     spread([r["per_s"] for r in runs]),
                     f"{100 * middle([r['delivered'] / r['expected'] for r in runs]):.0f} %",
-                    spread([r["each"]["p50"] for r in runs]),
-                    spread([r["each"]["p99"] for r in runs]),
+                    spread([r["each"]["p50"] for r in runs if r["each"]["n"]]),
+                    spread([r["each"]["p99"] for r in runs if r["each"]["n"]]),
                     spread([r["last"]["p50"] for r in runs if r["last"]["n"]]),
                     f"{middle([r['cpu'] for r in runs]):.2f}",
                     f"{middle([r['rss_mb'] for r in runs]):.0f}",
@@ -133,4 +133,5 @@ def _draw(figure: Any, results: Rounds, peers: list[Peer], clients: int) -> None
     ranked = sorted(with_all, key=last)
     colors = [peer.color for peer in ranked]
     bars(right, [p.name for p in ranked], [last(p) for p in ranked], colors, "milliseconds")
-    right.set_title("One event: when the last client has it", loc="left", fontsize=11)
+    right.set_xscale("log")
+    right.set_title("One event: the last client has it after", loc="left", fontsize=11)

@@ -170,16 +170,19 @@ def run(*, quick: bool = False, repeats: int = 3) -> dict[str, Any]:
 def _draw(figure: Any, results: dict[str, dict[int, list[dict[str, float]]]]) -> None:
     axes = figure.subplots()
     colors = [OURS, OURS_LIGHT, BAD, "#868e96"]
+    highest = 0.0
     for (name, by_size), color in zip(results.items(), colors, strict=True):
         per = "us_per_delivery" if name == "1 % match" else "us_per_change"
         label = f"{name}, per delivery" if name == "1 % match" else name
         values = [middle([r[per] for r in runs]) for runs in by_size.values()]
+        highest = max(highest, *values)
         low = [min(r[per] for r in runs) for runs in by_size.values()]
         high = [max(r[per] for r in runs) for runs in by_size.values()]
         axes.plot(list(by_size), values, marker="o", color=color, label=label)
         axes.fill_between(list(by_size), low, high, color=color, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    # A single slow repeat (the JSON has it) must not flatten the medians.
+    axes.set_ylim(0, 2 * highest)
     axes.set_xlabel("clients, each with a filter of its own")
     axes.set_ylabel("microseconds per change")
     axes.set_title(

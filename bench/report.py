@@ -57,7 +57,7 @@ def spread(values: Sequence[float], show: Callable[[float], str] | None = None) 
 def short(value: float) -> str:
     """A number for people: 1.00 M, 52.3 k, 0.53."""
     for size, name in ((1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g}{name}"
     return f"{value:.3g}"
 
@@ -131,4 +131,5 @@ def bars(
             va="center",
             fontsize=9,
         )
-    axes.margins(x=0.14)
+    axes.xaxis.set_major_formatter(lambda value, _place: short(value))
+    axes.margins(x=0.16)

@@ -101,6 +101,8 @@ def blueprint(triode: Triode) -> Blueprint:
     def _open(body: Json | Missing) -> Response:
         head = head_of(request)
         wanted, principal, fields = opening.admit(triode, head, body)
+        if request.method == "HEAD":
+            return Response(b"", headers=opening.STREAM_FIELDS | fields)
         client = triode.open("sse", AsgiLane(), head, wanted, principal)
         response = Response(EventStream(triode.hub, client), headers=opening.STREAM_FIELDS | fields)
         response.timeout = None  # a stream lives for hours

@@ -73,7 +73,8 @@ def blueprint(triode: Triode) -> Blueprint:
 def renewal(triode: Triode) -> Blueprint:
     """The route that renews a stream.
 
-    The new token is the only credential: the old one may have ended already.
+    The new token comes in the body, the stream's own one may come as a credential beside it; or the
+    new one alone as the credential.
     """
     bp = gated("triode_renewal", triode, token=False)
 
@@ -84,10 +85,10 @@ def renewal(triode: Triode) -> Blueprint:
             media_type(request, [JSON])
             token = members(await read_json(request, MAX_TOKEN_BYTES), ("token",)).get("token")
         else:
-            token = shown[0] if shown else None
+            token = shown.pop(0) if shown else None
         if not isinstance(token, str) or not token:
             raise bad_request('send {"token": "…"}, or the new token as Authorization: Bearer')
-        triode.renew(client_id, token)
+        triode.renew(client_id, token, proof=shown[0] if shown else None)
         return no_content(SECRET)
 
     return bp

@@ -87,7 +87,10 @@ static bool published(int fd, bool joined) {
 static void greet(int fd) {
     char head[2048];
     ssize_t n = recv(fd, head, sizeof head - 1, 0);
-    if (n <= 0) return;
+    if (n <= 0) {
+        close(fd);
+        return;
+    }
     head[n] = 0;
     if (!strncmp(head, "GET /events", 11)) {
         kind[fd] = EVENTS;

@@ -135,7 +135,7 @@ async def hold(
     """Enter `context` in the nursery; it is left by `release` or with the nursery."""
     leave, left = trio.Event(), trio.Event()
 
-    async def live(task_status: trio.TaskStatus[Opened]) -> None:
+    async def _live(task_status: trio.TaskStatus[Opened]) -> None:
         try:
             async with context as value:
                 task_status.started(value)
@@ -143,7 +143,7 @@ async def hold(
         finally:
             left.set()
 
-    return Held(await nursery.start(live), leave, left)
+    return Held(await nursery.start(_live), leave, left)
 
 
 @contextlib.asynccontextmanager
