@@ -80,7 +80,7 @@ class SocketConnection(TrioASGIWebsocketConnection):
         for _ in range(PATIENT_TURNS):
             await trio.lowlevel.checkpoint()
         if getattr(getattr(send, "__self__", None), "closed", False):
-            return  # Hypercorn's own 400; it sends no disconnect after that
+            return  # Hypercorn's own 400; it sends no disconnect after that  # noqa: ASYNC910 # Hypercorn has waited for it
         with trio.CancelScope() as scope:
             await super().__call__(receive, send_or_end)
         if broken:

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from app.jwt_key import read_keys
 from app.problem import Refusal, forbidden, unauthorized
 from limits.address import Networks, client_ip, ip_key
 from limits.admission import Admission, ClientTicket, Full
 from limits.grant import FULL, Grant
-from limits.jwt import JwtVerifier
 from limits.principal import (
     Check,
     Principal,
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from app.metrics import Metrics
     from app.settings import Settings
     from app.socket_route import SocketRoute
+    from limits.jwt import JwtVerifier
 
 # A full house empties at its own pace: newcomers are told to come back spread over this window.
 FULL_RETRY_S: Final = 5
@@ -228,6 +227,9 @@ def jwt_verifier(settings: Settings) -> JwtVerifier | None:
     """
     if settings.jwt_key is None:
         return None
+    from app.jwt_key import read_keys  # with its cryptography 10 MB, which few servers need
+    from limits.jwt import JwtVerifier
+
     keys = read_keys(settings.jwt_key, settings.jwt_algorithms)
     return JwtVerifier(
         keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer, check=parse_filter

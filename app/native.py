@@ -127,6 +127,19 @@ def _upgrade(head: Head) -> bytes:
 
 async def _receive_nothing(connection: Connection, client: Client) -> End:
     """An event stream's client has nothing to say; wait until it leaves."""
+    if not connection.secure and not connection.buffer:
+        # Here rather than in `receive`: its frame would be half a kilobyte for each idle client.
+        while True:
+            await trio.lowlevel.wait_readable(connection.sock)
+            if client.end is not None:
+                return client.end
+            try:
+                if not connection.sock.recv(1024):
+                    return ends.CLIENT_CLOSED
+            except BlockingIOError:
+                pass
+            except OSError:
+                return ends.CLIENT_LOST
     while await connection.receive(1024):
         if client.end is not None:
             return client.end

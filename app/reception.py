@@ -105,6 +105,7 @@ class Reception:
         nothing is raised but cancellation and exits.
         """
         connection = Connection(sock, peer_ip(address))
+        del sock, address  # they would stay in this frame for as long as the connection
         self.counts.open += 1
         try:
             head = await self._receive(connection)

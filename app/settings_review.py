@@ -6,8 +6,6 @@ import ipaddress
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING
 
-from app.jwt_key import read_keys
-
 if TYPE_CHECKING:
     from app.settings import Settings
 
@@ -57,6 +55,8 @@ def _idle_jwt_options(settings: Settings) -> Iterator[str]:
                 yield f"{name} does nothing without a key: set --jwt-key too"
         return
     try:
+        from app.jwt_key import read_keys  # cryptography: 10 MB that few servers need
+
         read_keys(settings.jwt_key, settings.jwt_algorithms)
     except ValueError as exc:
         yield f"jwt_key {exc}"

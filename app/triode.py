@@ -25,7 +25,7 @@ from app import ends, opening
 from app.clock import Clock
 from app.command import execute, refused
 from app.disposal import dispose
-from app.frame import Frame
+from app.frame import Frame, control
 from app.gate import Gate
 from app.hub import Hub
 from app.metrics import Metrics, watch_loop
@@ -228,8 +228,12 @@ class Triode:
             who = [] if client is None or client is omit else [client]
         else:
             who = [client for client in hub.tags.select(tags or {}) if client is not omit]
+        frames: dict[Kind, Frame] = {}
         for client in who:
-            hub.tell(client, "message", body)
+            frame = frames.get(client.kind)
+            if frame is None:
+                frame = frames[client.kind] = Frame(control(client.kind, "message", body))
+            hub.push(client, frame)
         return len(who)
 
     # ── tokens ──────────────────────────────────────────────────────────────────────────────────

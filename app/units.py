@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from app.jwt_key import read_keys
 from limits.rate import PRESETS, Rate, parse_rate
 from store.filter import FilterError, parse_filter, split_filters
 
@@ -190,6 +189,8 @@ def read_jwt_key(value: object) -> str:
     """`hs256:SECRET`, a PEM or JWKS text, or the path of a file that holds one; as it was given."""
     text = read_text(value)
     try:
+        from app.jwt_key import read_keys  # cryptography: 10 MB that few servers need
+
         read_keys(text)
     except ValueError as exc:
         raise ValueError(

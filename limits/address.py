@@ -28,9 +28,18 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 _CLIENT_PREFIX_BITS = 64  # what one IPv6 customer holds at the least
 
 
+# No address is longer, with its port, zone and quotes; and what is kept must not be large.
+MAX_ADDRESS_CHARS: Final = 128
+
+
 def parse_address(text: str) -> Address | None:
     """The address in `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]:80`, `fe80::1%eth0`,
     with or without quotes (RFC 7239 style); None when it is none."""
+    return _parsed(text) if len(text) <= MAX_ADDRESS_CHARS else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Address | None:
     bare = text.strip().strip('"')
     if bare.startswith("["):
         bare, closed, port = bare[1:].partition("]")

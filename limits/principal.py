@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal
 
 from .address import ip_key
@@ -48,6 +49,7 @@ class Principal:
     token_id: str | None = field(default=None)
 
 
+@lru_cache(maxsize=4096)
 def anonymous(peer: str, grant: Grant) -> Principal:
     """Nobody in particular, counted by address (`peer` is the client's, see address.client_ip)."""
     return Principal(key=ip_key(peer), name="anonymous", grant=grant)

@@ -27,10 +27,10 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from store.condition import OPERATORS, Literal, Test
 from store.coverage import covers_segments
-from store.jsonpath import Query, parse_query
 from store.path import FilterError, Path, Reader, parse_pointer
 from store.segment import (
     Conditions,
@@ -45,6 +45,9 @@ from store.segment import (
     Token,
 )
 from store.value import Json
+
+if TYPE_CHECKING:
+    from store.jsonpath import Query
 
 __all__ = [
     "Conditions",
@@ -94,11 +97,11 @@ class Filter:
 
     def __init__(self, text: str, source: tuple[Segment, ...] | Query) -> None:
         self.text = text
-        self._query = source if isinstance(source, Query) else None
-        self.segments = None if isinstance(source, Query) else source
+        self._query = None if isinstance(source, tuple) else source
+        self.segments = source if isinstance(source, tuple) else None
         self.path = None if self.segments is None else _definite(self.segments)
         self.is_path = self.path is not None
-        self.prefix = source.prefix if isinstance(source, Query) else _fixed_prefix(source)
+        self.prefix = _fixed_prefix(source) if isinstance(source, tuple) else source.prefix
         self.indexable = self.segments is not None and all(map(_is_indexable, self.segments))
 
     def __eq__(self, other: object) -> bool:
@@ -139,6 +142,8 @@ class Filter:
 def parse_filter(text: str) -> Filter:
     """The filter that ``text`` stands for. Raises FilterError, with the column of the fault."""
     if text.startswith("$"):
+        from store.jsonpath import parse_query  # 3 MB with its parser, for those who use it
+
         return Filter(text, parse_query(text))
     if text.startswith("/"):
         return Filter(text, _pointer_segments(text))

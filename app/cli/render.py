@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -20,10 +20,12 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from app.http_client import Refused
 from app.settings import Settings, option_text
 from app.sse_parser import StreamEvent
 from app.units import format_duration
+
+if TYPE_CHECKING:
+    from app.http_client import Refused
 
 # DEL and C1, and what reorders text (bidirectional overrides): inside JSON strings they can be
 # written as escapes without changing the value. C0 is escaped in any JSON already.
