@@ -126,3 +126,20 @@ def unwrap(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
         first, payload = buffer[0], bytes(buffer[start : start + size])
         del buffer[: start + size]
         yield first, payload
+
+
+def without_id(frame: Frame, kind: Kind) -> Frame:
+    """The same frame without its position: for a client that has lost something before it."""
+    data = frame.data
+    if kind == "sse":
+        before, mark, rest = data.partition(b"\nid: ")
+        if not mark or b"\ndata: " in before:
+            return frame
+        return Frame(before + b"\n" + rest.partition(b"\n")[2], frame.source, frame.seq)
+    if not data:
+        return frame
+    ((first, payload),) = unwrap(bytearray(data))
+    before, mark, rest = payload.partition(b',"id":"')
+    if not mark or b"," in before:  # the id comes second, right after the type
+        return frame
+    return Frame(ws_frame(first, before + rest.partition(b'"')[2]), frame.source, frame.seq)

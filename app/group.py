@@ -78,13 +78,13 @@ class Group:
         """Owe a frame to every member."""
         self.frames.append(frame)
         if not self.dirty:
-            self.hub.mark(self)
+            self.hub.flusher.mark(self)
 
     def push(self, client: Client, frame: Frame) -> None:
         """Owe a frame to one member, after all that it is owed already."""
         self._of(client).own.append((len(self.frames), frame))
         if not self.dirty:
-            self.hub.mark(self)
+            self.hub.flusher.mark(self)
 
     def omit_last(self, client: Client) -> None:
         """The frame appended last is not for this member."""
@@ -112,7 +112,7 @@ class Group:
         self.frames = []
         if particulars:
             self.particulars = {}
-        hub = self.hub
+        writers = self.hub.writers
         failed: list[tuple[Client, list[Frame], int]] = []
         if any(frame.data == b"" for frame in frames):
             # A feed: only a writer can send it.
@@ -131,15 +131,15 @@ class Group:
                     sent = -1
                 if sent != size:
                     failed.append((client, frames, sent))
-            hub.count_sent(len(self.flowing) - len(failed), len(frames), size)
+            writers.count_sent(len(self.flowing) - len(failed), len(frames), size)
         for client, own in particulars.items():
             if client in self.flowing:
                 self._write(client, own.due(frames), failed)
         for client in list(self.slow):
             own_or_none = particulars.get(client)
-            hub.enqueue(client, frames if own_or_none is None else own_or_none.due(frames))
+            writers.enqueue(client, frames if own_or_none is None else own_or_none.due(frames))
         for client, due, sent in failed:
-            hub.stalled(client, due, sent)
+            writers.stalled(client, due, sent)
         return len(self.flowing) + len(self.slow)
 
     def _write(
@@ -160,7 +160,7 @@ class Group:
         if sent != len(data):
             failed.append((client, due, sent))
         else:
-            self.hub.count_sent(1, len(due), sent)
+            self.hub.writers.count_sent(1, len(due), sent)
 
     def _of(self, client: Client) -> Particulars:
         own = self.particulars.get(client)

@@ -1,18 +1,11 @@
-"""The hub: who is connected, what each is owed, and the one task that writes it out.
+"""The hub: who is connected, what each hears, and what each is owed.
 
     publish → group.append → (mark) → flusher → group.flush → socket
                                                            ↘ would block → outbox → writer → socket
 
-Everything but the flusher and the writers is synchronous, so registration, snapshot and
-publishing see one another whole. There is one flusher: it takes all groups that are owed
-something and flushes them; what is published meanwhile is its next pass. Idle, an event leaves at
-once; under load the passes grow and their cost per event falls. It lets other tasks run after
-every `YIELD_CLIENTS` writes.
-
-A client whose socket would not take all gets an outbox and a writer, a task in the hub's own
-nursery, and leaves the flushing; when the outbox is empty it is first told of what was dropped
-and healed, and then flows again. A write that is cut off may have sent part of a frame, so it
-ends the connection.
+Everything here is synchronous, so registration, snapshot and publishing see one another whole, and
+all see one order. What waits is elsewhere: the flusher writes to those who take it (`flusher`), the
+writers to those who do not (`writers`).
 """
 
 from __future__ import annotations
@@ -23,35 +16,29 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from app import ends
-from app.client import Client, Gap, Lane, Subscription
+from app.client import Client, Lane, Subscription
+from app.flusher import Flusher
 from app.frame import Frame, control, document_frame, members_of, ws_close
 from app.group import SIZE, Group
-from app.outbox import Feed, Outbox
 from app.room import Room
 from app.snapshot import snapshot
 from app.source import Audience, Source
 from app.tag import Tags
-from limits.policy import Policy
-from store.change import Position
+from app.writers import Writers
 from store.index import Event
 from store.value import approx_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from app.ends import End
     from app.frame import Kind
     from app.metrics import Metrics
     from app.settings import Settings
+    from limits.policy import Policy
     from limits.principal import Principal
     from store.store import Committed, Store
 
-YIELD_CLIENTS: Final = 100
-# A writer joins up to this much into one write. Smaller than a socket's buffer, so a slow reader
-# makes visible progress.
-WRITE_BYTES: Final = 16 * 1024
-# What may be published between two passes of the flusher before publishers have to wait for it.
-PASS_BYTES: Final = 256 * 1024
 # More than this of one change for one filter is not encoded at once: it would take milliseconds.
 EVENTS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 256 * 1024
@@ -87,64 +74,20 @@ class Hub:
         self.rooms: dict[str, Room] = {}
         self.tags: Tags[Client] = Tags()
         self._groups: dict[tuple[Kind, frozenset[Source]], Group] = {}
-        self._dirty: list[Group] = []
-        self._idle = trio.lowlevel.ParkingLot()
-        self._full = trio.lowlevel.ParkingLot()
-        self._pass_bytes = 0
-        self._nursery: trio.Nursery | None = None
-
-    # ── the flusher ─────────────────────────────────────────────────────────────────────────────
+        self.flusher = Flusher()
+        self.writers = Writers(self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with
         it.
         """
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self.writers.nursery = nursery
             task_status.started()
             try:
-                await self._flush_forever()
+                await self.flusher.run()
             finally:
-                self._nursery = None
-
-    async def _flush_forever(self) -> None:
-        while True:
-            if not self._dirty:
-                await self._idle.park()
-            dirty, self._dirty = self._dirty, []
-            self._pass_bytes = 0
-            written = 0
-            for group in dirty:
-                written += group.flush()
-                if written >= YIELD_CLIENTS:
-                    written = 0
-                    await trio.lowlevel.checkpoint()
-            self._full.unpark_all()
-            await trio.lowlevel.checkpoint()
-
-    def mark(self, group: Group) -> None:
-        """This group is owed something: flush it in the next pass."""
-        group.dirty = True
-        self._dirty.append(group)
-        self._idle.unpark_all()
-
-    async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
-        """Wait while more has been published than one pass of the flusher should carry:
-        publishers wait for the flusher, never for a client. Always a checkpoint only when there
-        is a wait.
-        """
-        while self.full:
-            await self._full.park()
-
-    @property
-    def full(self) -> bool:
-        """Whether publishers should wait (`room`) before they publish more."""
-        return self._pass_bytes > PASS_BYTES
-
-    @property
-    def alive(self) -> bool:
-        """Whether the flusher runs."""
-        return self._nursery is not None
+                self.writers.nursery = None
 
     def statistics(self) -> dict[str, int]:
         """How many clients, slow ones among them, groups and rooms there are."""
@@ -171,7 +114,7 @@ class Hub:
         if tags:
             self.tags.update(client, tags)
         if lane.send_now is None:
-            client.outbox = self._outbox()
+            client.outbox = self.writers.outbox()
         self._place(client)
         self.metrics.connections_total[kind] += 1
         return client
@@ -212,9 +155,9 @@ class Hub:
             if sent == len(data):
                 client.lane.wake()
                 return
-            self._stall(client, due, sent)
+            self.writers.stall(client, due, sent)
         else:
-            self.enqueue(client, due)
+            self.writers.enqueue(client, due)
             if client.send_now is None:
                 client.lane.wake()
 
@@ -384,7 +327,7 @@ class Hub:
                         data = document_frame(kind, type_, audience.filter_json, members, id)
                         frame = Frame(data, audience, change.position.seq)
                     encoded[variant] = frame
-                    self._pass_bytes += frame.size
+                    self.flusher.count(frame.size)
                 group.append(frame)
 
     def push(self, client: Client, frame: Frame) -> None:
@@ -429,7 +372,7 @@ class Hub:
             if frame is None:
                 data = control(group.kind, "message", body, id=None if bare else position)
                 frame = encoded[group.kind, bare] = Frame(data, room, seq)
-                self._pass_bytes += len(data)
+                self.flusher.count(len(data))
             group.append(frame)
             if omit is not None and omit.group is group:
                 group.omit_last(omit)
@@ -437,178 +380,3 @@ class Hub:
 
     def _room_position(self, room: Room, seq: int) -> str:
         return f"{self.store.epoch}-{room.epoch}:{seq}"
-
-    # ── slow clients ────────────────────────────────────────────────────────────────────────────
-
-    def count_sent(self, clients: int, frames: int, size: int) -> None:
-        """The flusher wrote `frames` of together `size` bytes to each of so many clients."""
-        self.metrics.events_total += clients * frames
-        self.metrics.bytes_out += clients * size
-
-    def stalled(self, client: Client, due: list[Frame], sent: int) -> None:
-        """A flowing client's socket took only `sent` bytes of `due` (-1: it is lost)."""
-        if client.end is not None:
-            return
-        if sent < 0:
-            self.close(client, ends.CLIENT_LOST)
-            client.lane.abort()
-            return
-        group = client.group
-        assert group is not None
-        del group.flowing[client]
-        group.slow[client] = None
-        self._stall(client, due, sent)
-
-    def _stall(self, client: Client, due: list[Frame], sent: int) -> None:
-        client.outbox = self._outbox()
-        rest = list(due)
-        while rest and (sent >= len(rest[0].data) > 0):
-            sent -= len(rest.pop(0).data)
-            self.metrics.events_total += 1
-        if rest and sent:
-            # The rest of a frame of which a part is out must follow whatever the bounds: it is
-            # not droppable.
-            rest[0] = Frame(rest[0].data[sent:])
-        self.enqueue(client, rest)
-
-    def enqueue(self, client: Client, frames: list[Frame]) -> None:
-        """Put frames into a slow client's outbox; its policy says what happens without room."""
-        outbox = client.outbox
-        if outbox is None:
-            return
-        now = trio.current_time()
-        for frame in frames:
-            source = frame.source
-            if source is None:
-                if not outbox.put(frame, now):
-                    self.metrics.drops["control", "answers_unread"] += 1
-                    self.close(client, ends.SLOW)
-                    client.lane.abort()
-                    return
-            elif (client.gaps is not None and source in client.gaps) or not outbox.put(frame, now):
-                # After the first loss the source is healed as a whole: what still comes before
-                # that is part of the gap.
-                if self._policy(client, source) is Policy.DISCONNECT:
-                    self.metrics.drops[Policy.DISCONNECT.value, "queue_full"] += 1
-                    self.finish(client, ends.SLOW)
-                    return
-                self._drop(client, source, frame)
-        if client.send_now is not None and not client.writing and self._nursery is not None:
-            client.writing = True
-            self._nursery.start_soon(self._write, client)
-
-    def _policy(self, client: Client, source: Source) -> Policy:
-        if isinstance(source, Audience):
-            subscription = client.subscriptions.get(source.selection.filter.text)
-            if subscription is not None:
-                return subscription.policy
-        return Policy.DROP_NEWEST
-
-    def _drop(self, client: Client, source: Source, frame: Frame) -> None:
-        if client.gaps is None:
-            client.gaps = {}
-        gap = client.gaps.get(source)
-        if gap is None:
-            gap = client.gaps[source] = Gap(frame.seq, "queue_full")
-        gap.missed += 1
-        gap.last = frame.seq
-        client.drops += 1
-        self.metrics.drops[self._policy(client, source).value, "queue_full"] += 1
-
-    def _outbox(self) -> Outbox:
-        return Outbox(self.settings.queue_items, self.settings.queue_bytes)
-
-    def heal(self, client: Client) -> bool:
-        """Announce to a client whose outbox is empty what it has lost, and queue the repair.
-        False: nothing was lost.
-
-        What its group is still owed is flushed first, so the snapshot comes after everything
-        older than it.
-        """
-        if client.gaps is None or client.group is None:
-            return False
-        client.group.flush()
-        gaps, client.gaps = client.gaps, None
-        due: list[Frame] = []
-        audiences = [source for source in gaps if isinstance(source, Audience)]
-        for source, gap in gaps.items():
-            due.append(Frame(self._gap(client, source, gap)))
-        for audience in audiences:
-            due.append(snapshot(self.store, audience, client.kind, id=audience is audiences[-1]))
-        self.metrics.gaps_total += len(gaps)
-        self.metrics.snapshots_total += len(audiences)
-        self.enqueue(client, due)
-        return True
-
-    def _gap(self, client: Client, source: Source, gap: Gap) -> bytes:
-        if isinstance(source, Audience):
-            epoch = self.store.epoch
-            body: dict[str, Any] = {"filter": source.selection.filter.text}
-        else:
-            assert isinstance(source, Room)
-            epoch = f"{self.store.epoch}-{source.epoch}"
-            body = {"room": source.name}
-        body |= {
-            "missed": gap.missed,
-            "after": str(Position(epoch, gap.first - 1)),
-            "to": str(Position(epoch, gap.last)),
-            "reason": gap.reason,
-        }
-        return control(client.kind, "gap", body)
-
-    async def _write(self, client: Client) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
-        """A slow client's writer: drain its outbox, then let it flow again or end."""
-        try:
-            for data in self.drain(client):
-                await client.lane.send_all(data)
-                self.metrics.bytes_out += len(data)
-        except trio.ClosedResourceError:
-            pass
-        except (OSError, trio.BrokenResourceError, trio.TooSlowError):
-            self.close(client, ends.WRITE_TIMEOUT)
-            client.lane.abort()
-        finally:
-            client.writing = False
-        if client.end is not None:
-            client.lane.wake()
-
-    def drain(self, client: Client) -> Iterator[bytes]:
-        """What to write next to a slow client, piece by piece, until it flows again (or, on a
-        lane without direct writes, until its outbox is empty for now).
-        """
-        while True:
-            outbox = client.outbox
-            if outbox is None:
-                return
-            try:
-                frames = outbox.take_nowait(WRITE_BYTES)
-            except trio.ClosedResourceError:
-                return
-            if frames:
-                yield from self.pieces(frames)
-            elif not self.heal(client):
-                if client.send_now is not None and client.group is not None:
-                    self._flow(client)
-                return
-
-    def pieces(self, frames: list[Frame]) -> Iterator[bytes]:
-        """The bytes of frames taken from an outbox: joined, and a feed piece by piece."""
-        self.metrics.events_total += len(frames)
-        data = b"".join([frame.data for frame in frames])
-        if len(data) <= 2 * WRITE_BYTES:
-            if data:
-                yield data
-        else:  # one big frame, or the rest of one: in pieces, so that each has its own deadline
-            for at in range(0, len(data), WRITE_BYTES):
-                yield data[at : at + WRITE_BYTES]
-        if isinstance(frames[-1], Feed):
-            for piece in frames[-1].pieces():
-                if piece:
-                    yield piece
-
-    def _flow(self, client: Client) -> None:
-        group = client.group
-        assert group is not None
-        client.outbox = None
-        del group.slow[client]
-        group.flowing[client] = None

@@ -176,8 +176,8 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
             reader.answer.clear()
         elif reader.end is not None:
             return reader.end
-        if triode.hub.full:
-            await triode.hub.room()
+        if triode.hub.flusher.full:
+            await triode.hub.flusher.room()
 
 
 class MessageReader:

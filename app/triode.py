@@ -102,8 +102,8 @@ class Triode:
         cancellation it has either not been tried or is done. Raises `Refusal`: 403 without the
         right, 404, 409, 412, 422 as the store says.
         """
-        if self.hub.full:
-            await self.hub.room()
+        if self.hub.flusher.full:
+            await self.hub.flusher.room()
         return self.write_nowait(op, principal)  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
 
     def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:

@@ -105,7 +105,7 @@ def _checks(triode: Triode) -> dict[str, dict[str, Any]]:
     lag_s = triode.metrics.loop_lag_s
     history = triode.store.history
     return {
-        "flusher": {"status": "ok" if triode.hub.alive else "failed"},
+        "flusher": {"status": "ok" if triode.hub.flusher.runs else "failed"},
         "event_loop": {"status": _degraded(lag_s > LAG_S), "lag_s": round(lag_s, 6)},
         "open_files": {
             "status": _degraded(files > FILES_SHARE * files_limit),

@@ -18,7 +18,7 @@ from quart.wrappers.response import ResponseBody
 from app import ends, opening
 from app.blueprints._request import gated, head_of
 from app.content import JSON, media_type, read_json
-from app.hub import WRITE_BYTES
+from app.writers import WRITE_BYTES
 from store.value import MISSING, Json, Missing
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class EventStream(ResponseBody):
         outbox = client.outbox
         assert outbox is not None
         while True:
-            for data in hub.drain(client):
+            for data in hub.writers.drain(client):
                 yield data
             if client.end is not None:
                 return
@@ -80,7 +80,7 @@ class EventStream(ResponseBody):
                 frames = await outbox.take(WRITE_BYTES)
             except trio.ClosedResourceError:
                 return
-            for data in hub.pieces(frames):
+            for data in hub.writers.pieces(frames):
                 yield data
 
 

@@ -67,7 +67,7 @@ def probes(triode: Triode) -> Blueprint:
     @bp.get("/healthz")
     async def alive() -> Response:
         """Liveness: a restart would help. Draining is no reason to be killed."""
-        return _verdict(triode.hub.alive, "ok", "the flusher has ended")
+        return _verdict(triode.hub.flusher.runs, "ok", "the flusher has ended")
 
     @bp.get("/readyz")
     async def ready() -> Response:

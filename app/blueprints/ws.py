@@ -17,9 +17,9 @@ from app import ends, opening
 from app.blueprints._request import head_of
 from app.blueprints.events import AsgiLane
 from app.frame import CLOSE, TEXT, unwrap
-from app.hub import WRITE_BYTES
 from app.problem import Refusal
 from app.session import Session
+from app.writers import WRITE_BYTES
 from store.value import encode
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def _write(hub: Hub, client: Client, scope: trio.CancelScope) -> None:
     assert outbox is not None
     message = Message()
     while True:
-        for data in hub.drain(client):
+        for data in hub.writers.drain(client):
             await message.send(data)
         if client.end is not None:
             break
@@ -101,7 +101,7 @@ async def _write(hub: Hub, client: Client, scope: trio.CancelScope) -> None:
             frames = await outbox.take(WRITE_BYTES)
         except trio.ClosedResourceError:
             break
-        for data in hub.pieces(frames):
+        for data in hub.writers.pieces(frames):
             await message.send(data)
     await message.close(client.end or ends.NORMAL)
     scope.cancel()

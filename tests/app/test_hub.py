@@ -223,6 +223,33 @@ async def test_what_a_slow_client_loses_is_counted_announced_and_healed() -> Non
         assert [m["value"] for m in healthy.messages()[2:]] == [*range(1, 11), 99]
 
 
+async def test_after_a_loss_nothing_carries_a_position_until_it_is_healed() -> None:
+    async with running(Settings(queue_items=2)) as triode:
+        lane = FakeLane()
+        connect(triode, lane, ".a", ".b")
+        await settle()
+        lane.feed(0)
+        for value in range(1, 5):  # one with the writer, two in the queue, one lost
+            await triode.write(Set(("a",), value))
+            await settle()
+        lane.feed(1)  # the writer takes the queue, and waits with it
+        await settle()
+        await triode.write(Set(("b",), "not lost"))
+        await settle()
+        lane.feed(None)
+        await settle()
+        messages = lane.messages()[3:]
+        kinds = [(m["type"], m.get("filter"), "id" in m) for m in messages]
+        assert kinds == [
+            ("update", ".a", True),
+            ("update", ".a", True),
+            ("update", ".a", True),
+            ("update", ".b", False),
+            ("gap", ".a", False),
+            ("snapshot", ".a", True),
+        ]
+
+
 async def test_the_disconnect_policy_ends_the_client() -> None:
     async with running(Settings(queue_items=2)) as triode:
         lane = FakeLane()
