@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from app.source import Audience
+
 if TYPE_CHECKING:
     from app.client import Client
     from app.frame import Frame, Kind
@@ -70,6 +72,13 @@ class Group:
         self.frames: list[Frame] = []
         self.particulars: dict[Client, Particulars] = {}
         self.dirty = False
+
+    @property
+    def bare_messages(self) -> bool:
+        """Whether room messages come without their position: a browser keeps one id for an event
+        stream, and where the stream also carries the document it has to stay the document's.
+        """
+        return self.kind == "sse" and any(isinstance(s, Audience) for s in self.sources)
 
     def __len__(self) -> int:
         return len(self.flowing) + len(self.slow)

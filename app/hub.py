@@ -220,7 +220,7 @@ class Hub:
         gone = subscription.audience
         if client.gaps is not None:
             client.gaps.pop(gone, None)
-        self._replace(client, without=gone)
+        self._replace(client)
         self._release(gone)
         return True
 
@@ -240,7 +240,9 @@ class Hub:
         """Take a client out of a room; an empty room vanishes. None: it was not in it."""
         room = client.rooms.pop(name, None)
         if room is not None:
-            self._replace(client, without=room)
+            if client.gaps is not None:
+                client.gaps.pop(room, None)
+            self._replace(client)
             self._forget_member(room, client)
         return room
 
@@ -278,15 +280,15 @@ class Hub:
                 del self._groups[key]
         return due
 
-    def _replace(self, client: Client, *, without: Source | None = None) -> None:
-        """Move a client to the group of its present sources; what it was owed goes with it, but
-        for one source.
+    def _replace(self, client: Client) -> None:
+        """Move a client to the group of its present sources. What it was owed goes with it, also of
+        a source it has left: that comes before the answer that says so, and positions after it
+        count on it.
         """
         due = self._unplace(client)
         self._place(client)
         for frame in due:
-            if frame.source is None or frame.source is not without:
-                self.push(client, frame)
+            self.push(client, frame)
 
     # ── publishing ──────────────────────────────────────────────────────────────────────────────
 
@@ -300,10 +302,18 @@ class Hub:
         change = committed.change
         position = str(change.position).encode()
         pairs: list[tuple[Audience, Event]] = []
+        whole: set[Audience] = set()
         for selection, events in matched:
             audience: Audience | None = selection.watchers
-            if audience is not None:
-                pairs += [(audience, event) for event in bounded(events)]
+            if audience is None or audience in whole:
+                continue
+            events = bounded(events)
+            if any(event.kind == "snapshot" for event in events):
+                # It is made of the document as the whole change leaves it: it stands for all.
+                whole.add(audience)
+                pairs = [pair for pair in pairs if pair[0] is not audience]
+                events = [Event("snapshot", (), [])]
+            pairs += [(audience, event) for event in events]
         last: dict[Group, int] = {}
         for index, (audience, _) in enumerate(pairs):
             for group in audience.groups:
@@ -311,8 +321,8 @@ class Hub:
         known: object = None
         type_, members = "", b""
         for index, (audience, event) in enumerate(pairs):
-            whole = event.kind == "snapshot"
-            if event is not known and not whole:
+            is_whole = event.kind == "snapshot"
+            if event is not known and not is_whole:
                 known = event
                 type_, members = members_of(event, change.time_ms)
             encoded: dict[tuple[Kind, bool], Frame] = {}
@@ -320,7 +330,7 @@ class Hub:
                 kind, with_id = variant = (group.kind, last[group] == index)
                 frame = encoded.get(variant)
                 if frame is None:
-                    if whole:
+                    if is_whole:
                         frame = snapshot(self.store, audience, kind, id=with_id, droppable=True)
                     else:
                         id = position if with_id else None
@@ -353,7 +363,10 @@ class Hub:
             position = self._room_position(room, room.number())
             for client in room.members:
                 if client not in reached:
-                    data = control(client.kind, "message", body | {"room": room.name}, id=position)
+                    group = client.group
+                    assert group is not None
+                    id = None if group.bare_messages else position
+                    data = control(client.kind, "message", body | {"room": room.name}, id=id)
                     self.push(client, Frame(data, room, room.seq))
             reached.update(room.members)
         return len(reached) - (omit is not None)
@@ -364,10 +377,7 @@ class Hub:
         body = body | {"room": room.name}
         encoded: dict[tuple[Kind, bool], Frame] = {}
         for group in room.groups:
-            # On SSE the browser keeps one id for the stream; where the stream also carries the
-            # document, that one has to stay the document's position, or a reconnect could not
-            # resume it.
-            bare = group.kind == "sse" and any(isinstance(s, Audience) for s in group.sources)
+            bare = group.bare_messages
             frame = encoded.get((group.kind, bare))
             if frame is None:
                 data = control(group.kind, "message", body, id=None if bare else position)

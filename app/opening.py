@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from app.frame import Frame, control, document_frame, members_of
 from app.head import is_upgrade
 from app.origin import check_origin
-from app.outbox import Feed
+from app.outbox import Feed, joined
 from app.request import from_json, from_query
 from app.snapshot import FRAME_BYTES, snapshot
 from store.value import MISSING
@@ -118,7 +118,9 @@ def add(
     it missed.
     """
     audiences = hub.subscribe(client, [(text, policy)])
-    missed = _missed(hub, client.kind, audiences, request)
+    # Beside other filters, whose positions have gone on, those of the past would go back.
+    alone = len(client.subscriptions) == 1
+    missed = _missed(hub, client.kind, audiences, request, ids=alone)
     members = {"filter": text, "resumed": missed is not None}
     if not (request.snapshot or request.resume):
         members["id"] = str(hub.store.position)
@@ -137,22 +139,29 @@ def _first(
     if missed is not None:
         hub.metrics.resumes_total += 1
         if sum(map(len, missed)) <= FRAME_BYTES:
-            for data in missed:
-                hub.push(client, Frame(data))
+            hub.push(client, Frame(b"".join(missed)))
         else:
             hub.push(client, Feed(_joined(missed)))
         return
     if request.resume and audiences:
         hub.metrics.resumes_refused += 1
     if request.snapshot or request.resume:
-        for audience in audiences:
-            last = audience is audiences[-1]
-            hub.push(client, snapshot(hub.store, audience, client.kind, id=last))
+        frames = [
+            snapshot(hub.store, audience, client.kind, id=audience is audiences[-1])
+            for audience in audiences
+        ]
+        if frames:
+            hub.push(client, joined(frames))
         hub.metrics.snapshots_total += len(audiences)
 
 
 def _missed(
-    hub: Hub, kind: Kind, audiences: Sequence[Audience], request: StreamRequest
+    hub: Hub,
+    kind: Kind,
+    audiences: Sequence[Audience],
+    request: StreamRequest,
+    *,
+    ids: bool = True,
 ) -> list[bytes] | None:
     """The frames missed since the position that was asked for; None when it can't be resumed from
     there.
@@ -173,7 +182,7 @@ def _missed(
             for event in part.events
         ]
         for index, (filter_json, (type_, members)) in enumerate(parts):
-            id = str(position).encode() if index == len(parts) - 1 else None
+            id = str(position).encode() if ids and index == len(parts) - 1 else None
             frames.append(document_frame(kind, type_, filter_json, members, id))
     return frames
 

@@ -31,7 +31,7 @@ class Feed(Frame):
     for the others until the last of them is done.
     """
 
-    __slots__ = ("_made", "_source")
+    __slots__ = ("__weakref__", "_made", "_source")
 
     def __init__(
         self,
@@ -57,6 +57,23 @@ class Feed(Frame):
             if piece is None:
                 return
             made.append(piece)
+
+
+def joined(frames: list[Frame]) -> Frame:
+    """Control frames as one, which counts once in a queue: a feed if there is a feed among them."""
+    if len(frames) == 1:
+        return frames[0]
+    if any(isinstance(frame, Feed) for frame in frames):
+        return Feed(_chained(frames))
+    return Frame(b"".join([frame.data for frame in frames]))
+
+
+def _chained(frames: list[Frame]) -> Iterator[bytes]:
+    for frame in frames:
+        if isinstance(frame, Feed):
+            yield from frame.pieces()
+        else:
+            yield frame.data
 
 
 class Outbox:
@@ -120,8 +137,8 @@ class Outbox:
 
     def close(self) -> None:
         """Throw away what waits. Whoever waits in `take` gets `trio.ClosedResourceError`."""
+        self._out.close()  # first, or whoever waits would get the end of the channel
         self._in.close()
-        self._out.close()
         self.items = self.bytes = 0
 
     def _forget(self, frame: Frame) -> None:

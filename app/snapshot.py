@@ -10,6 +10,7 @@ as one event in pieces: SSE is a byte stream anyhow, and WebSocket has fragments
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from app.frame import TEXT, Frame, document_frame, ws_frame
 from app.outbox import Feed
@@ -47,9 +48,12 @@ def snapshot(
     key = (kind, id, droppable)
     kept = audience.snapshots.get(key)
     if kept is not None and kept[0] == seq:
-        return kept[1]
+        known = kept[1]() if isinstance(kept[1], ref) else kept[1]
+        if known is not None:
+            return known
     frame = _make(store, audience, kind, id=id, source=audience if droppable else None)
-    audience.snapshots[key] = (seq, frame)
+    # A feed holds a pin, and what it has made: it lives only as long as somebody reads it.
+    audience.snapshots[key] = (seq, ref(frame) if isinstance(frame, Feed) else frame)
     return frame
 
 

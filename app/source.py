@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from store.value import encode
 
 if TYPE_CHECKING:
+    from weakref import ref
+
     from app.frame import Frame, Kind
     from app.group import Group
+    from app.outbox import Feed
     from store.index import Selection
 
 
@@ -36,4 +39,4 @@ class Audience(Source):
         super().__init__()
         self.selection = selection
         self.filter_json = encode(selection.filter.text)
-        self.snapshots: dict[tuple[Kind, bool, bool], tuple[int, Frame]] = {}
+        self.snapshots: dict[tuple[Kind, bool, bool], tuple[int, Frame | ref[Feed]]] = {}

@@ -21,7 +21,7 @@ import trio
 from app import ends
 from app.client import Client, Gap
 from app.frame import Frame, control, without_id
-from app.outbox import Feed, Outbox
+from app.outbox import Feed, Outbox, joined
 from app.room import Room
 from app.snapshot import snapshot
 from app.source import Audience, Source
@@ -152,7 +152,7 @@ class Writers:
             due.append(snapshot(self._hub.store, audience, client.kind, id=last))
         self._hub.metrics.gaps_total += len(gaps)
         self._hub.metrics.snapshots_total += len(audiences)
-        self.enqueue(client, due)
+        self.enqueue(client, [joined(due)])
         return True
 
     def _gap(self, client: Client, source: Source, gap: Gap) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from store.change import Edit, Rearranged
 from store.kind import MISSING
 from store.splice import Splice, splice
-from store.value import approx_bytes
+from store.value import approx_bytes, copy_deep
 
 if TYPE_CHECKING:
     from store.change import Change
@@ -116,7 +116,8 @@ def _spliced(edit: Edit) -> Edit:
         return edit
     before: Any = edit.before
     after: Any = edit.after
-    kept: Any = splice(before, after)
+    # A later step of the same patch may have put something else in the array's place.
+    kept: Any = splice(before, after) if type(after) is list else copy_deep(before)
     return Edit(edit.path, kept, None)
 
 

@@ -18,7 +18,7 @@ from store.change import Change, Position
 from store.document import Document
 from store.history import History
 from store.index import Event, Index, Selection
-from store.operation import Batch, Conflict, Operation
+from store.operation import Batch, Conflict, NotFound, Operation
 from store.replay import Replayed, replay
 from store.splice import Splice
 from store.value import approx_bytes, copy_deep
@@ -139,7 +139,10 @@ class Store:
         position = op.if_position
         if position is None:
             return
-        path = self.document.resolve(op.path)
+        try:
+            path = self.document.resolve(op.path)
+        except NotFound:
+            path = op.path  # not there yet; `create` may make it
         known = position.epoch == self.epoch and position.seq <= self.seq
         if not known or self.history.touched_since(path, position.seq) is not False:
             raise Conflict(

@@ -113,6 +113,7 @@ async def test_nothing_of_a_filter_arrives_after_unsubscribe() -> None:
         triode.write_nowait(Set(("a",), 3))
         await settle()
         assert [(m["type"], m.get("filter")) for m in lane.messages()[3:]] == [
+            ("update", ".a"),  # owed when it asked
             ("update", ".b"),
             ("ok", None),
         ]
