@@ -182,7 +182,8 @@ def _missed(
             for event in part.events
         ]
         for index, (filter_json, (type_, members)) in enumerate(parts):
-            id = str(position).encode() if ids and index == len(parts) - 1 else None
+            told = (ids or position.seq == hub.store.seq) and index == len(parts) - 1
+            id = str(position).encode() if told else None
             frames.append(document_frame(kind, type_, filter_json, members, id))
     return frames
 

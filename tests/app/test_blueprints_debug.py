@@ -16,7 +16,7 @@ async def test_the_tree_of_tasks_names_the_services() -> None:
     async with serving(debug=True) as web:
         answer = await web.ask("GET", "/debug/tasks")
     assert answer.status == 200
-    assert b"app.hub.Hub.run  _flush_forever hub.py:" in answer.body
+    assert b"app.hub.Hub.run  run flusher.py:" in answer.body
     assert b"app.pulse.pulse" in answer.body
 
 

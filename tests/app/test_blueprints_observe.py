@@ -105,7 +105,7 @@ async def test_draining_is_alive_but_not_ready() -> None:
 
 async def test_without_the_flusher_it_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as web:
-        monkeypatch.setattr(type(web.triode.hub), "alive", False)
+        monkeypatch.setattr(web.triode.hub.flusher, "runs", False)
         answer = await web.ask("GET", "/health")
         assert answer.status == 503
         assert answer.json()["status"] == "unhealthy"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, cast
 from urllib.parse import quote
 
 import trio
@@ -494,12 +495,14 @@ class World:
 
 async def _pump(triode: Triode, peer: Peer) -> None:
     """What writes where a lane cannot be written to directly, as over ASGI."""
-    async with EventStream(triode.hub, peer.client) as pieces:
-        try:
-            async for data in pieces:
-                await peer.lane.send_all(data)
-        except trio.BrokenResourceError:
-            pass
+    async with EventStream(triode.hub, peer.client) as body:
+        pieces = cast("AsyncGenerator[bytes]", body)
+        async with aclosing(pieces):
+            try:
+                async for data in pieces:
+                    await peer.lane.send_all(data)
+            except trio.BrokenResourceError:
+                pass
 
 
 def _on_the_wire(command: dict[str, Any]) -> dict[str, Any]:
