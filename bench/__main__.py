@@ -13,7 +13,7 @@ from bench.report import console
 
 # In the order in which they run: the ones everything else is judged by first.
 NAMES: Final = (
-    "fanout", "filters", "limits", "write", "connect", "slow", "payload", "gateway",
+    "fanout", "filters", "limits", "write", "connect", "slow", "payload", "gateway", "large",
 )  # fmt: skip
 
 
