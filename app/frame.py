@@ -128,18 +128,27 @@ def unwrap(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
         yield first, payload
 
 
-def without_id(frame: Frame, kind: Kind) -> Frame:
-    """The same frame without its position: for a client that has lost something before it."""
-    data = frame.data
+def without_id(data: bytes, kind: Kind) -> bytes:
+    """Whole frames without their positions: for a client that has lost something before them.
+
+    Fragments of a large value are left as they are: none has a position.
+    """
     if kind == "sse":
-        before, mark, rest = data.partition(b"\nid: ")
-        if not mark or b"\ndata: " in before:
-            return frame
-        return Frame(before + b"\n" + rest.partition(b"\n")[2], frame.source, frame.seq)
-    if not data:
-        return frame
-    ((first, payload),) = unwrap(bytearray(data))
+        return b"\n\n".join([_sse_without_id(event) for event in data.split(b"\n\n")])
+    buffer = bytearray(data)
+    bare = b"".join([ws_frame(first, _ws_without_id(p)) for first, p in unwrap(buffer)])
+    return bare + buffer
+
+
+def _sse_without_id(event: bytes) -> bytes:
+    # Fields before `data` are ours and in this order; data is one line, and comes last.
+    fields, data_mark, data = event.partition(b"\ndata: ")
+    before, mark, after = fields.partition(b"\nid: ")
+    return before + after.partition(b"\n")[1] + data_mark + data if mark else event
+
+
+def _ws_without_id(payload: bytes) -> bytes:
     before, mark, rest = payload.partition(b',"id":"')
-    if not mark or b"," in before:  # the id comes second, right after the type
-        return frame
-    return Frame(ws_frame(first, before + rest.partition(b'"')[2]), frame.source, frame.seq)
+    if not mark or b"," in before:  # the position comes second, right after the type
+        return payload
+    return before + rest.partition(b'"')[2]

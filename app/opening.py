@@ -117,9 +117,9 @@ def add(
     """Subscribe a living WebSocket client to one more filter: its `ok`, then a snapshot or what
     it missed.
     """
+    # Where positions have been told already, those of the past would go back.
+    alone = not client.subscriptions
     audiences = hub.subscribe(client, [(text, policy)])
-    # Beside other filters, whose positions have gone on, those of the past would go back.
-    alone = len(client.subscriptions) == 1
     missed = _missed(hub, client.kind, audiences, request, ids=alone)
     members = {"filter": text, "resumed": missed is not None}
     if not (request.snapshot or request.resume):

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from app.frame import Frame
+from app.frame import Frame, without_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from app.frame import Kind
     from app.source import Source
 
 # Answers to commands come one for one, and a session stops reading commands while its client is
@@ -57,6 +58,14 @@ class Feed(Frame):
             if piece is None:
                 return
             made.append(piece)
+
+
+def without_positions(frame: Frame, kind: Kind) -> Frame:
+    """The same frame for a client that must not be told a position now."""
+    if isinstance(frame, Feed):
+        bare = (without_id(piece, kind) for piece in frame.pieces())
+        return Feed(bare, frame.source, frame.seq, frame.size)
+    return Frame(without_id(frame.data, kind), frame.source, frame.seq)
 
 
 def joined(frames: list[Frame]) -> Frame:

@@ -20,8 +20,8 @@ import trio
 
 from app import ends
 from app.client import Client, Gap
-from app.frame import Frame, control, without_id
-from app.outbox import Feed, Outbox, joined
+from app.frame import Frame, control
+from app.outbox import Feed, Outbox, joined, without_positions
 from app.room import Room
 from app.snapshot import snapshot
 from app.source import Audience, Source
@@ -84,6 +84,8 @@ class Writers:
         now = trio.current_time()
         for frame in frames:
             source = frame.source
+            if client.gaps:
+                frame = without_positions(frame, client.kind)
             if source is None:
                 if not outbox.put(frame, now):
                     self._hub.metrics.drops["control", "answers_unread"] += 1
@@ -92,11 +94,6 @@ class Writers:
                     return
                 continue
             gaps = client.gaps
-            if gaps and isinstance(frame, Feed):
-                self._drop(client, source, frame)  # its position can't be taken out
-                continue
-            if gaps:
-                frame = without_id(frame, client.kind)
             # After the first loss the source is healed as a whole: what still comes before that is
             # part of the gap.
             if (gaps is not None and source in gaps) or not outbox.put(frame, now):
@@ -197,14 +194,17 @@ class Writers:
                 return
             try:
                 frames = outbox.take_nowait(WRITE_BYTES)
+                if not frames and not self.heal(client):
+                    # Again: the flush before a heal may have brought something, and be it an end.
+                    frames = outbox.take_nowait(WRITE_BYTES)
+                    if not frames:
+                        if client.send_now is not None and client.group is not None:
+                            self._flow(client)
+                        return
             except trio.ClosedResourceError:
                 return
             if frames:
                 yield from self.pieces(frames)
-            elif not self.heal(client):
-                if client.send_now is not None and client.group is not None:
-                    self._flow(client)
-                return
 
     def pieces(self, frames: list[Frame]) -> Iterator[bytes]:
         """The bytes of frames taken from an outbox: joined, and a feed piece by piece."""

@@ -13,12 +13,13 @@ import app.snapshot
 from app import ends, opening
 from app.blueprints.events import AsgiLane, EventStream
 from app.client import Client
-from app.frame import Kind
+from app.frame import CLOSE, Kind, unwrap
 from app.problem import Refusal
 from app.request import StreamRequest
 from app.session import Session
 from app.settings import Settings
 from app.triode import OWNER, Triode
+from limits.policy import Policy
 from store.change import Position
 from store.operation import Batch, Delete, Merge, Patch, Set
 from store.value import Json, encode
@@ -41,9 +42,10 @@ def connect(
     kind: Kind = "ws",
     rooms: tuple[str, ...] = (),
     since: int | None = None,
+    policy: Policy = Policy.DROP_NEWEST,
 ) -> Client:
     position = None if since is None else Position(triode.store.epoch, since)
-    request = StreamRequest(filters, rooms, since=position, resume=since is not None)
+    request = StreamRequest(filters, rooms, policy, since=position, resume=since is not None)
     client = triode.hub.open(kind, lane, OWNER, "", {})
     opening.begin(triode.hub, client, request, version="0")
     return client
@@ -167,6 +169,24 @@ async def test_gaps_of_many_filters_are_healed(nursery: trio.Nursery) -> None:
     await settle()
     assert client.end is None
     assert lane.types().count("gap") == len(keys)
+
+
+async def test_nothing_comes_after_the_goodbye(nursery: trio.Nursery) -> None:
+    """A heal flushes first; the flush may find no room and end the client."""
+    triode = await start(nursery, {"a": 0}, queue_items=1)
+    client = connect(triode, AsgiLane(), ".a", rooms=("r",), policy=Policy.DISCONNECT)
+    await settle()
+    written = bytearray(b"".join(triode.hub.writers.drain(client)))
+    for number in range(3):
+        triode.publish(rooms=["r"], data=number)
+    await settle()
+    for value in range(3):
+        triode.write_nowait(Set(("a",), value))
+    for data in triode.hub.writers.drain(client):
+        written += data
+    assert client.end is ends.SLOW
+    opcodes = [first for first, _ in unwrap(written)]
+    assert opcodes.index(CLOSE) == len(opcodes) - 1
 
 
 async def test_a_stream_that_waits_ends_when_its_client_is_closed(nursery: trio.Nursery) -> None:
