@@ -45,7 +45,13 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *args], cwd=tmp_path, env=env, stdout=log, stderr=log
+            [sys.executable, "-m", *args],
+            cwd=tmp_path,
+            env=env,
+            stdout=log,
+            stderr=log,
+            # What runs in the background of a script inherits that it ignores interrupts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield port

@@ -314,6 +314,8 @@ class Inbox:
             if pending.assumed is not None:
                 if event["resumed"]:
                     held.assume(self.result_of(pending.assumed))
+                    if len(self.held) == 1:  # nothing else is held: positions are of this alone
+                        self.last = self.highest = pending.assumed
                 else:
                     held.view = None
             elif "id" in event:
