@@ -114,6 +114,10 @@ class Writers:
         return Policy.DROP_NEWEST
 
     def _drop(self, client: Client, source: Source, frame: Frame) -> None:
+        client.drops += 1
+        self._hub.metrics.drops[self._policy(client, source).value, "queue_full"] += 1
+        if client.group is None or source not in client.group.sources:
+            return  # it has left the source meanwhile, and asks for no repair
         if client.gaps is None:
             client.gaps = {}
         gap = client.gaps.get(source)
@@ -121,8 +125,6 @@ class Writers:
             gap = client.gaps[source] = Gap(frame.seq, "queue_full")
         gap.missed += 1
         gap.last = frame.seq
-        client.drops += 1
-        self._hub.metrics.drops[self._policy(client, source).value, "queue_full"] += 1
 
     def outbox(self) -> Outbox:
         return Outbox(self._hub.settings.queue_items, self._hub.settings.queue_bytes)

@@ -26,7 +26,7 @@ from tests.app.world import World
 
 LONG = os.environ.get("TRIODE_HYPOTHESIS") == "long"
 # In rounds, because Hypothesis remembers every choice that it has made in one.
-ROUNDS, EXAMPLES, STEPS = (10_000, 500, 60) if LONG else (1, 800, 25)
+ROUNDS, EXAMPLES, STEPS = (10_000, 500, 60) if LONG else (1, 400, 25)
 UNTIL = time.monotonic() + 60 * float(os.environ.get("TRIODE_MINUTES", "10")) if LONG else None
 
 # So that small documents go the ways of big ones too: snapshots in pieces, snapshots in place of

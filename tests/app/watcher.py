@@ -311,6 +311,7 @@ class Inbox:
             self.highest = seq
         if pending.begin is not None:
             held = self.held[pending.begin.filter.text] = pending.begin
+            self.ahead = True  # `last` is about what was held before
             if pending.assumed is not None:
                 if event["resumed"]:
                     held.assume(self.result_of(pending.assumed))
