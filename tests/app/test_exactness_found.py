@@ -97,18 +97,20 @@ async def test_no_position_passes_what_an_unsubscribe_took_back(nursery: trio.Nu
     assert paths == [".a", ".b"] or "id" not in events[0]
 
 
-async def test_nothing_is_lost_of_a_filter_that_was_left(nursery: trio.Nursery) -> None:
+async def test_nothing_is_lost_of_what_was_left(nursery: trio.Nursery) -> None:
     """What its last events find no room for is no gap any more: its `ok` is the end of it."""
     triode = await start(nursery, {"a": 0}, queue_items=1)
     lane = FakeLane()
-    client = connect(triode, lane, ".a")
+    client = connect(triode, lane, ".a", rooms=("r",))
     await settle()
     lane.feed(0)
     for value in (1, 2):  # written, queued
         await triode.write(Set(("a",), value))
         await settle()
     triode.write_nowait(Set(("a",), 3))
+    triode.publish(rooms=["r"], data=3)
     await say(triode, client, type="unsubscribe", filter=".a")
+    await say(triode, client, type="leave", room="r")
     await settle()
     lane.feed(None)
     await settle()
