@@ -1,6 +1,6 @@
 # Every target makes its own .venv first. `make serve ARGS='--port 9000'` passes options on.
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench clean
+.PHONY: help serve demo test lint format bench screenshot clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,6 +8,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 # Newer than pyproject.toml exactly when the environment holds what pyproject.toml asks for.
 STAMP  := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench
 
 help:
 	@echo 'make serve   run the server                (ARGS="--port 9000")'
@@ -15,7 +16,8 @@ help:
 	@echo 'make test    run every test                (ARGS="-k filter")'
 	@echo 'make lint    ruff, mypy --strict, flake8-async'
 	@echo 'make format  rewrite the code as make lint wants it'
-	@echo 'make bench   run the benchmarks'
+	@echo 'make bench   run the benchmarks            (ARGS="fanout --quick")'
+	@echo 'make screenshot  take docs/console.png anew'
 	@echo 'make clean   remove .venv and caches'
 
 $(STAMP): pyproject.toml
@@ -25,7 +27,7 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) \
 	  || { echo 'Cannot make $(VENV). On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	@echo 'Installing into $(VENV) ...'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,examples]'
 	@touch $@
 
 serve: $(STAMP)
@@ -43,14 +45,25 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	@# ruff's ASYNC rules lack the checkpoint and shield analysis of the original; see .flake8.
 	$(BIN)/flake8 app store limits
+	$(BIN)/flake8 --disable ASYNC109,ASYNC124,ASYNC127 clients/python
 	$(BIN)/flake8 --disable ASYNC109,ASYNC124,ASYNC127,ASYNC910 tests
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
+# The charts' library, and the other servers, into a cache of their own.
+$(BENCH_STAMP): $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m bench install
+	@touch $@
+
+bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+# Needs Chromium; Playwright comes with .[dev].
+screenshot: $(STAMP)
+	$(BIN)/python -m tests.browser.screenshot docs/console.png $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov build dist *.egg-info

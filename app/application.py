@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from quart_trio import QuartTrio
 
+from app.asgi import DIRECT
+from app.blueprints._direct import DirectRoutes
 from app.blueprints.errors import install
 from app.triode import Triode
 
@@ -23,5 +25,6 @@ def create_app(triode: Triode | Settings) -> QuartTrio:
     app.extensions["triode"] = server
     install(app, server)
     server.attach(app)
+    app.extensions[DIRECT] = DirectRoutes(app)
     logging.getLogger("quart").setLevel(logging.WARNING)
     return app

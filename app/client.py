@@ -8,19 +8,22 @@ written to directly (ASGI, TLS) is always slow.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from limits.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.arrears import Arrears
     from app.ends import End
     from app.frame import Kind
     from app.group import Group
     from app.outbox import Outbox
     from app.room import Room
-    from app.source import Audience, Source
+    from app.source import Audience
     from limits.admission import ClientTicket
-    from limits.policy import Policy
     from limits.principal import Principal
     from limits.rate import Buckets
 
@@ -29,6 +32,12 @@ class Lane(Protocol):
     """What carries a client's bytes. One per connection; the hub and the session know no more of
     it than this.
     """
+
+    # "native", or "asgi" where another server stands between the socket and us.
+    name: str
+
+    # The smallest frame to be compressed; 0: none, the client has not agreed to it.
+    deflate_from: int
 
     # Writes without waiting and says how many bytes went, or raises BlockingIOError (none went)
     # or OSError (it is lost). None: this lane can only be written to by waiting.
@@ -53,16 +62,20 @@ class Subscription(NamedTuple):
     policy: Policy
 
 
-class Gap:
-    """What one client has lost of one source and has not been told yet."""
+class Lease:
+    """For how long a stream goes on unless its client says that it is still there: `seconds` from
+    the last time it did. `until` is Trio's time.
+    """
 
-    __slots__ = ("first", "last", "missed", "reason")
+    __slots__ = ("seconds", "until")
 
-    def __init__(self, seq: int, reason: str) -> None:
-        self.missed = 0
-        self.first = seq
-        self.last = seq
-        self.reason = reason
+    def __init__(self, seconds: float, now: float) -> None:
+        self.seconds = seconds
+        self.until = now + seconds
+
+    def renew(self, now: float) -> None:
+        """The client is still there."""
+        self.until = now + self.seconds
 
 
 class Client:
@@ -70,22 +83,30 @@ class Client:
 
     __slots__ = (
         "active_at",
+        "arrears",
         "connected_at",
+        "deflate_from",
         "drops",
         "end",
-        "gaps",
         "group",
+        "heal_wait_s",
+        "healed_at",
+        "heals",
         "id",
         "ip",
         "kind",
         "lane",
+        "lease",
         "outbox",
         "pingable",
         "pinged_at",
+        "policy",
         "principal",
         "rates",
         "rooms",
         "send_now",
+        "sent",
+        "sent_bytes",
         "subscriptions",
         "ticket",
         "warned",
@@ -99,6 +120,7 @@ class Client:
         self.kind = kind
         self.lane = lane
         self.send_now = lane.send_now
+        self.deflate_from = lane.deflate_from
         self.principal = principal
         self.ip = ip
         self.connected_at = now
@@ -112,10 +134,20 @@ class Client:
         self.rates: Buckets | None = None
         self.ticket: ClientTicket | None = None
         self.end: End | None = None
-        self.drops = 0
+        self.lease: Lease | None = None
+        # By reason; None until something is dropped.
+        self.drops: dict[str, int] | None = None
+        # Of messages in rooms; a filter has its own.
+        self.policy = Policy.DROP_NEWEST
         self.subscriptions: dict[str, Subscription] = {}
         self.rooms: dict[str, Room] = {}
-        self.gaps: dict[Source, Gap] | None = None
+        # While it flows, its group counts too: see `Group.sent_to`.
+        self.sent = 0
+        self.sent_bytes = 0
+        self.arrears: Arrears | None = None
+        self.heals = 0
+        self.healed_at = -math.inf
+        self.heal_wait_s = 0.0
 
     def has_ended(self) -> bool:
         """Whether the hub has forgotten it. (A call, because what was None before an `await` need

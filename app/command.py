@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from app.client import Client
     from app.triode import Triode
     from limits.principal import Principal
+    from store.filter import Filter
     from store.path import Path
 
 MAX_EVENT_CHARS: Final = 128
@@ -140,12 +141,17 @@ def _number(by: Any) -> int | float:
     return number
 
 
-def _get(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
-    text = command.get("filter", command.get("path"))
-    text = check_filter(text)
+def filter_of(triode: Triode, principal: Principal, command: dict[str, Any]) -> Filter:
+    """What a `get` asks for. Raises `Refusal` 400, and 403 without the right to it."""
+    text = check_filter(command.get("filter", command.get("path")))
     triode.gate.require_read(principal, text)
+    return parse_filter(text)
+
+
+def _get(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
+    filter = filter_of(triode, principal, command)
     try:
-        nodes = list(parse_filter(text).select(triode.store.document.root))
+        nodes = list(filter.select(triode.store.document.root))
     except FilterError as error:
         raise malformed_filter(error) from error
     return {
@@ -198,6 +204,9 @@ def _publish(
     rooms: list[str] = []
     if room is not None:
         listed = room if type(room) is list else [room]
+        most = triode.settings.max_rooms
+        if len(listed) > most:
+            raise bad_request(f"too many rooms; {most} are allowed", limit=most)
         rooms = [check_room(name) for name in listed]
     if to is not None and type(to) is not str:
         raise bad_request('"to" must be a client id', member="to")

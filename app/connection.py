@@ -16,15 +16,21 @@ Plain connections use the stdlib socket directly and wait with `trio.lowlevel`: 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import ssl
 import struct
+import sys
+import termios
 from collections.abc import Coroutine
 from typing import Any, Final
 
 import trio
 
+from app import quiet
+
 RECEIVE_BYTES: Final = 64 * 1024
+LOOKS: Final = 10
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 
@@ -126,26 +132,30 @@ class Connection:
             raise trio.BrokenResourceError(str(exc)) from exc
 
     async def send_all(self, data: bytes | bytearray | memoryview, deadline_s: float) -> None:
-        """Send all of `data` within `deadline_s` seconds (math.inf: no bound).
+        """Send all of `data` to a peer that goes on reading (math.inf: to any peer).
 
-        At the deadline the connection is aborted and trio.TooSlowError raised. Cancelled with
-        nothing sent it stays usable (not over TLS, where that cannot be known); with a part sent it
-        is aborted. Raises trio.BrokenResourceError or trio.ClosedResourceError like `receive`,
+        When the peer has taken nothing for `deadline_s` seconds the connection is aborted and
+        trio.TooSlowError raised; over TLS, where that cannot be known, when it has not taken all.
+        Cancelled with nothing sent it stays usable (not over TLS); with a part sent it is aborted.
+        Raises trio.BrokenResourceError or trio.ClosedResourceError like `receive`,
         trio.BusyResourceError for a second writer.
         """
         if self._writing:
             raise trio.BusyResourceError("another task is sending on this connection")
         self._writing = True
         try:
-            with trio.move_on_after(deadline_s) as scope:
-                await (self._send_plain(data) if self._tls is None else self._send_tls(data))
+            if self._tls is None:
+                await self._send_plain(data, deadline_s)
+            else:
+                with trio.fail_after(deadline_s):
+                    await self._send_tls(data)
+        except trio.TooSlowError:
+            self.abort()
+            raise
         finally:
             self._writing = False
-        if scope.cancelled_caught:
-            self.abort()
-            raise trio.TooSlowError(f"the peer did not take {len(data)} bytes in {deadline_s} s")
 
-    async def _send_plain(self, data: bytes | bytearray | memoryview) -> None:
+    async def _send_plain(self, data: bytes | bytearray | memoryview, deadline_s: float) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         with memoryview(data) as view:
             sent = 0
@@ -154,7 +164,7 @@ class Connection:
                     try:
                         sent += self.sock.send(view[sent:])
                     except (BlockingIOError, InterruptedError):
-                        await trio.lowlevel.wait_writable(self.sock)
+                        await self._until_writable(deadline_s)
                 await trio.lowlevel.cancel_shielded_checkpoint()
             except OSError as exc:
                 raise self._failure() from exc
@@ -162,6 +172,29 @@ class Connection:
                 if sent:
                     self.abort()
                 raise
+
+    async def _until_writable(self, deadline_s: float) -> None:
+        """Wait until more can be sent. A slow reader may need minutes to make room for that, so
+        what counts is that the kernel gets rid of something: looked at ten times in `deadline_s`.
+        """
+        started = trio.current_time()
+        unsent = self._unsent()
+        while True:
+            with trio.move_on_after(deadline_s / LOOKS):
+                await trio.lowlevel.wait_writable(self.sock)
+                return
+            now, left = trio.current_time(), self._unsent()
+            if left < unsent:
+                started, unsent = now, left
+            elif now - started >= deadline_s:
+                raise trio.TooSlowError(f"the peer took nothing for {deadline_s} s")
+
+    def _unsent(self) -> int:
+        """Bytes that the peer's side has not acknowledged; 0 where the system does not tell."""
+        try:
+            return int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     async def _send_tls(self, data: bytes | bytearray | memoryview) -> None:
         assert self._tls is not None
@@ -236,5 +269,5 @@ class Connection:
     def _close(self) -> None:
         self.closed = True
         if self.sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.sock)
+            quiet.notify_closing(self.sock)
             self.sock.close()

@@ -165,6 +165,14 @@ def members(value: Json, known: Sequence[str]) -> dict[str, Any]:
     return value
 
 
+def has_content(request: Request) -> bool:
+    """Whether the request has a body, or says of what type it would be."""
+    headers = request.headers
+    return (
+        bool(request.content_length) or "Transfer-Encoding" in headers or "Content-Type" in headers
+    )
+
+
 def is_unread(request: Request) -> bool:
     """Whether the client may still be sending a body nobody has asked for."""
     has_body = request.content_length or "Transfer-Encoding" in request.headers

@@ -5,6 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from app.frame import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,16 @@ class End:
     retry: bool
 
 
+class Ended(NamedTuple):
+    """An end that has come, for the log of ends. `at` is Trio's time."""
+
+    at: float
+    client: str
+    kind: Kind
+    reason: str
+    ip: str
+
+
 CLIENT_CLOSED = End("client_closed", 1000, retry=True)
 CLIENT_LOST = End("client_lost", 1006, retry=True)
 NORMAL = End("closed", 1000, retry=True)
@@ -32,6 +46,7 @@ TOO_BIG = End("message_too_big", 1009, retry=True)
 FAULT = End("internal_error", 1011, retry=True)
 RESTART = End("restart", 1012, retry=True)
 IDLE = End("idle", 1001, retry=True)
+LEASE = End("lease", 1001, retry=True)
 WRITE_TIMEOUT = End("write_timeout", 1006, retry=True)
 TOKEN_ENDED = End("token_ended", 4401, retry=False)
 NOT_ALLOWED = End("not_allowed", 4403, retry=False)

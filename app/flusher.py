@@ -56,8 +56,9 @@ class Flusher:
     def mark(self, group: Group) -> None:
         """This group is owed something: flush it in the next pass."""
         group.dirty = True
+        if not self._dirty:  # else it has been woken, or looks again after its pass
+            self._idle.unpark_all()
         self._dirty.append(group)
-        self._idle.unpark_all()
 
     def count(self, size: int) -> None:
         """So many bytes were published, whoever many get them."""

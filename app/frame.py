@@ -10,7 +10,7 @@ JSON from `encode` holds no raw line break, so an SSE event is always one `data`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from store.path import format_path
 from store.value import encode
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.source import Source
     from store.index import Event
+    from store.path import Path
 
 Kind = Literal["sse", "ws"]
 
@@ -31,20 +32,57 @@ PONG: Final = 0x8A
 
 SSE_HEARTBEAT: Final = b":\n\n"
 
+# Up to here what one client gets is encoded at once: under a millisecond of work.
+FRAME_BYTES: Final = 64 * 1024
+
+
+class Place(NamedTuple):
+    """What an event of the document is about, for those who only want the newest of each place."""
+
+    path: Path
+    gone: bool
+    time_ms: int
+
 
 class Frame:
     """One encoded frame. `source` is what it is about (a selection or a room: it may be dropped
     and is then counted against that source); None marks a control frame, which is never dropped.
-    `seq` counts in the source's log.
+    `seq` counts in the source's log. `place` is what an `update` or `delete` is about. `count` is
+    how many events it holds. `packed` is its compressed form once somebody got it, see `deflate`.
     """
 
-    __slots__ = ("data", "seq", "size", "source")
+    __slots__ = ("__weakref__", "count", "data", "packed", "place", "seq", "size", "source")
 
-    def __init__(self, data: bytes, source: Source | None = None, seq: int = 0) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        source: Source | None = None,
+        seq: int = 0,
+        *,
+        place: Place | None = None,
+        count: int = 1,
+    ) -> None:
         self.data = data
         self.size = len(data)
         self.source = source
         self.seq = seq
+        self.place = place
+        self.count = count
+        self.packed: bytes | None = None
+
+
+class VerbatimFrame(Frame):
+    """A control frame that always goes out as it is: its payload is somebody else's, or its
+    position is of rooms, or true whatever is lost.
+    """
+
+    __slots__ = ()
+
+
+class Rest(VerbatimFrame):
+    """What is left of a frame of which a part is out: it has to follow as it is."""
+
+    __slots__ = ()
 
 
 def ws_frame(opcode: int, payload: bytes) -> bytes:
@@ -75,16 +113,27 @@ def control(kind: Kind, event: str, body: dict[str, Any], *, id: str | None = No
     return ws_frame(TEXT, encode(members | body))
 
 
-def members_of(event: Event, time_ms: int) -> tuple[str, bytes]:
+def message_frame(kind: Kind, body: bytes, id: str | None) -> bytes:
+    """A `message` from its encoded members, which all transports share."""
+    if kind == "sse":
+        head = "event: message\n" if id is None else f"event: message\nid: {id}\n"
+        return b"%bdata: %b\n\n" % (head.encode(), body)
+    head = '{"type":"message",' if id is None else f'{{"type":"message","id":"{id}",'
+    return ws_frame(TEXT, head.encode() + body[1:])
+
+
+def members_of(event: Event, time_ms: int, missed: int = 0) -> tuple[str, bytes]:
     """The type of a document event, and its members after `filter`, encoded: shared by all
-    filters it matched.
+    filters it matched. `missed`: it stands for so many older events too.
     """
     value: Any = event.value  # what it is depends on the kind, see `Event`
+    rest = b',"missed":%d}' % missed if missed else b"}"
     if event.kind == "update":
         path = encode(format_path(event.path))
-        return "update", b',"path":%b,"value":%b,"time":%d}' % (path, encode(value), time_ms)
+        return "update", b',"path":%b,"value":%b,"time":%d%b' % (path, encode(value), time_ms, rest)
     if event.kind == "delete":
-        return "delete", b',"path":%b,"time":%d}' % (encode(format_path(event.path)), time_ms)
+        path = encode(format_path(event.path))
+        return "delete", b',"path":%b,"time":%d%b' % (path, time_ms, rest)
     if event.kind == "failed":
         # The filter can no longer be evaluated (the document has outgrown it); a snapshot follows
         # once it can.
@@ -131,12 +180,13 @@ def unwrap(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
 def without_id(data: bytes, kind: Kind) -> bytes:
     """Whole frames without their positions: for a client that has lost something before them.
 
-    Fragments of a large value are left as they are: none has a position.
+    Answers keep theirs, which say when they were given and no more. Fragments of a large value,
+    and pongs, are left as they are: none has a position.
     """
     if kind == "sse":
         return b"\n\n".join([_sse_without_id(event) for event in data.split(b"\n\n")])
     buffer = bytearray(data)
-    bare = b"".join([ws_frame(first, _ws_without_id(p)) for first, p in unwrap(buffer)])
+    bare = b"".join([ws_frame(first, _ws_without_id(first, p)) for first, p in unwrap(buffer)])
     return bare + buffer
 
 
@@ -147,7 +197,9 @@ def _sse_without_id(event: bytes) -> bytes:
     return before + after.partition(b"\n")[1] + data_mark + data if mark else event
 
 
-def _ws_without_id(payload: bytes) -> bytes:
+def _ws_without_id(first: int, payload: bytes) -> bytes:
+    if first != TEXT or payload.startswith(b'{"type":"ok",'):
+        return payload
     before, mark, rest = payload.partition(b',"id":"')
     if not mark or b"," in before:  # the position comes second, right after the type
         return payload

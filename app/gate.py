@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # A full house empties at its own pace: newcomers are told to come back spread over this window.
 FULL_RETRY_S: Final = 5
+# Any of these says that a request came through a proxy.
+PROXY_FIELDS: Final = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
 
 
 class Gate:
@@ -53,6 +55,7 @@ class Gate:
         self.clock = clock
         self.jwt = jwt_verifier(settings)
         self.trusted = Networks(settings.trusted_proxies)
+        self.control = Networks(settings.control_from)
         self.http_rates = Buckets(settings.http_rate)
         self.ws_rates = Buckets(settings.ws_rate)
         self.route_rates: dict[str, Buckets] = {}
@@ -85,6 +88,20 @@ class Gate:
         if self.settings.auth and not self.settings.anonymous_read:
             raise unauthorized("a token is needed: send Authorization: Bearer TOKEN")
         return anonymous(self.address(head), self._anonymous)
+
+    def _neighbour(self, head: Head) -> Principal | None:
+        """Who may use the control API by address alone, for a request that shows no token.
+
+        What a proxy nobody vouches for passes on is not from where it seems to be.
+        """
+        if credentials(head.get, head.params):
+            return None
+        hops = [name for name in PROXY_FIELDS if head.get(name) is not None]
+        vouched = hops == ["x-forwarded-for"] and self.trusted.contains(head.peer)
+        address = self.address(head)
+        if (hops and not vouched) or not self.control.contains(address):
+            return None
+        return Principal(key=ip_key(address), name="control", grant=FULL)
 
     def principal_of(self, token: str) -> Principal:
         """Whose token this is. Raises `TokenRefused`."""
@@ -138,13 +155,15 @@ class Gate:
 
     # ── how much ────────────────────────────────────────────────────────────────────────────────
 
-    def visit(self, head: Head) -> tuple[Principal, dict[str, str]]:
+    def visit(self, head: Head, *, control: bool = False) -> tuple[Principal, dict[str, str]]:
         """Who asks, with one request counted; the fields to answer with. Raises `Refusal` 401, 429.
 
         Whoever shows a bad token is counted too, by address: guessing is no faster than asking.
+        `control`: for the control API an address may do instead of a token (`control_from`).
         """
+        neighbour = self._neighbour(head) if control else None
         try:
-            principal = self.identify(head)
+            principal = neighbour or self.identify(head)
         except Refusal:
             self._charge(ip_key(self.address(head)))
             raise

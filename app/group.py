@@ -14,13 +14,19 @@ frames put in at their places and the omitted ones left out.
 `flush` never waits and never raises for a client's sake; a client that can't be written to is
 handed to the hub. A group has at most `SIZE` members (a fuller one is another group with the same
 sources), which bounds one flush to a few milliseconds.
+
+What each member has been sent is known exactly without counting for each: the group counts what it
+writes to all that flow, once a flush, and a client's own count is the difference to that while it
+is among them. So it is lowered by the group's when it begins to flow here, raised when it ceases
+to, and corrected for what a flush did not bring to it as to the others.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from app.source import Audience
+from app.deflate import on_wire
+from app.overflow import lose_all
 
 if TYPE_CHECKING:
     from app.client import Client
@@ -29,6 +35,11 @@ if TYPE_CHECKING:
     from app.source import Source
 
 SIZE: Final = 256
+
+
+def events_in(frames: list[Frame]) -> int:
+    """How many events they hold."""
+    return sum([frame.count for frame in frames])
 
 
 class Particulars:
@@ -59,26 +70,43 @@ class Particulars:
 
 
 class Group:
-    """Clients of one `kind` that hear exactly the same `sources`."""
+    """Clients of one `kind` that hear exactly the same `sources`; `deflate_from` is that of all."""
 
-    __slots__ = ("dirty", "flowing", "frames", "hub", "kind", "particulars", "slow", "sources")
+    __slots__ = (
+        "deflate_from",
+        "dirty",
+        "flowing",
+        "frames",
+        "hub",
+        "kind",
+        "particulars",
+        "sent",
+        "sent_bytes",
+        "slow",
+        "sources",
+    )
 
-    def __init__(self, hub: Hub, kind: Kind, sources: frozenset[Source]) -> None:
+    def __init__(
+        self, hub: Hub, kind: Kind, sources: frozenset[Source], deflate_from: int = 0
+    ) -> None:
         self.hub = hub
         self.kind = kind
+        self.deflate_from = deflate_from
         self.sources = sources
         self.flowing: dict[Client, None] = {}
         self.slow: dict[Client, None] = {}
         self.frames: list[Frame] = []
         self.particulars: dict[Client, Particulars] = {}
         self.dirty = False
+        self.sent = 0
+        self.sent_bytes = 0
 
     @property
     def bare_messages(self) -> bool:
         """Whether room messages come without their position: a browser keeps one id for an event
-        stream, and where the stream also carries the document it has to stay the document's.
+        stream, so that it can only be a room's where the stream carries nothing else.
         """
-        return self.kind == "sse" and any(isinstance(s, Audience) for s in self.sources)
+        return self.kind == "sse" and len(self.sources) > 1
 
     def __len__(self) -> int:
         return len(self.flowing) + len(self.slow)
@@ -103,16 +131,47 @@ class Group:
         """Take a member; it is owed what comes from now on."""
         if self.frames:
             self.particulars[client] = Particulars(len(self.frames))
-        (self.flowing if client.outbox is None else self.slow)[client] = None
         client.group = self
+        if client.outbox is None:
+            self._begin(client)
+        else:
+            self.slow[client] = None
 
     def remove(self, client: Client) -> list[Frame]:
         """Let a member go, with what it is still owed."""
-        self.flowing.pop(client, None)
-        self.slow.pop(client, None)
+        if client in self.flowing:
+            self._cease(client)
+        else:
+            self.slow.pop(client, None)
         client.group = None
         own = self.particulars.pop(client, None)
         return list(self.frames) if own is None else own.due(self.frames)
+
+    def flow(self, client: Client) -> None:
+        """A slow member takes what it is owed at once again."""
+        del self.slow[client]
+        self._begin(client)
+
+    def stall(self, client: Client) -> None:
+        """A flowing member does not take all: it has an outbox from now on."""
+        self._cease(client)
+        self.slow[client] = None
+
+    def sent_to(self, client: Client) -> tuple[int, int]:
+        """How many events, and bytes, a member has been sent since it connected."""
+        if client not in self.flowing:
+            return client.sent, client.sent_bytes
+        return client.sent + self.sent, client.sent_bytes + self.sent_bytes
+
+    def _begin(self, client: Client) -> None:
+        self.flowing[client] = None
+        client.sent -= self.sent
+        client.sent_bytes -= self.sent_bytes
+
+    def _cease(self, client: Client) -> None:
+        del self.flowing[client]
+        client.sent += self.sent
+        client.sent_bytes += self.sent_bytes
 
     def flush(self) -> int:
         """Write out all that is owed to all. Says how many clients were written to."""
@@ -123,12 +182,13 @@ class Group:
             self.particulars = {}
         writers = self.hub.writers
         failed: list[tuple[Client, list[Frame], int]] = []
+        count = size = 0  # what each flowing member without particulars is sent
         if any(frame.data == b"" for frame in frames):
             # A feed: only a writer can send it.
             failed += [(c, frames, 0) for c in self.flowing if c not in particulars]
         elif frames and self.flowing:
-            data = frames[0].data if len(frames) == 1 else b"".join([f.data for f in frames])
-            size = len(data)
+            data = self._on_wire(frames)
+            count, size = events_in(frames), len(data)
             for client in self.flowing:
                 if client in particulars:
                     continue
@@ -140,16 +200,36 @@ class Group:
                     sent = -1
                 if sent != size:
                     failed.append((client, frames, sent))
-            writers.count_sent(len(self.flowing) - len(failed), len(frames), size)
+            others = sum(client in self.flowing for client in particulars) if particulars else 0
+            writers.count_sent(len(self.flowing) - others - len(failed), count, size)
+            self.sent += count
+            self.sent_bytes += size
         for client, own in particulars.items():
             if client in self.flowing:
+                client.sent -= count
+                client.sent_bytes -= size
                 self._write(client, own.due(frames), failed)
-        for client in list(self.slow):
-            own_or_none = particulars.get(client)
-            writers.enqueue(client, frames if own_or_none is None else own_or_none.due(frames))
+        for client, due, _ in failed:
+            if due is frames:
+                client.sent -= count
+                client.sent_bytes -= size
+        self._enqueue(frames, particulars)
         for client, due, sent in failed:
             writers.stalled(client, due, sent)
         return len(self.flowing) + len(self.slow)
+
+    def _enqueue(self, frames: list[Frame], particulars: dict[Client, Particulars]) -> None:
+        """Put what is owed to the slow members into their outboxes."""
+        source = frames[0].source if frames and self.slow else None
+        if source is not None and any(frame.source is not source for frame in frames):
+            source = None
+        for client in list(self.slow):
+            own = particulars.get(client)
+            if own is not None:
+                self.hub.writers.enqueue(client, own.due(frames))
+            # Most of a crowd that is frozen.
+            elif source is None or not lose_all(self.hub, client, source, frames):
+                self.hub.writers.enqueue(client, frames)
 
     def _write(
         self, client: Client, due: list[Frame], failed: list[tuple[Client, list[Frame], int]]
@@ -157,7 +237,7 @@ class Group:
         if any(frame.data == b"" for frame in due):  # a feed: only a writer can send it
             failed.append((client, due, 0))
             return
-        data = b"".join([frame.data for frame in due])
+        data = self._on_wire(due)
         if not data:
             return
         try:
@@ -169,7 +249,18 @@ class Group:
         if sent != len(data):
             failed.append((client, due, sent))
         else:
-            self.hub.writers.count_sent(1, len(due), sent)
+            events = events_in(due)
+            client.sent += events
+            client.sent_bytes += sent
+            self.hub.writers.count_sent(1, events, sent)
+
+    def _on_wire(self, frames: list[Frame]) -> bytes:
+        least = self.deflate_from
+        if len(frames) == 1:
+            return on_wire(frames[0], least)
+        return b"".join(
+            [on_wire(frame, least) for frame in frames] if least else [f.data for f in frames]
+        )
 
     def _of(self, client: Client) -> Particulars:
         own = self.particulars.get(client)

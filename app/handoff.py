@@ -1,13 +1,14 @@
 """Connections that Hypercorn serves: its `TCPServer`, run on a `HandoffStream`.
 
 Leans on these internals of Hypercorn 0.18, which the tests would notice: `TCPServer.protocol_send`,
-`_read_data` and `idle_task`.
+`_read_data`, `_idle_timeout` and `idle_task`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from collections.abc import Callable
 from typing import Final
 
@@ -21,7 +22,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from app.connection import Connection
-from app.handoff_stream import HandoffLimits, HandoffStream, TlsHandoffStream
+from app.handoff_stream import Direct, HandoffLimits, HandoffStream, TlsHandoffStream
 from app.head import Head, answer
 from app.problem import Refusal
 
@@ -53,6 +54,13 @@ class _Server(TCPServer):
         finally:
             if event.idle:
                 self.stream.idle()
+
+    async def _idle_timeout(self) -> None:
+        # Hypercorn's timer sees nothing of the requests that our stream answers by itself; that
+        # has a keep-alive of its own, and leaves Hypercorn's to HTTP/2.
+        if self.stream.reads_heads:
+            await self.context.terminated.wait()
+        await super()._idle_timeout()
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -89,11 +97,13 @@ class HypercornLane:
         *,
         config: Config | None = None,
         state: LifespanState | None = None,
+        direct: Direct | None = None,
     ) -> None:
         """`wants` says which heads are not Hypercorn's;
 
-        `state` is what `run_lifespan` started with.
+        `state` is what `run_lifespan` started with; `direct` answers requests before Hypercorn.
         """
+        self._direct = direct
         self._app = ASGIWrapper(app)
         self._wants = wants
         self._limits = limits
@@ -113,7 +123,11 @@ class HypercornLane:
             return False
         kind = TlsHandoffStream if connection.secure else HandoffStream
         stream = kind(
-            connection, self._wants, self._limits, opaque=opaque or connection.alpn == "h2"
+            connection,
+            self._wants,
+            self._limits,
+            opaque=opaque or connection.alpn == "h2",
+            direct=self._direct,
         )
         # Holds the watcher of this connection; ends when Hypercorn's part does.
         async with trio.open_nursery() as nursery:
@@ -129,7 +143,13 @@ class HypercornLane:
         return False
 
     async def _turn_away(self, connection: Connection) -> None:
-        refusal = Refusal(503, "The server is shutting down.", headers={"Retry-After": "1"})
+        retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
+        refusal = Refusal(
+            503,
+            "The server is shutting down.",
+            extra={"retry_after": retry_s},
+            headers={"Retry-After": str(retry_s)},
+        )
         with contextlib.suppress(trio.TooSlowError):
             await connection.send_all(answer(refusal), self._limits.write_deadline_s)
         await connection.finish(self._limits.linger_s)
@@ -138,6 +158,10 @@ class HypercornLane:
         """Begin the end: idle connections are closed, the others after the answer they are
         making."""
         await self._context.terminated.set()
+
+
+class LifespanEnded(RuntimeError):
+    """The application's lifespan ended while it was served: its services are no longer there."""
 
 
 async def run_lifespan(
@@ -151,8 +175,8 @@ async def run_lifespan(
     set.
 
     Starts with the state to give to `HypercornLane`. Raises what the application's startup or
-    shutdown raises, in a group, or hypercorn.utils.LifespanTimeoutError. Cancelled, it ends without
-    the shutdown: set `stop` for that.
+    shutdown raises, in a group, or hypercorn.utils.LifespanTimeoutError; `LifespanEnded` if it ends
+    before. Cancelled, it ends without the shutdown: set `stop` for that.
     """
     state: LifespanState = {}
     lifespan = Lifespan(ASGIWrapper(app), config, state)
@@ -164,7 +188,25 @@ async def run_lifespan(
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await lifespan.wait_for_startup()
         task_status.started(state)
-        await stop.wait()
+        if lifespan.supported:
+            await _first_of(stop, lifespan.shutdown)
+            if not stop.is_set():
+                raise LifespanEnded("the application ended while it was served; the log says why")
+        else:
+            await stop.wait()
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await lifespan.wait_for_shutdown()
         nursery.cancel_scope.cancel()
+
+
+async def _first_of(*events: trio.Event) -> None:
+    """Wait until one of them is set."""
+    # Holds a task for each event; ended by the first.
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)

@@ -8,6 +8,7 @@ connections: an event stream may be asked for on a connection that Hypercorn alr
     FREE    Hypercorn is idle. Bytes are collected until a whole request head is there, then
             - `wants(head)`: end of file to Hypercorn; the head stays unread for the native lane
             - refused by our parser: a problem answer, and close
+            - `direct.takes(head)`: answered in Hypercorn's stead, which hears nothing of it
             - else: the head goes to Hypercorn, state BUSY
     BUSY    The request's body goes through as it comes, counted by `Body`. What follows it
             (pipelining) is held back until Hypercorn has answered and is idle again, which its
@@ -26,9 +27,9 @@ import contextlib
 import enum
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -64,6 +65,18 @@ class HandoffLimits:
     max_head_bytes: int = 16 * 1024
 
 
+class Direct(Protocol):
+    """`app.exchange.Exchange`: requests that are answered without Hypercorn."""
+
+    def takes(self, head: Head) -> bool:
+        """Whether it is one of them. Their bodies are short."""
+
+    async def serve(
+        self, head: Head, body: bytes, send: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Answer it."""
+
+
 class _State(enum.Enum):
     FREE = enum.auto()
     BUSY = enum.auto()
@@ -83,9 +96,11 @@ class HandoffStream:
         limits: HandoffLimits,
         *,
         opaque: bool,
+        direct: Direct | None = None,
     ) -> None:
         self.connection = connection
         self.given_back = False
+        self._direct = direct
         self._wants = wants
         self._limits = limits
         self._state = _State.OPAQUE if opaque else _State.FREE
@@ -97,6 +112,11 @@ class HandoffStream:
         self._head_begun: float | None = None
         self._late = False  # the last wait for bytes ended at its deadline
         self._wake = trio.CancelScope()
+
+    @property
+    def reads_heads(self) -> bool:
+        """Whether it sees requests and bounds how long it waits for them: not so when opaque."""
+        return self._state is not _State.OPAQUE
 
     @property
     def socket(self) -> socket.socket:
@@ -139,7 +159,10 @@ class HandoffStream:
         except BadHead as refusal:
             return await self._refuse(refusal)
         if parsed is not None:
-            return self._dispatch(*parsed)  # noqa: ASYNC910 # one turn of a loop that waits
+            head, length = parsed
+            if self._direct is not None and self._direct.takes(head):
+                return await self._answer(self._direct, head, length)
+            return self._dispatch(head, length)  # noqa: ASYNC910 # one turn of a loop that waits
         return await self._read_on(self._head_deadline())
 
     def _head_deadline(self) -> float:
@@ -156,6 +179,33 @@ class HandoffStream:
             detail = f"The request head took more than {self._limits.head_deadline_s:g} s."
             return await self._refuse(BadHead(408, detail))
         return b"" if self._late or self._ended else None
+
+    async def _answer(self, direct: Direct, head: Head, length: int) -> bytes | None:
+        """Answer a request in Hypercorn's stead, all of whose body comes before it is looked at.
+
+        None to look again; b"" when Hypercorn's part ends here.
+        """
+        buffer = self.connection.buffer
+        end = length + (head.content_length or 0)
+        deadline = trio.current_time() + self._limits.body_idle_s
+        while len(buffer) < end:
+            await self._fill(deadline)
+            if self._late:
+                return await self._refuse(BadHead(408, "The request body stopped coming."))
+            if self._ended or self._closed:
+                return b""
+        body = bytes(buffer[length:end])
+        del buffer[:end]
+        self._head_begun = None
+        try:
+            await direct.serve(head, body, self._send_piecewise)
+        except Exception:
+            # Some of the answer may be out: nothing else can follow it.
+            self._end()
+            self.connection.abort()
+            raise
+        self._free_since = trio.current_time()
+        return b"" if self._ended and not buffer else None  # noqa: ASYNC910 # one turn of a loop that waits
 
     def _dispatch(self, head: Head, length: int) -> bytes:
         self._head_begun = None
@@ -242,6 +292,9 @@ class HandoffStream:
             raise trio.ClosedResourceError("Hypercorn's part has ended")
         if not data.startswith(b"HTTP/1.1 1"):
             self._answered = True
+        await self._send_piecewise(data)
+
+    async def _send_piecewise(self, data: bytes) -> None:  # noqa: ASYNC910 # as `send_all`
         try:
             with memoryview(data) as view:
                 for at in range(0, len(view), SEND_PIECE_BYTES):

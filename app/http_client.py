@@ -40,7 +40,14 @@ class ClientError(Exception):
 
 
 class CannotConnect(ClientError):
-    """Nobody answered at the URL, or the connection broke before the answer was complete."""
+    """Nobody answered at the URL, or the connection broke before the answer was complete.
+
+    `in_doubt`: a write had begun to be sent, and may have been applied.
+    """
+
+    def __init__(self, detail: str, *, in_doubt: bool = False) -> None:
+        super().__init__(detail)
+        self.in_doubt = in_doubt
 
 
 class Refused(ClientError):
@@ -89,11 +96,14 @@ class HttpClient:
         route: str,
         *,
         params: Params = (),
-        content: bytes | None = None,
+        content: bytes | AsyncIterator[bytes] | None = None,
         content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """Make one request and give its answer, whole. Raises `Refused` or `CannotConnect`."""
+        """Make one request and give its answer, whole. Raises `Refused` or `CannotConnect`.
+
+        `content` may be an iterator over the body's pieces.
+        """
         fields = dict(headers or {})
         if content is not None:
             fields["Content-Type"] = content_type
@@ -102,7 +112,7 @@ class HttpClient:
                 method, route, params=list(params), content=content, headers=fields
             )
         except httpx.TransportError as exc:
-            raise CannotConnect(self._why(exc, written=method != "GET")) from exc
+            raise self._broken(exc, written=method != "GET") from exc
         if not response.is_success:
             raise refused(response)
         return response
@@ -123,14 +133,15 @@ class HttpClient:
                     raise refused(response)
                 yield response.aiter_bytes()
         except httpx.TransportError as exc:
-            raise CannotConnect(self._why(exc, written=False)) from exc
+            raise self._broken(exc, written=False) from exc
 
-    def _why(self, exc: httpx.TransportError, *, written: bool) -> str:
+    def _broken(self, exc: httpx.TransportError, *, written: bool) -> CannotConnect:
         url = self._client.base_url
         if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
-            return f"cannot connect to {url}: {str(exc) or 'no answer'}"
+            return CannotConnect(f"cannot connect to {url}: {str(exc) or 'no answer'}")
         doubt = "; the write may or may not have been applied" if written else ""
-        return f"the connection to {url} broke ({str(exc) or type(exc).__name__}){doubt}"
+        why = f"the connection to {url} broke ({str(exc) or type(exc).__name__}){doubt}"
+        return CannotConnect(why, in_doubt=written)
 
 
 class Watch:

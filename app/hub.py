@@ -11,17 +11,21 @@ writers to those who do not (`writers`).
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from app import ends
+from app import ends, overflow
 from app.client import Client, Lane, Subscription
+from app.deflate import on_wire
+from app.ends import Ended
 from app.flusher import Flusher
-from app.frame import Frame, control, document_frame, members_of, ws_close
+from app.frame import Frame, Place, control, document_frame, members_of, ws_close
 from app.group import SIZE, Group
-from app.room import Room
-from app.snapshot import snapshot
+from app.resume import Replays
+from app.rooms import Rooms
+from app.snapshot import KEPT, snapshot
 from app.source import Audience, Source
 from app.tag import Tags
 from app.writers import Writers
@@ -29,11 +33,12 @@ from store.index import Event
 from store.value import approx_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from app.ends import End
     from app.frame import Kind
     from app.metrics import Metrics
+    from app.room import Room
     from app.settings import Settings
     from limits.policy import Policy
     from limits.principal import Principal
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
 # More than this of one change for one filter is not encoded at once: it would take milliseconds.
 EVENTS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 256 * 1024
+# How many of the ends that have come are remembered, for `/stats`.
+ENDS_KEPT: Final = 200
 
 
 def bounded(events: list[Event]) -> list[Event]:
@@ -71,11 +78,15 @@ class Hub:
         self.store = store
         self.metrics = metrics
         self.clients: dict[str, Client] = {}
-        self.rooms: dict[str, Room] = {}
+        self.rooms = Rooms(self)
         self.tags: Tags[Client] = Tags()
-        self._groups: dict[tuple[Kind, frozenset[Source]], Group] = {}
+        self._groups: dict[tuple[Kind, int, frozenset[Source]], Group] = {}
+        self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
         self.writers = Writers(self)
+        self.replays = Replays()
+        # What keeps the last snapshots in memory; their audiences know them.
+        self.snapshots: deque[Frame] = deque(maxlen=KEPT)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with
@@ -145,7 +156,7 @@ class Hub:
             goodbye = self._goodbye(client, end, retry_ms)
         due.append(Frame(goodbye))
         if client.outbox is None and client.send_now is not None:
-            data = b"".join([frame.data for frame in due])
+            data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
             try:
                 sent = client.send_now(data)
             except BlockingIOError:
@@ -163,7 +174,8 @@ class Hub:
 
     def _goodbye(self, client: Client, end: End, retry_ms: int) -> bytes:
         if client.kind == "sse":
-            return control("sse", "closing", {"reason": end.label, "retry_ms": retry_ms})
+            closing = control("sse", "closing", {"reason": end.label, "retry_ms": retry_ms})
+            return b"retry: %d\n" % retry_ms + closing  # what an EventSource goes by
         reason = f'{{"retry_ms":{retry_ms}}}' if end.code == ends.RESTART.code else end.label
         return ws_close(end.code, reason)
 
@@ -179,24 +191,29 @@ class Hub:
             self._release(subscription.audience)
         client.subscriptions = {}
         for room in client.rooms.values():
-            self._forget_member(room, client)
+            self.rooms.exit(client, room)
         client.rooms = {}
         self.tags.remove(client)
         del self.clients[client.id]
         if client.ticket is not None:
             client.ticket.release()
         self.metrics.ends[end.label] += 1
+        self.ended.append(Ended(trio.current_time(), client.id, client.kind, end.label, client.ip))
         return due
 
     # ── what each hears ─────────────────────────────────────────────────────────────────────────
 
     def subscribe(self, client: Client, texts: Iterable[tuple[str, Policy]]) -> list[Audience]:
         """Register filters for a client; it hears their changes from this moment. Malformed
-        filters: `FilterError`, and then none is registered.
+        filters: `FilterError`, and then none is registered. Empty: the client has ended by that.
         """
         from store.filter import parse_filter
 
         wanted = [(parse_filter(text), policy) for text, policy in texts]
+        for parsed, _ in wanted:
+            known = client.subscriptions.get(parsed.text)
+            if known is not None and not self._part(client, known.audience):
+                return []  # it has ended by that
         audiences: list[Audience] = []
         for parsed, policy in wanted:
             old = client.subscriptions.get(parsed.text)
@@ -207,6 +224,7 @@ class Hub:
                 audience: Audience = selection.watchers
             else:
                 audience = old.audience
+            overflow.hear(client, audience)
             client.subscriptions[parsed.text] = Subscription(audience, policy)
             audiences.append(audience)
         self._replace(client)
@@ -214,42 +232,42 @@ class Hub:
 
     def unsubscribe(self, client: Client, text: str) -> bool:
         """Take a filter away: nothing for it is sent from now on. False: it was not there."""
-        subscription = client.subscriptions.pop(text, None)
+        subscription = client.subscriptions.get(text)
         if subscription is None:
             return False
-        gone = subscription.audience
-        if client.gaps is not None:
-            client.gaps.pop(gone, None)
-        self._replace(client)
-        self._release(gone)
+        if self._part(client, subscription.audience):
+            del client.subscriptions[text]
+            self._replace(client)
+            self._release(subscription.audience)
         return True
 
     def join(self, client: Client, name: str) -> Room:
         """Put a client into a room; the room comes into being with its first member."""
         room = client.rooms.get(name)
         if room is None:
-            room = self.rooms.get(name)
-            if room is None:
-                room = self.rooms[name] = Room(name)
-            room.members[client] = None
-            client.rooms[name] = room
+            room = client.rooms[name] = self.rooms.enter(client, name)
+            overflow.hear(client, room)
             self._replace(client)
         return room
 
     def leave(self, client: Client, name: str) -> Room | None:
         """Take a client out of a room; an empty room vanishes. None: it was not in it."""
-        room = client.rooms.pop(name, None)
-        if room is not None:
-            if client.gaps is not None:
-                client.gaps.pop(room, None)
+        room = client.rooms.get(name)
+        if room is not None and self._part(client, room):
+            del client.rooms[name]
             self._replace(client)
-            self._forget_member(room, client)
+            self.rooms.exit(client, room)
         return room
 
-    def _forget_member(self, room: Room, client: Client) -> None:
-        room.members.pop(client, None)
-        if not room.members:
-            self.rooms.pop(room.name, None)
+    def _part(self, client: Client, source: Source) -> bool:
+        """Before a client leaves a source: what it is owed of it so far comes before the answer,
+        and has nothing to do with what it may hear of it later. False: it has ended by that.
+        """
+        if client.outbox is not None and client.group is not None:
+            client.group.flush()
+            if client.end is None:
+                overflow.part(client, source)
+        return client.end is None
 
     def _release(self, audience: Audience) -> None:
         self.store.index.remove(audience.selection)
@@ -260,10 +278,10 @@ class Hub:
         sources: frozenset[Source] = frozenset(
             [s.audience for s in client.subscriptions.values()] + list(client.rooms.values())
         )
-        key = (client.kind, sources)
+        key = (client.kind, client.deflate_from, sources)
         group = self._groups.get(key)
         if group is None or len(group) >= SIZE:
-            group = self._groups[key] = Group(self, client.kind, sources)
+            group = self._groups[key] = Group(self, client.kind, sources, client.deflate_from)
             for source in sources:
                 source.groups[group] = None
         group.add(client)
@@ -275,7 +293,7 @@ class Hub:
         if not len(group):
             for source in group.sources:
                 source.groups.pop(group, None)
-            key = (group.kind, group.sources)
+            key = (group.kind, group.deflate_from, group.sources)
             if self._groups.get(key) is group:
                 del self._groups[key]
         return due
@@ -319,23 +337,27 @@ class Hub:
             for group in audience.groups:
                 last[group] = index
         known: object = None
+        place: Place | None = None
         type_, members = "", b""
         for index, (audience, event) in enumerate(pairs):
             is_whole = event.kind == "snapshot"
             if event is not known and not is_whole:
                 known = event
                 type_, members = members_of(event, change.time_ms)
+                failed = event.kind == "failed"
+                gone = event.kind == "delete"
+                place = None if failed else Place(event.path, gone, change.time_ms)
             encoded: dict[tuple[Kind, bool], Frame] = {}
             for group in audience.groups:
                 kind, with_id = variant = (group.kind, last[group] == index)
                 frame = encoded.get(variant)
                 if frame is None:
                     if is_whole:
-                        frame = snapshot(self.store, audience, kind, id=with_id, droppable=True)
+                        frame = snapshot(self, audience, kind, id=with_id, droppable=True)
                     else:
                         id = position if with_id else None
                         data = document_frame(kind, type_, audience.filter_json, members, id)
-                        frame = Frame(data, audience, change.position.seq)
+                        frame = Frame(data, audience, change.position.seq, place=place)
                     encoded[variant] = frame
                     self.flusher.count(frame.size)
                 group.append(frame)
@@ -347,46 +369,29 @@ class Hub:
         if client.group is not None:
             client.group.push(client, frame)
 
+    def send(self, clients: Iterable[Client], encode: Callable[[Kind], Frame]) -> int:
+        """Owe one frame to each of several clients, encoded once for each transport. Says how many
+        they are.
+        """
+        members: dict[Group, list[Client]] = {}
+        for client in clients:
+            if client.group is not None:
+                members.setdefault(client.group, []).append(client)
+        frames: dict[Kind, Frame] = {}
+        for group, meant in members.items():
+            frame = frames.get(group.kind)
+            if frame is None:
+                frame = frames[group.kind] = encode(group.kind)
+                self.flusher.count(frame.size)
+            if len(meant) == len(group):
+                group.append(frame)
+            else:
+                for client in meant:
+                    group.push(client, frame)
+        return sum(map(len, members.values()))
+
     def tell(self, client: Client, event: str, body: dict[str, Any]) -> None:
         """Push a control event."""
-        self.push(client, Frame(control(client.kind, event, body)))
-
-    def send_to_rooms(self, names: list[str], body: dict[str, Any], *, omit: Client | None) -> int:
-        """Owe a message to all in the rooms, each once and `omit` not at all. Says how many that
-        is.
-        """
-        rooms = [self.rooms[name] for name in dict.fromkeys(names) if name in self.rooms]
-        if len(rooms) == 1:
-            return self._send_to_room(rooms[0], body, omit)
-        reached: set[Client] = set() if omit is None else {omit}
-        for room in rooms:
-            position = self._room_position(room, room.number())
-            for client in room.members:
-                if client not in reached:
-                    group = client.group
-                    assert group is not None
-                    id = None if group.bare_messages else position
-                    data = control(client.kind, "message", body | {"room": room.name}, id=id)
-                    self.push(client, Frame(data, room, room.seq))
-            reached.update(room.members)
-        return len(reached) - (omit is not None)
-
-    def _send_to_room(self, room: Room, body: dict[str, Any], omit: Client | None) -> int:
-        seq = room.number()
-        position = self._room_position(room, seq)
-        body = body | {"room": room.name}
-        encoded: dict[tuple[Kind, bool], Frame] = {}
-        for group in room.groups:
-            bare = group.bare_messages
-            frame = encoded.get((group.kind, bare))
-            if frame is None:
-                data = control(group.kind, "message", body, id=None if bare else position)
-                frame = encoded[group.kind, bare] = Frame(data, room, seq)
-                self.flusher.count(len(data))
-            group.append(frame)
-            if omit is not None and omit.group is group:
-                group.omit_last(omit)
-        return len(room.members) - (omit is not None and omit in room.members)
-
-    def _room_position(self, room: Room, seq: int) -> str:
-        return f"{self.store.epoch}-{room.epoch}:{seq}"
+        frame = Frame(control(client.kind, event, body))
+        self.flusher.count(frame.size)
+        self.push(client, frame)

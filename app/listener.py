@@ -24,6 +24,10 @@ Connect = Callable[[socket.socket, Any], Awaitable[None]]
 ACCEPTS_PER_TURN: Final = 64
 ACCEPT_PAUSE_S: Final = 0.1
 LOG_EVERY_S: Final = 10.0
+# Without a bound Linux takes up to 4 MB (net.ipv4.tcp_wmem) from us for a client that has stopped
+# reading: seconds until we notice, and gigabytes of the kernel's memory for a thousand of them. It
+# bounds what waits to be sent, not what is on its way: a long fat line is as fast as without.
+UNSENT_BYTES: Final = 256 * 1024
 _BROKEN_LISTENER: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT)
 # accept(2): an aborted connection, and network errors of the new one, say nothing about the next.
 _ONLY_THIS_ONE: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
@@ -62,7 +66,8 @@ def open_sockets(
     """Listening non-blocking sockets for `host`: all its addresses, or both families when it is ""
     or "::".
 
-    Port 0 takes a free one, the same for all. Options are set on the listener, and accepted sockets
+    A socket takes no more than `UNSENT_BYTES` beyond what is on its way to the peer. Port 0 takes a
+    free one, the same for all. Options are set on the listener, and accepted sockets
     inherit them (Linux): a call less for each. The kernel cuts `backlog` to net.core.somaxconn.
     Raises OSError.
     """
@@ -74,6 +79,8 @@ def open_sockets(
         options.append((socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes))
     if receive_buffer_bytes:
         options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes))
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES))
     if user_timeout_s and hasattr(socket, "TCP_USER_TIMEOUT"):
         options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout_s * 1000)))
     opened: list[socket.socket] = []

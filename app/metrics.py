@@ -23,6 +23,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from app.listener import ListenerCounts
+
 RATE_WINDOW_S: Final = 10.0
 SAMPLE_EVERY_S: Final = 1.0
 
@@ -50,7 +52,7 @@ class Metrics:
         self.resumes_refused = 0
         self.http_requests = 0
         self.rate_limited = 0
-        self.accept_errors = 0
+        self.listener = ListenerCounts()
         self.errors_total = 0  # bugs: exceptions nobody expected
         self.connections_total: Counter[str] = Counter(sse=0, ws=0)
         self.drops: Counter[tuple[str, str]] = Counter()  # (policy, reason)
@@ -84,6 +86,11 @@ class Metrics:
             name: round((getattr(self, name) - before) / span_s, 3)
             for name, before in zip(RATED, then, strict=True)
         }
+
+    @property
+    def accept_errors(self) -> int:
+        """The listener counts them."""
+        return self.listener.accept_errors
 
     def as_json(self) -> dict[str, Any]:
         """Every counter, labelled ones as nested objects (`drops[policy][reason]`)."""

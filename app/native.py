@@ -15,10 +15,11 @@ import trio
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side, State
 
-from app import ends, opening
+from app import ends, opening, quiet
 from app.client import Client
 from app.cors import cors_headers
-from app.frame import Frame
+from app.deflate import negotiate, reading
+from app.frame import CLOSE, Frame
 from app.head import answer, is_websocket
 from app.problem import Refusal
 from app.session import Session
@@ -35,18 +36,28 @@ if TYPE_CHECKING:
     from limits.principal import Principal
 
 RECEIVE_BYTES: Final = 64 * 1024
-# Messages handled before others get a turn, where a peer sends faster than we read.
+# Read before others get a turn, where a peer sends faster than we read: at most 700 frames, or
+# some milliseconds.
+TURN_BYTES: Final = 4 * 1024
+# Messages handled before others get a turn, or for how long: some are a millisecond of work.
 MESSAGES_PER_TURN: Final = 50
+TURN_S: Final = 0.002
+_CLOSE: Final = bytes((CLOSE,))
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class NativeLane:
     """A connection's own socket as a lane."""
 
-    __slots__ = ("_connection", "_deadline_s", "send_now")
+    __slots__ = ("_connection", "_deadline_s", "deflate_from", "send_now")
 
-    def __init__(self, connection: Connection, write_deadline_s: float) -> None:
+    name = "native"
+
+    def __init__(
+        self, connection: Connection, write_deadline_s: float, deflate_from: int = 0
+    ) -> None:
         self._connection = connection
+        self.deflate_from = deflate_from
         self._deadline_s = write_deadline_s
         # The bound method of the socket itself: the flusher calls it once for each client and pass.
         self.send_now: Callable[[bytes], int] | None = (
@@ -62,7 +73,7 @@ class NativeLane:
     def wake(self) -> None:
         """Make the task that waits for the peer's bytes look at its client."""
         if not self._connection.closed:
-            trio.lowlevel.notify_closing(self._connection.sock)
+            quiet.notify_closing(self._connection.sock)
 
     def abort(self) -> None:
         """Reset the connection."""
@@ -102,9 +113,12 @@ def open_client(
     fields: dict[str, str],
 ) -> Client:
     """Register the client and owe it the response head and its first frames, in one step."""
-    lane = NativeLane(connection, triode.settings.write_deadline_s)
+    settings = triode.settings
     kind: Kind = "ws" if is_websocket(head) else "sse"
-    response = _upgrade(head) if kind == "ws" else _stream_head(triode, head, fields)
+    agreed = negotiate(head) if kind == "ws" and settings.deflate_from else None
+    deflate_from = 0 if agreed is None else settings.deflate_from
+    lane = NativeLane(connection, settings.write_deadline_s, deflate_from)
+    response = _upgrade(head, agreed) if kind == "ws" else _stream_head(triode, head, fields)
     return triode.open(kind, lane, head, request, principal, first=response)
 
 
@@ -116,12 +130,13 @@ def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def _upgrade(head: Head) -> bytes:
+def _upgrade(head: Head, extensions: str | None) -> bytes:
     key = (head.get("sec-websocket-key") or "").encode()
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    field = b"" if extensions is None else f"Sec-WebSocket-Extensions: {extensions}\r\n".encode()
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, field)
     )
 
 
@@ -130,7 +145,7 @@ async def _receive_nothing(connection: Connection, client: Client) -> End:
     if not connection.secure and not connection.buffer:
         # Here rather than in `receive`: its frame would be half a kilobyte for each idle client.
         while True:
-            await trio.lowlevel.wait_readable(connection.sock)
+            await quiet.wait_readable(connection.sock)
             if client.end is not None:
                 return client.end
             try:
@@ -153,75 +168,110 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
     while True:
         data = await connection.receive(RECEIVE_BYTES)
         if client.end is not None:
-            return client.end
+            return await _goodbye(connection, client)
         if not data:
             return ends.CLIENT_LOST
         triode.metrics.bytes_in += len(data)
         client.active_at = trio.current_time()
         if reader is None:
             # Made when first needed: most clients only listen.
-            reader = MessageReader(triode.settings.max_message_bytes)
-        messages = reader.feed(data)
-        for index, message in enumerate(messages):
-            await session.receive(message)
+            deflates = bool(client.deflate_from)
+            reader = MessageReader(triode.settings.max_message_bytes, deflates=deflates)
+        for at in range(0, len(data), TURN_BYTES):
+            await _take(triode, session, client, reader, data[at : at + TURN_BYTES])
             if client.has_ended():
-                break
-            if index % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1:
+                return await _goodbye(connection, client)
+            if at + TURN_BYTES < len(data):
                 await trio.lowlevel.checkpoint()
+
+
+async def _take(  # noqa: ASYNC910 # waits only when there is something to wait for
+    triode: Triode, session: Session, client: Client, reader: MessageReader, data: bytes
+) -> None:
+    """Carry out what is whole with these bytes. The client may end by that."""
+    hub = triode.hub
+    until = trio.current_time() + TURN_S
+    for index, message in enumerate(reader.feed(data)):
+        await session.receive(message)
+        if client.has_ended():
+            return
+        if index % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1 or trio.current_time() > until:
+            await trio.lowlevel.checkpoint()
+            until = trio.current_time() + TURN_S
+    if reader.end is not None:
         if reader.answer:
-            if reader.end is not None:
-                triode.hub.finish(client, reader.end, goodbye=bytes(reader.answer))
-                return reader.end
-            triode.hub.push(client, Frame(bytes(reader.answer)))
-            reader.answer.clear()
-        elif reader.end is not None:
-            return reader.end
-        if triode.hub.flusher.full:
-            await triode.hub.flusher.room()
+            hub.finish(client, reader.end, goodbye=reader.answer)
+        else:
+            hub.close(client, reader.end)
+    elif reader.answer:
+        hub.push(client, Frame(reader.answer))
+        await session.keep_pace()
+
+
+async def _goodbye(connection: Connection, client: Client) -> End:
+    """What a peer says after its end changes nothing; wait until the writer, if there is one, has
+    written all.
+
+    Nobody waits for a peer here: the writer has its deadline, and wakes us.
+    """
+    while client.writing and await connection.receive(RECEIVE_BYTES):
+        pass
+    assert client.end is not None
+    return client.end  # noqa: ASYNC910 # without a writer there is nothing to wait for
 
 
 class MessageReader:
     """Turns a client's bytes into whole messages, by the sans-I/O protocol of `websockets`.
 
-    `answer` holds bytes that the protocol wants sent (pongs, the close frame); `end` is set once
-    the connection has to end. A text message that is not UTF-8 ends it with 1007, one that is too
-    big with 1009 (RFC 6455 section 7.4.1).
+    After `feed`, `answer` is what the protocol wants sent, of pongs only that to the newest ping
+    (RFC 6455 section 5.5.3), so that a flood of pings is not one of pongs; `end` is set once the
+    connection has to end, and `answer` then is the close frame. A text message that is not UTF-8
+    ends it with 1007, one that is too big with 1009 (RFC 6455 section 7.4.1).
     """
 
-    __slots__ = ("_parts", "_protocol", "_text", "answer", "end")
+    __slots__ = ("_message", "_protocol", "_text", "answer", "end")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, deflates: bool = False) -> None:
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes)
-        self._parts: list[bytes] = []
+        if deflates:
+            self._protocol.extensions = [reading()]
+        # The fragments so far, in one piece: as many as there are, they take what they hold.
+        self._message = bytearray()
         self._text = True
-        self.answer = bytearray()
+        self.answer = b""
         self.end: End | None = None
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Take bytes; the messages that are complete with them, in order."""
         protocol = self._protocol
         protocol.receive_data(data)
-        messages: list[bytes] = []
+        messages: list[bytes | bytearray] = []
         for frame in protocol.events_received():
             opcode = frame.opcode  # type: ignore[union-attr] # an open connection yields frames only
             if opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 if opcode is not Opcode.CONT:
                     self._text = opcode is Opcode.TEXT
-                self._parts.append(bytes(frame.data))  # type: ignore[union-attr]
+                self._message += frame.data  # type: ignore[union-attr]
                 if frame.fin:  # type: ignore[union-attr]
                     message = self._whole()
                     if message is None:
                         break
                     messages.append(message)
-        for part in protocol.data_to_send():
-            self.answer += part
+        self.answer = self._to_send()
         if self.end is None and protocol.state is not State.OPEN:
             self.end = self._end()
         return messages
 
-    def _whole(self) -> bytes | None:
-        message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts = []
+    def _to_send(self) -> bytes:
+        """The close frame, if there is one; else the newest pong."""
+        answer = b""
+        for part in self._protocol.data_to_send():
+            if part and answer[:1] != _CLOSE:
+                answer = part
+        return answer
+
+    def _whole(self) -> bytearray | None:
+        message, self._message = self._message, bytearray()
         if self._text and not message.isascii():
             try:
                 message.decode()

@@ -6,11 +6,12 @@ from typing import Final
 
 from app.content import JSON, JSON_PATCH, MERGE_PATCH, NDJSON
 from app.openapi_parts import OPEN, content, field, in_path, ok, query, route
-from app.schemas import ANY, POSITION, SCHEMAS, Schema, array, ref, text
+from app.schemas import ANY, POSITION, SCHEMAS, Schema, array, integer, ref, text
 
 READ: Final = (400, 401, 403, 404, 429)
 WRITE: Final = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429)
 ADMIN: Final = (401, 403, 429)
+CONTROL: Final = (400, *ADMIN, 408, 413, 415)
 
 PLACE: Final = query("path", text("A path; . is the whole document"), required=True)
 WHOLE: Final = query("path", text("A path", default="."))
@@ -27,6 +28,21 @@ STREAM: Final = [
     query("snapshot", {"enum": ["full", "none"]}),
     query("since", POSITION),
 ]
+SELECTORS: Final = [
+    query("id", text("The id of a client; any of several"), many=True),
+    {
+        "name": "tag",
+        "in": "query",
+        "description": "tag.NAME=VALUE; all of several",
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+]
+SENT: Final = content(ref("Content")) | content(
+    {"type": "string", "format": "binary"}, "application/octet-stream"
+)
+REACHED: Final = ok("How many were selected", ref("Reached"))
+LEASE: Final = SCHEMAS["Subscription"]["properties"]["lease"]
+LIMIT: Final = integer("At most so many clients", minimum=1)
 WRITTEN: Final = ok("Written", ref("Written"))
 TEXT: Final[Schema] = {"type": "string"}
 ANSWERS: Final = content(ref("Answer"), NDJSON) | content(array(ref("Answer")))
@@ -88,7 +104,11 @@ PATHS: Final[Schema] = {
             "Server-Sent Events: the state, then every change of it",
             EVENTS,
             (400, 401, 403, 429, 503),
-            parameters=[*STREAM, field("Last-Event-ID", "Resume after this position")],
+            parameters=[
+                *STREAM,
+                query("lease", LEASE),
+                field("Last-Event-ID", "Resume after this position"),
+            ],
         ),
         "post": route(
             "streams",
@@ -118,6 +138,16 @@ PATHS: Final[Schema] = {
             security=OPEN,
         )
     },
+    "/streams/{client_id}/alive": {
+        "post": route(
+            "streams",
+            "Renew the lease of a stream that was opened with one",
+            ok("Renewed", status=204),
+            (404, 409, 429),
+            parameters=[in_path("client_id", "The `client` of the event `connected`")],
+            security=OPEN,
+        )
+    },
     "/publish": {
         "post": route(
             "messages",
@@ -125,6 +155,45 @@ PATHS: Final[Schema] = {
             ok("Sent", ref("Reached")),
             (400, 401, 403, 408, 413, 415, 429),
             body=content(ref("Message")),
+        )
+    },
+    "/connections": {
+        "get": route(
+            "operations",
+            "List clients: those selected, or all (admin)",
+            ok("As they are now", ref("Clients")),
+            (400, *ADMIN),
+            parameters=[*SELECTORS, query("limit", LIMIT | {"default": 1000, "maximum": 10_000})],
+        )
+    },
+    "/connections/send": {
+        "post": route(
+            "messages",
+            "Send text, JSON or bytes to the selected clients; no selector selects nobody (admin)",
+            REACHED,
+            CONTROL,
+            parameters=SELECTORS,
+            body=SENT,
+        )
+    },
+    "/connections/tags": {
+        "post": route(
+            "operations",
+            "Set and take away tags of the selected clients (admin)",
+            REACHED,
+            CONTROL,
+            parameters=SELECTORS,
+            body=content(ref("TagChange")),
+        )
+    },
+    "/connections/close": {
+        "post": route(
+            "operations",
+            "End the selected clients with 1000, after sending them the body, if any (admin)",
+            REACHED,
+            CONTROL,
+            parameters=SELECTORS,
+            requestBody={"content": SENT},
         )
     },
     "/tokens": {
@@ -172,7 +241,14 @@ PATHS: Final[Schema] = {
     },
     "/stats": {
         "get": route(
-            "operations", "Counters, rates, gauges (admin)", ok("Now", ref("Stats")), ADMIN
+            "operations",
+            "Counters, rates, gauges; clients that are behind (admin)",
+            ok("Now", ref("Stats")),
+            (400, *ADMIN),
+            parameters=[
+                query("clients", {"enum": ["slow", "all"], "description": "Add clients to it"}),
+                query("limit", LIMIT | {"default": 100, "maximum": 1000}),
+            ],
         )
     },
     "/metrics": {
@@ -194,12 +270,21 @@ PATHS: Final[Schema] = {
         )
     },
     "/": {"get": route("pages", "The console", ok("A page", TEXT, "text/html"), security=OPEN)},
+    "/console/{name}": {
+        "get": route(
+            "pages",
+            "A part of the console: style, script or picture",
+            ok("A file", TEXT, "text/javascript"),
+            (404,),
+            parameters=[in_path("name", "The name of a file, such as main.js")],
+            security=OPEN,
+        )
+    },
     "/client.js": {
         "get": route(
             "pages",
             "The browser client",
             ok("JavaScript", TEXT, "text/javascript"),
-            (404,),
             security=OPEN,
         )
     },

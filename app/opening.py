@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from app.frame import Frame, control, document_frame, members_of
+import trio
+
+from app import resume
+from app.client import Lease
+from app.feed import joined
+from app.frame import Frame, VerbatimFrame, control
 from app.head import is_upgrade
 from app.origin import check_origin
-from app.outbox import Feed, joined
-from app.request import from_json, from_query
-from app.snapshot import FRAME_BYTES, snapshot
+from app.problem import bad_request
+from app.request import from_json, from_query, malformed_filter
+from app.snapshot import snapshots
+from store.filter import FilterError
 from store.value import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from app.client import Client
-    from app.frame import Kind
     from app.head import Head
     from app.hub import Hub
     from app.request import StreamRequest
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from app.triode import Triode
     from limits.policy import Policy
     from limits.principal import Principal
+    from store.change import Position
     from store.value import Json, Missing
 
 SERVER: Final = "triode"
@@ -68,6 +71,8 @@ def admit(
         request = from_query(head.params, last_event_id, settings, whole=not socket)
     else:
         request = from_json(body, last_event_id, settings)
+    if socket and request.lease_s is not None:
+        raise bad_request("lease is for event streams; a WebSocket is kept alive by its pongs")
     request = replace(request, route=route, tags=request.tags | route_tags)
     for text in request.filters:
         gate.require_read(principal, text)
@@ -82,13 +87,16 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
     """Subscribe a newly opened client to what it asked for: `connected`, then its snapshots or
     what it missed.
     """
+    client.policy = request.policy
     texts = [(text, request.policy) for text in request.filters]
-    audiences = hub.subscribe(client, texts) if texts else []
-    for room in request.rooms:
-        hub.join(client, room)
-    missed = _missed(hub, client.kind, audiences, request)
+    audiences = _subscribe(hub, client, texts) if texts else []
+    rooms = [hub.join(client, room) for room in request.rooms]
+    lone = rooms[0] if len(rooms) == 1 and not audiences else None
+    if lone is not None:
+        missed = hub.rooms.missed(client.kind, {lone: request.since}).get(lone)
+    else:
+        missed = resume.missed(hub, client.kind, audiences, request)
     resumed = missed is not None
-    follows = bool(audiences) and (resumed or request.snapshot or request.resume)
     body: dict[str, Any] = {
         "client": client.id,
         "epoch": hub.store.epoch,
@@ -96,13 +104,24 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
         "server": f"{SERVER}/{version}",
         "heartbeat_s": hub.settings.heartbeat_s,
     }
+    if request.lease_s is not None:
+        client.lease = Lease(request.lease_s, trio.current_time())
+        body["lease_s"] = request.lease_s
+    if client.kind == "ws" and rooms:
+        reached = request.since if missed and lone is not None else None
+        body["positions"] = {r.name: str(reached or hub.rooms.position(r)) for r in rooms}
     # What follows carries the position; where nothing does, this frame has to.
-    id = str(hub.store.position) if audiences and not follows else None
-    data = control(client.kind, "connected", body, id=id)
+    id: Position | None = None
+    if audiences and not (resumed or request.snapshot or request.resume):
+        id = hub.store.position
+    elif lone is not None and client.kind == "sse" and not missed:
+        id = hub.rooms.position(lone)
+    data = control(client.kind, "connected", body, id=None if id is None else str(id))
     if client.kind == "sse":
         retry_ms = random.randint(RETRY_MIN_MS, RETRY_MAX_MS)  # noqa: S311 # spreads a herd
         data = b"retry: %d\n" % retry_ms + data
-    hub.push(client, Frame(data))
+    # Nothing can be lost before it: its position is true whatever is lost later.
+    hub.push(client, VerbatimFrame(data))
     _first(hub, client, audiences, request, missed)
 
 
@@ -119,8 +138,8 @@ def add(
     """
     # Where positions have been told already, those of the past would go back.
     alone = not client.subscriptions
-    audiences = hub.subscribe(client, [(text, policy)])
-    missed = _missed(hub, client.kind, audiences, request, ids=alone)
+    audiences = _subscribe(hub, client, [(text, policy)])
+    missed = resume.missed(hub, client.kind, audiences, request, ids=alone)
     members = {"filter": text, "resumed": missed is not None}
     if not (request.snapshot or request.resume):
         members["id"] = str(hub.store.position)
@@ -128,73 +147,30 @@ def add(
     _first(hub, client, audiences, request, missed)
 
 
+def _subscribe(hub: Hub, client: Client, texts: list[tuple[str, Policy]]) -> list[Audience]:
+    """Raises `Refusal` 400 for a filter that would look at too much of this document."""
+    try:
+        return hub.subscribe(client, texts)
+    except FilterError as error:
+        raise malformed_filter(error) from error
+
+
 def _first(
     hub: Hub,
     client: Client,
     audiences: list[Audience],
     request: StreamRequest,
-    missed: list[bytes] | None,
+    missed: list[Frame] | None,
 ) -> None:
     """Owe a client its first frames: exactly what it missed, or the state."""
     if missed is not None:
         hub.metrics.resumes_total += 1
-        if sum(map(len, missed)) <= FRAME_BYTES:
-            hub.push(client, Frame(b"".join(missed)))
-        else:
-            hub.push(client, Feed(_joined(missed)))
+        for frame in missed:
+            hub.push(client, frame)
         return
-    if request.resume and audiences:
+    if request.resume and (audiences or client.rooms):
         hub.metrics.resumes_refused += 1
     if request.snapshot or request.resume:
-        frames = [
-            snapshot(hub.store, audience, client.kind, id=audience is audiences[-1])
-            for audience in audiences
-        ]
+        frames = snapshots(hub, audiences, client.kind)
         if frames:
             hub.push(client, joined(frames))
-        hub.metrics.snapshots_total += len(audiences)
-
-
-def _missed(
-    hub: Hub,
-    kind: Kind,
-    audiences: Sequence[Audience],
-    request: StreamRequest,
-    *,
-    ids: bool = True,
-) -> list[bytes] | None:
-    """The frames missed since the position that was asked for; None when it can't be resumed from
-    there.
-    """
-    if request.since is None or not audiences or not hub.store.can_resume(request.since):
-        return None
-    by_text = {audience.selection.filter.text: audience for audience in audiences}
-    filters = [audience.selection.filter for audience in audiences]
-    try:
-        missed = hub.store.missed(filters, request.since)
-    except ValueError:  # too costly to replay, or a filter that can no longer be evaluated
-        return None
-    frames: list[bytes] = []
-    for position, replayed in groupby(missed, key=lambda part: part.position):
-        parts = [
-            (by_text[part.filter.text].filter_json, members_of(event, part.time_ms))
-            for part in replayed
-            for event in part.events
-        ]
-        for index, (filter_json, (type_, members)) in enumerate(parts):
-            told = (ids or position.seq == hub.store.seq) and index == len(parts) - 1
-            id = str(position).encode() if told else None
-            frames.append(document_frame(kind, type_, filter_json, members, id))
-    return frames
-
-
-def _joined(frames: list[bytes]) -> Iterator[bytes]:
-    batch: list[bytes] = []
-    size = 0
-    for data in frames:
-        batch.append(data)
-        size += len(data)
-        if size >= FRAME_BYTES:
-            yield b"".join(batch)
-            batch, size = [], 0
-    yield b"".join(batch)

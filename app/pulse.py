@@ -13,6 +13,7 @@ import trio
 
 from app import ends
 from app.frame import PING, SSE_HEARTBEAT, Frame, ws_frame
+from app.heal import due_at
 
 if TYPE_CHECKING:
     from app.client import Client
@@ -36,6 +37,8 @@ async def pulse(triode: Triode) -> None:
         if beat % SWEEP_EVERY == 0:
             _sweep(triode)
         now = trio.current_time()
+        triode.below.cut(now - triode.settings.write_deadline_s)
+        triode.hub.rooms.sweep(now)
         for index, client in enumerate(list(triode.hub.clients.values())):
             if client.end is None:
                 _look_at(triode, client, now)
@@ -61,12 +64,22 @@ def _look_at(triode: Triode, client: Client, now: float) -> None:
             if in_s <= EXPIRING_S:
                 client.warned = principal
                 hub.tell(client, "expiring", {"in_s": max(0, round(in_s))})
+    if client.lease is not None and now >= client.lease.until:
+        hub.finish(client, ends.LEASE)
+        return
+    if client.writing:
+        # Its pongs may be a long time in coming, behind all that it has yet to take; that it takes
+        # it is watched by the deadline of each write.
+        client.active_at = now
     if client.kind == "ws" and client.pingable and now - client.active_at > settings.idle_s:
         hub.finish(client, ends.IDLE)
         client.lane.abort()
         return
+    if client.arrears and now >= due_at(client):
+        hub.writers.resume(client)
     if now - client.pinged_at >= settings.heartbeat_s - TICK_S / 2:
         client.pinged_at = now
         if client.kind == "sse" or client.pingable:
-            hub.push(client, Frame(SSE_HEARTBEAT if client.kind == "sse" else _PING))
+            beat = SSE_HEARTBEAT if client.kind == "sse" else _PING
+            hub.push(client, Frame(beat, count=0))
             triode.metrics.heartbeats += 1

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MAX_ROOM_CHARS: Final = 256
 MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 256
+# Shorter, and a phone that sleeps for a moment loses its stream; longer, and it is no use.
+MIN_LEASE_S: Final = 5
+MAX_LEASE_S: Final = 3600
+SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 TAG_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -39,6 +43,7 @@ class StreamRequest:
     resume: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     route: SocketRoute | None = None
+    lease_s: float | None = None
 
 
 def from_query(
@@ -66,6 +71,7 @@ def from_query(
         snapshot=_last(params, "snapshot"),
         since=last_event_id if last_event_id else _last(params, "since"),
         tags=tags,
+        lease=_last(params, "lease"),
         settings=settings,
         whole=whole,
     )
@@ -94,6 +100,7 @@ def from_json(body: Any, last_event_id: str | None, settings: Settings) -> Strea
         snapshot=body.get("snapshot"),
         since=since,
         tags=tags,
+        lease=body.get("lease"),
         settings=settings,
         whole=True,
     )
@@ -108,6 +115,36 @@ def texts(body: Mapping[str, Any], name: str) -> list[str]:
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
         raise bad_request(f'"{name}" must be a string or a list of strings', member=name)
     return listed
+
+
+def selectors(
+    params: Mapping[str, Sequence[str]], also: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """The selectors of a query: the ids of clients, and tags. `also`: other parameters it may have.
+
+    Raises `Refusal` 400 for any other parameter: with a misspelt selector more clients would be
+    meant than with it.
+    """
+    tags: dict[str, str] = {}
+    for name, values in params.items():
+        if name.startswith("tag."):
+            tags[name.removeprefix("tag.")] = values[-1]
+            if len(set(values)) > 1:
+                raise bad_request(f"no client can have two values of {name}", member=name)
+        elif name not in ("id", "access_token", *also):
+            known = ", ".join(["id", "tag.NAME", *also])
+            raise bad_request(f"unknown parameter {name[:64]!r}; known are: {known}")
+    return list(params.get("id", ())), tags
+
+
+def check_limit(params: Mapping[str, Sequence[str]], default: int, most: int) -> int:
+    """The parameter `limit`, 1 to `most`. Raises `Refusal` 400."""
+    text = _last(params, "limit")
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 0 < int(text) <= most):
+        raise bad_request(f'"limit" must be 1 to {most}', limit=most)
+    return int(text)
 
 
 def check_filter(text: Any) -> str:
@@ -138,7 +175,10 @@ def check_room(name: Any) -> str:
         or not name.isprintable()
     ):
         raise bad_request(
-            f'"room" must be 1 to {MAX_ROOM_CHARS} printable characters', limit=MAX_ROOM_CHARS
+            f'"room" must be 1 to {MAX_ROOM_CHARS} printable characters',
+            limit=MAX_ROOM_CHARS,
+            # Which of several it was: a client may know it by its name only.
+            room=name[:1000] if isinstance(name, str) else None,
         )
     return name
 
@@ -147,8 +187,7 @@ def check_tags(tags: Mapping[str, Any], *, removable: bool = False) -> dict[str,
     """Names and values of tags; None as a value only where tags can be taken away. Raises
     `Refusal` 400.
     """
-    if len(tags) > MAX_TAGS:
-        raise bad_request(f"too many tags; {MAX_TAGS} are allowed", limit=MAX_TAGS)
+    check_tag_count(tags)
     for name, value in tags.items():
         if not TAG_NAME.fullmatch(name):
             raise bad_request(f"tag name {name[:64]!r} must be 1 to 64 of A-Z a-z 0-9 _ . -")
@@ -157,6 +196,12 @@ def check_tags(tags: Mapping[str, Any], *, removable: bool = False) -> dict[str,
         if not isinstance(value, str) or len(value) > MAX_TAG_CHARS:
             raise bad_request(f"tag {name} must be a string of at most {MAX_TAG_CHARS} characters")
     return dict(tags)
+
+
+def check_tag_count(tags: Mapping[str, Any]) -> None:
+    """Raises `Refusal` 400 for more tags than one client may carry."""
+    if len(tags) > MAX_TAGS:
+        raise bad_request(f"too many tags; {MAX_TAGS} are allowed", limit=MAX_TAGS)
 
 
 def check_policy(value: Any) -> Policy:
@@ -176,6 +221,20 @@ def check_snapshot(value: Any) -> bool:
     return bool(value != "none")
 
 
+def check_lease(value: Any) -> float | None:
+    """Seconds, as a number or its text; None is no lease. Raises `Refusal` 400."""
+    if value is None:
+        return None
+    if isinstance(value, str) and SECONDS.fullmatch(value):
+        value = float(value)
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not MIN_LEASE_S <= value <= MAX_LEASE_S:
+        raise bad_request(
+            f'"lease" must be {MIN_LEASE_S} to {MAX_LEASE_S} seconds', limit=MAX_LEASE_S
+        )
+    return float(value)
+
+
 def _last(params: Mapping[str, Sequence[str]], name: str) -> str | None:
     values = params.get(name)
     return values[-1] if values else None
@@ -189,6 +248,7 @@ def _checked(
     snapshot: Any,
     since: str | None,
     tags: dict[str, Any],
+    lease: Any,
     settings: Settings,
     whole: bool,
 ) -> StreamRequest:
@@ -212,4 +272,5 @@ def _checked(
         since=None if since is None else parse_position(since),
         resume=since is not None,
         tags=check_tags(tags),
+        lease_s=check_lease(lease),
     )

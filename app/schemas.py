@@ -48,6 +48,7 @@ POSITION: Final = text(
     "A place in the log of changes, EPOCH:SEQ", examples=["k3f9q2:1842"], pattern="^[^:]+:[0-9]+$"
 )
 TAGS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
+POLICY: Final[Schema] = {"enum": ["drop-newest", "drop-oldest", "latest", "disconnect"]}
 SCOPE: Final = "absent grants everything, an empty list nothing"
 
 _grant = {
@@ -148,6 +149,59 @@ SCHEMAS: Final[dict[str, Schema]] = {
         additionalProperties=False,
     ),
     "Reached": object_({"reached": integer("How many clients it went to", minimum=0)}),
+    "Client": object_(
+        {
+            "client": text("The id, c_…"),
+            "transport": {"enum": ["sse", "websocket"]},
+            "lane": {"enum": ["native", "asgi"]},
+            "ip": text("The address that limits count"),
+            "name": {"type": ["string", "null"], "description": "Whose token; null is nobody's"},
+            "tags": TAGS,
+            "rooms": array(text("A room")),
+            "filters": array(object_({"filter": text("A filter"), "policy": POLICY})),
+            "state": {
+                "enum": ["flowing", "slow", "healing"],
+                "description": "healing: it has lost something and is not repaired yet",
+            },
+            "queued": integer("Events that wait for it", minimum=0),
+            "queued_bytes": integer("Bytes that wait for it", minimum=0),
+            "oldest_s": number("Seconds that the oldest of it has waited"),
+            "connected_s": number("Seconds since it connected"),
+            "sent": integer("Events sent to it, heartbeats not among them", minimum=0),
+            "sent_bytes": integer("Bytes sent to it", minimum=0),
+            "dropped": integer("Events lost", minimum=0),
+            "drops": {
+                "type": "object",
+                "description": "The same by reason",
+                "additionalProperties": {"type": "integer"},
+            },
+            "heals": integer("How often it was repaired", minimum=0),
+        },
+        description="A connection, as it is now",
+    ),
+    "Clients": object_(
+        {
+            "connections": array(ref("Client"), "The oldest first, at most `limit`"),
+            "total": integer("How many were selected", minimum=0),
+        }
+    ),
+    "Content": object_(
+        {"data": ANY, "text": text("Sent as it is")},
+        [],
+        description="Either of the two. A WebSocket gets it alone as a text frame, data as JSON; "
+        "an event stream gets it as the `data` of a `message`",
+        additionalProperties=False,
+    ),
+    "TagChange": object_(
+        {
+            "tags": {
+                "type": "object",
+                "description": "null takes a tag away",
+                "additionalProperties": {"type": ["string", "null"]},
+            }
+        },
+        additionalProperties=False,
+    ),
     "Grant": object_(_grant, [], additionalProperties=False),
     "TokenRequest": object_(
         {
@@ -183,16 +237,36 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "additionalProperties": {"type": "number"},
             },
             "gauges": {"type": "object", "additionalProperties": {"type": "number"}},
-        }
+            "ends_log": array(
+                object_(
+                    {
+                        "time": integer("Unix milliseconds"),
+                        "client": text("The id that it had"),
+                        "transport": {"enum": ["sse", "websocket"]},
+                        "reason": text("Why it ended"),
+                        "ip": text("Its address"),
+                    }
+                ),
+                "The last connections that ended, at most 200, the newest first",
+            ),
+            "clients": array(ref("Client"), "With ?clients=: the furthest behind first"),
+        },
+        ["position", "counters", "rates", "gauges", "ends_log"],
     ),
     "Subscription": object_(
         {
             "filter": {"oneOf": [text("A filter"), array(text("A filter"))]},
             "room": {"oneOf": [text("A room"), array(text("A room"))]},
-            "policy": {"enum": ["drop-newest", "drop-oldest", "latest", "disconnect"]},
+            "policy": POLICY,
             "snapshot": {"enum": ["full", "none"]},
             "since": POSITION,
             "tags": TAGS,
+            "lease": number(
+                "Seconds after which the stream ends unless POST /streams/{client_id}/alive "
+                "comes; event streams only",
+                minimum=5,
+                maximum=3600,
+            ),
         },
         [],
     ),

@@ -2,7 +2,7 @@
 ends.
 
     start   sockets bound → lifespan (services start) → accept
-    signal  readiness 503 → no more accepts → goodbye to each client → drain → lifespan ends
+    signal  readiness 503, as all else that is new → goodbye to each client → drain → lifespan ends
 
 A second signal ends the process at once.
 """
@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from app import ends
+from app import quiet
 from app.application import create_app
+from app.asgi import DIRECT
 from app.collector import Collector
+from app.drain import say_goodbye
+from app.exchange import Exchange
 from app.handoff import HypercornLane, make_config, run_lifespan
 from app.handoff_stream import HandoffLimits
 from app.head import is_websocket
-from app.listener import ListenerCounts, open_sockets
+from app.listener import open_sockets
 from app.listener import serve as accept_on
 from app.native import serve as serve_stream
 from app.reception import ListenerLimits, Reception
@@ -43,12 +48,8 @@ log = logging.getLogger("triode")
 
 Bound = Callable[[list[Any]], None]
 
-# Goodbyes leave spread over the drain, so that those who come back do not come all at once.
-RETRY_MIN_MS: Final = 500
-RETRY_SPREAD_MS: Final = 5000
 
-
-async def serve(
+async def serve(  # noqa: ASYNC128 # `_started` calls it
     settings: Settings,
     *,
     bound: Bound | None = None,
@@ -76,7 +77,8 @@ async def serve(
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
         state = await services.start(partial(_live, app, config, stop, ended))
-        lane = HypercornLane(app, wants, limits, config=config, state=state)
+        direct = Exchange(app.extensions[DIRECT])
+        lane = HypercornLane(app, wants, limits, config=config, state=state, direct=direct)
         reception = Reception(
             wants=wants,
             native=partial(serve_stream, server),
@@ -85,30 +87,52 @@ async def serve(
             limits=ListenerLimits(
                 head_deadline_s=settings.head_deadline_s, max_head_bytes=settings.max_head_bytes
             ),
-            counts=ListenerCounts(),
+            counts=server.metrics.listener,
             ssl_context=_ssl_context(settings),
             ip_key=partial(_head_key, server),
         )
+        services.start_soon(quiet.watch)
         services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
-        # Holds every connection, and the accept loop until the end begins. Left when all have
-        # ended, or, cancelled, at the end of the drain.
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                addresses = await accepting.start(
-                    partial(accept_on, sockets, connect=reception.connect, nursery=connections)
-                )
-                if bound is not None:
-                    bound(addresses)
-                task_status.started(addresses)
-                await _wait_for_signal()
-                server.draining = True
-                accepting.cancel_scope.cancel()
-            connections.cancel_scope.deadline = trio.current_time() + settings.drain_s
-            await lane.drain()
-            await _say_goodbye(server)
+        await _receive(server, sockets, reception, lane, partial(_started, bound, task_status))
         stop.set()
         await ended.wait()
         services.cancel_scope.cancel()
+
+
+def _started(
+    bound: Bound | None, task_status: trio.TaskStatus[list[Any]], addresses: list[Any]
+) -> None:
+    if bound is not None:
+        bound(addresses)
+    task_status.started(addresses)
+
+
+async def _receive(
+    server: Triode,
+    sockets: list[socket.socket],
+    reception: Reception,
+    lane: HypercornLane,
+    started: Bound,
+) -> None:
+    """Receive connections until the signal, then drain."""
+    accept = partial(accept_on, connect=reception.connect, counts=server.metrics.listener)
+    with ExitStack() as stack:
+        copies = [stack.enter_context(sock.dup()) for sock in sockets]
+        # Holds those who come when the end has begun, and are told so; ended with the others.
+        async with trio.open_nursery() as late:
+            # Holds every connection, and the accept loop until the end begins. Left when all have
+            # ended, or, cancelled, at the end of the drain.
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    started(await accepting.start(partial(accept, sockets, nursery=connections)))
+                    await _wait_for_signal()
+                    server.draining = True
+                    late.start_soon(partial(accept, copies, nursery=late))
+                    accepting.cancel_scope.cancel()
+                connections.cancel_scope.deadline = trio.current_time() + server.settings.drain_s
+                await lane.drain()
+                await say_goodbye(server)
+            late.cancel_scope.cancel()
 
 
 async def _live(  # noqa: ASYNC128 # run_lifespan calls it
@@ -132,17 +156,6 @@ def is_native(triode: Triode, head: Head) -> bool:
         path = head.decoded_path
         return path == "/ws" or any(r.match(path) is not None for r in triode.settings.sockets)
     return head.path == "/events" and head.method == "GET" and not head.has_body
-
-
-async def _say_goodbye(triode: Triode) -> None:
-    """End every client, each with its own time to come back."""
-    clients = list(triode.hub.clients.values())
-    for index, client in enumerate(clients):
-        retry_ms = RETRY_MIN_MS + RETRY_SPREAD_MS * index // len(clients)
-        triode.hub.finish(client, ends.RESTART, retry_ms=retry_ms)
-        if index % 100 == 99:
-            await trio.lowlevel.checkpoint()
-    await trio.lowlevel.checkpoint()
 
 
 async def _wait_for_signal() -> None:

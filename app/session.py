@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from app import ends, opening
-from app.command import execute, name_of, ref_of
+from app.command import execute, filter_of, name_of, ref_of
 from app.frame import Frame, control
 from app.problem import Refusal, bad_request, forbidden
 from app.request import (
@@ -20,10 +22,14 @@ from app.request import (
     check_policy,
     check_room,
     check_snapshot,
+    check_tag_count,
     check_tags,
+    malformed_filter,
     texts,
 )
+from app.snapshot import selection
 from store.change import parse_position
+from store.filter import FilterError
 from store.value import JsonError, decode
 
 if TYPE_CHECKING:
@@ -50,10 +56,13 @@ class Session:
 
     async def receive(self, message: bytes | bytearray | memoryview | str) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         """Carry out one message and push its answer. Ends the connection after too many bad ones
-        in a row.
+        in a row. Before, it waits until the client has room for one more answer.
 
         Cancelled, a command has either been carried out or not been begun.
         """
+        await self.keep_pace()
+        if self._client.has_ended():
+            return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         self._triode.metrics.messages_in += 1
         ref: dict[str, Any] = {}
         try:
@@ -74,6 +83,20 @@ class Session:
             self._refuse(refusal, ref)
         else:
             self._errors = 0
+
+    async def keep_pace(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+        """Wait while more is to be written than should be, to this client or to all: whoever does
+        not read the answers is not asked for more questions.
+        """
+        client, flusher = self._client, self._triode.hub.flusher
+        while True:
+            if flusher.full:
+                await flusher.room()
+            outbox = client.outbox
+            if outbox is None or not outbox.is_behind:
+                return  # noqa: ASYNC910 # waits only when there is something to wait for
+            await outbox.progress()
+            client.active_at = trio.current_time()
 
     def _refuse(self, refusal: Refusal, ref: dict[str, Any]) -> None:
         self._triode.metrics.refused[refusal.status] += 1
@@ -97,6 +120,16 @@ class Session:
 
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
         self._triode.hub.tell(self._client, "ok", ref | (members or {}))
+
+    def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        hub = self._triode.hub
+        filter = filter_of(self._triode, self._client.principal, command)
+        try:
+            frame = selection(hub.store, filter, ref)
+        except FilterError as error:
+            raise malformed_filter(error) from error
+        hub.flusher.count(frame.size)
+        hub.push(self._client, frame)
 
     def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
@@ -124,23 +157,36 @@ class Session:
 
     def _join(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
-        names = [check_room(name) for name in texts(command, "room")]
-        if not names:
-            raise bad_request('"room" must be a name or a list of names', member="room")
+        names = _names(command)
         for name in names:
             triode.gate.require_room(client.principal, name)
         most = triode.settings.max_rooms
         if len(client.rooms.keys() | set(names)) > most:
             raise bad_request(f"too many rooms; {most} are allowed", limit=most)
-        for name in names:
-            triode.hub.join(client, name)
-        self._ok(ref, self._members(command["room"]))
+        sinces = _sinces(command, names)
+        was = command.get("was")
+        if was is not None and type(was) is not str:
+            raise bad_request('"was" must be the id that this client had before', member="was")
+        hub = triode.hub
+        rooms = [hub.join(client, name) for name in names]
+        wanted = {r: parse_position(sinces[r.name]) for r in rooms if r.name in sinces}
+        missed = hub.rooms.missed("ws", wanted, was=was)
+        # What was missed follows this answer: until then the client is where it was.
+        behind = missed if any(missed.values()) else {}
+        reached = {r.name: str(wanted[r] if r in behind else hub.rooms.position(r)) for r in rooms}
+        members = self._members(command["room"]) | {"positions": reached}
+        if sinces:
+            resumed = {room.name: room in missed for room in wanted}
+            members["resumed"] = resumed if type(command["room"]) is list else resumed[names[0]]
+        self._ok(ref, members)
+        hub.metrics.resumes_total += len(missed)
+        hub.metrics.resumes_refused += len(wanted) - len(missed)
+        for frames in missed.values():
+            for frame in frames:
+                hub.push(client, frame)
 
     def _leave(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
-        names = [check_room(name) for name in texts(command, "room")]
-        if not names:
-            raise bad_request('"room" must be a name or a list of names', member="room")
-        for name in names:
+        for name in _names(command):
             self._triode.hub.leave(self._client, name)
         self._ok(ref, self._members(command["room"]))
 
@@ -148,7 +194,7 @@ class Session:
         """Who is in the room: a list of client ids; for a list of rooms an object of such lists."""
         if isinstance(room, str):
             return {"members": self._members_of(room)}
-        return {"members": {name: self._members_of(name) for name in room}}
+        return {"members": {name: self._members_of(name) for name in dict.fromkeys(room)}}
 
     def _members_of(self, name: str) -> list[str]:
         room = self._triode.hub.rooms.get(name)
@@ -163,6 +209,7 @@ class Session:
         if type(tags) is not dict:
             raise bad_request('"tags" must be an object of strings, null to take one away')
         tags = check_tags(tags, removable=True)
+        check_tag_count(self._triode.hub.tags.merged(self._client, tags))
         self._triode.hub.tags.update(self._client, tags)
         self._ok(ref, {"tags": self._triode.hub.tags.of(self._client)})
 
@@ -181,12 +228,40 @@ class Session:
         self._triode.hub.push(self._client, Frame(control("ws", "pong", body)))
 
 
+def _names(command: dict[str, Any]) -> list[str]:
+    """The rooms that a command is about, each once. Raises `Refusal` 400."""
+    names = [check_room(name) for name in texts(command, "room")]
+    if not names:
+        raise bad_request('"room" must be a name or a list of names', member="room")
+    return list(dict.fromkeys(names))
+
+
+def _sinces(command: dict[str, Any], names: list[str]) -> dict[str, str]:
+    """From where to resume in each room: `since` is a position for the only room, or an object of
+    them by room. Raises `Refusal` 400.
+    """
+    since = command.get("since")
+    if since is None:
+        return {}
+    if isinstance(since, str) and len(names) == 1:
+        return {names[0]: since}
+    known = isinstance(since, dict) and all(name in names for name in since)
+    if not known or not all(isinstance(position, str) for position in since.values()):
+        raise bad_request(
+            '"since" must be a position for one room, or an object of positions by room',
+            member="since",
+        )
+    positions: dict[str, str] = since
+    return positions
+
+
 def _malformed(error: JsonError) -> Refusal:
     extra: dict[str, Any] = {} if error.offset is None else {"offset": error.offset}
     return bad_request(f"not JSON: {error.detail}", **extra)
 
 
 _OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
+    "get": Session._get,
     "subscribe": Session._subscribe,
     "unsubscribe": Session._unsubscribe,
     "join": Session._join,

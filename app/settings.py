@@ -133,6 +133,9 @@ class Settings:
         (), read_origins, "Other web origins that may use the server; * is all.", "ORIGIN,…"
     )
     client_tags: bool = option(True, read_flag, "Let clients tag themselves.", "")
+    control_from: tuple[str, ...] = option(
+        (), read_networks, "Who may use /connections without a token.", "RANGE,…"
+    )
 
     # how much
     max_clients: int = option(10_000, _count, "Clients at once; more are answered 503.", "N")
@@ -152,6 +155,9 @@ class Settings:
     max_rooms: int = option(100, _count, "Rooms of one client.", "N")
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
+    deflate_from: int = option(
+        1024, size(0), "Smallest WebSocket message that is compressed; 0 is off.", "SIZE"
+    )
     max_depth: int = option(256, whole(1, 512), "Deepest nesting of JSON.", "N")
     max_head_bytes: int = option(16_384, size(512, 1 * MIB), "Largest request head.", "SIZE")
     max_heads: int = option(1024, _count, "Connections that may be sending their first head.", "N")
@@ -163,11 +169,20 @@ class Settings:
     write_deadline_s: float = option(
         10.0, duration(0.001), "Time for one write to a client.", "TIME"
     )
+    heal_wait_max_s: float = option(
+        30.0, duration(0), "Longest wait of who never keeps up for its next snapshot.", "TIME"
+    )
     heartbeat_s: float = option(15.0, duration(0.001), "Time between heartbeats.", "TIME")
     idle_s: float = option(
         60.0, duration(0.001), "Silence after which a WebSocket is dead.", "TIME"
     )
     drain_s: float = option(30.0, duration(0), "Time to empty queues at the end.", "TIME")
+    retry_spread_s: float = option(
+        0.001,
+        duration(0),
+        "Time that each client adds to the window in which all come back after the end.",
+        "TIME",
+    )
     send_buffer_bytes: int = option(
         0,
         size(0, 2**31 - 1),
@@ -179,6 +194,15 @@ class Settings:
     history_items: int = option(10_000, _count_or_off, "Changes kept for resuming clients.", "N")
     history_bytes: int = option(
         64 * MIB, size(0), "Bytes of changes kept for resuming clients.", "SIZE"
+    )
+    resume_bytes: int = option(
+        4 * MIB, size(0), "Longest replay to a client; the rest is a gap and a snapshot.", "SIZE"
+    )
+    room_history: int = option(
+        100, _count_or_off, "Messages that each room keeps for resuming members; 0 is off.", "N"
+    )
+    room_history_bytes: int = option(
+        16 * MIB, size(0), "Bytes of messages that all rooms keep.", "SIZE"
     )
     load: Path | None = option(
         None, read_file, "JSON file with the document to begin with.", "FILE"

@@ -82,5 +82,11 @@ def warnings(settings: Settings) -> Iterator[str]:
         ipaddress.ip_network(text, strict=False).prefixlen == 0 for text in settings.trusted_proxies
     ):
         yield "Everyone is a trusted proxy: every caller can choose the address that limits count."
+    if any(
+        ipaddress.ip_network(text, strict=False).prefixlen == 0 for text in settings.control_from
+    ):
+        yield "Everyone may see, address and close all connections (--control-from)."
+    if settings.control_from and not settings.auth:
+        yield "--control-from does nothing: without --admin-token or --jwt-key all may control."
     if settings.anonymous_read and not settings.auth:
         yield "--anonymous-read does nothing: without --admin-token or --jwt-key all is readable."

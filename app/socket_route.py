@@ -20,8 +20,8 @@ from limits.rate import Rate
 
 # Routes of the server's own; a socket may not hide one, nor live below it.
 RESERVED: Final = frozenset({
-    "client.js", "connections", "docs", "events", "health", "healthz", "metrics", "openapi.json",
-    "publish", "readyz", "stats", "store", "streams", "tokens", "ws",
+    "client.js", "connections", "console", "docs", "events", "health", "healthz", "metrics",
+    "openapi.json", "publish", "readyz", "stats", "store", "streams", "tokens", "ws",
 })  # fmt: skip
 KEYS: Final = ("path", "tags", "rate")
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from app.frame import Frame, Kind
     from app.group import Group
-    from app.outbox import Feed
     from store.index import Selection
 
 
@@ -29,8 +28,8 @@ class Source:
 class Audience(Source):
     """All who watch one filter. Hangs on the filter's `Selection` in the index.
 
-    `snapshot` keeps the encoded snapshot of the last position it was asked for, per transport: in
-    a stampede all newcomers of a filter get the same bytes.
+    `snapshots` knows those of the last position it was asked for, as long as they are there: in a
+    stampede all newcomers of a filter get the same bytes.
     """
 
     __slots__ = ("filter_json", "selection", "snapshots")
@@ -39,4 +38,4 @@ class Audience(Source):
         super().__init__()
         self.selection = selection
         self.filter_json = encode(selection.filter.text)
-        self.snapshots: dict[tuple[Kind, bool, bool], tuple[int, Frame | ref[Feed]]] = {}
+        self.snapshots: dict[tuple[Kind, bool, bool, bool], tuple[int, ref[Frame]]] = {}

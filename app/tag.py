@@ -33,6 +33,10 @@ class Tags(Generic[C]):
         """The tags of one connection, a copy; empty for an unknown one."""
         return dict(self._of.get(who, {}))
 
+    def merged(self, who: C, tags: Mapping[str, str | None]) -> dict[str, str]:
+        """What a connection would carry after `update`."""
+        return {name: value for name, value in {**self.of(who), **tags}.items() if value}
+
     def update(self, who: C, tags: Mapping[str, str | None]) -> None:
         """Set tags; an empty value or None takes the tag away. Unknown tags are taken away
         without complaint.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from app import ends, opening
+from app.below import Below
 from app.clock import Clock
 from app.command import execute, refused
 from app.disposal import dispose
@@ -89,6 +90,7 @@ class Triode:
         self.tokens = Tokens()
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock)
         self.hub = Hub(settings, self.store, self.metrics)
+        self.below = Below()
         self.started_at = 0.0
         self.draining = False
         self.ready = False
@@ -168,7 +170,7 @@ class Triode:
         client.ticket = ticket
         client.rates = self.gate.rates_of(request.route)
         if first:
-            self.hub.push(client, Frame(first))
+            self.hub.push(client, Frame(first, count=0))
         try:
             opening.begin(self.hub, client, request, version=self.version)
         except BaseException:
@@ -208,7 +210,6 @@ class Triode:
         to a room.
         """
         body: dict[str, Any] = {
-            "room": None,
             "event": event,
             "data": data,
             "from": sender.id if sender is not None else principal.name,
@@ -222,19 +223,14 @@ class Triode:
         omit = None if echo else sender
         hub = self.hub
         if rooms:
-            return hub.send_to_rooms(rooms, body, omit=omit)
+            return hub.rooms.send(rooms, body, omit=omit)
         if to is not None:
             client = hub.clients.get(to)
             who = [] if client is None or client is omit else [client]
         else:
             who = [client for client in hub.tags.select(tags or {}) if client is not omit]
-        frames: dict[Kind, Frame] = {}
-        for client in who:
-            frame = frames.get(client.kind)
-            if frame is None:
-                frame = frames[client.kind] = Frame(control(client.kind, "message", body))
-            hub.push(client, frame)
-        return len(who)
+        body = {"room": None} | body
+        return hub.send(who, lambda kind: Frame(control(kind, "message", body)))
 
     # ── tokens ──────────────────────────────────────────────────────────────────────────────────
 
@@ -246,11 +242,7 @@ class Triode:
         that the connection carries and to hold at least as long. Raises `Refusal` 404 for an
         unknown client, 401 for a bad token, 403.
         """
-        client = self.hub.clients.get(client_id)
-        if client is None:
-            raise Refusal(
-                404, "there is no such client here: it has gone, or its stream is elsewhere"
-            )
+        client = self.client_of(client_id)
         new = self._holder(token)
         owners = {client.principal.key} if client.principal.source != "anonymous" else {new.key}
         keys = {new.key} if proof is None else {new.key, self._holder(proof).key}
@@ -260,6 +252,27 @@ class Triode:
                 "own; to change more, send the stream's own token as Authorization: Bearer"
             )
         return self._rebind(client, new)
+
+    def client_of(self, client_id: str) -> Client:
+        """A living connection. Raises `Refusal` 404."""
+        client = self.hub.clients.get(client_id)
+        if client is None:
+            raise Refusal(
+                404, "there is no such client here: it has gone, or its stream is elsewhere"
+            )
+        return client
+
+    def keep_alive(self, client_id: str) -> None:
+        """Renew the lease of a stream: its client is still there. Raises `Refusal` 404, and 409 for
+        a stream without a lease.
+
+        Whoever knows the id may do this. It is unguessable; and all that members of its rooms, who
+        know it too, could do is keep a stream from ending that would end for its silence alone.
+        """
+        lease = self.client_of(client_id).lease
+        if lease is None:
+            raise Refusal(409, "this stream has no lease: open it with lease=SECONDS")
+        lease.renew(trio.current_time())
 
     def _keeps(self, client: Client, new: Principal) -> bool:
         """Whether a connection loses nothing under another principal."""
@@ -323,6 +336,7 @@ class Triode:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.hub.run)
                 nursery.start_soon(pulse, self)
+                nursery.start_soon(self.below.drain, self)
                 nursery.start_soon(watch_loop, self.metrics)
                 nursery.start_soon(dispose, self.store)
                 if self.settings.demo:

@@ -61,6 +61,9 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
     """What goes up and down, at this moment."""
     hub, store = triode.hub, triode.store
     outboxes = [c.outbox for c in hub.clients.values() if c.outbox is not None and c.outbox.bytes]
+    now = trio.current_time()
+    oldest = max((now - box.oldest_at for box in outboxes), default=0.0)
+    healing = sum(1 for client in hub.clients.values() if client.arrears)
     files, files_limit = open_files()
     history = store.history
     return [
@@ -69,7 +72,10 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("clients_ws", "Clients on WebSocket", _count(triode, "ws")),
         Gauge("clients_slow", "Clients with something waiting in their queue", len(outboxes)),
         Gauge("queued_bytes", "Bytes waiting in queues", sum(box.bytes for box in outboxes)),
+        Gauge("queued_oldest_seconds", "How long the oldest of it has waited", oldest),
+        Gauge("clients_healing", "Clients that are to be repaired", healing),
         Gauge("rooms", "Rooms with members", len(hub.rooms)),
+        Gauge("room_log_bytes", "Bytes of messages that rooms keep", hub.rooms.log_bytes),
         Gauge("filters", "Distinct filters subscribed to", len(store.index)),
         Gauge("tokens", "Tokens that hold", len(triode.tokens)),
         Gauge("document_bytes", "Size of the document as JSON", document_bytes),

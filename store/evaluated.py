@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 
 
 class Evaluated:
-    """One such filter and the places it selects. `evaluations` counts those of everything."""
+    """One such filter and the places it selects. `evaluations` counts those of everything.
 
-    __slots__ = ("_filter", "_local", "_looks_at_values", "_places", "evaluations")
+    `refused` says why it cannot be evaluated now; None: it can.
+    """
+
+    __slots__ = ("_filter", "_local", "_looks_at_values", "_places", "evaluations", "refused")
 
     def __init__(self, filter: Filter, root: Json) -> None:
         """Evaluate it for the first time. Raises FilterError if that would cost too much."""
@@ -45,8 +48,8 @@ class Evaluated:
         self._looks_at_values = _looks_at_values(filter)
         self._local = filter.segments if all(map(_is_local, filter.segments or [None])) else None
         self.evaluations = 1
-        # None: not known, because the last evaluation was refused.
-        self._places: set[Path] | None = {path for path, _ in filter.select(root)}
+        self.refused: str | None = None
+        self._places: set[Path] = {path for path, _ in filter.select(root)}
 
     def refresh(self, root: Json, edit: Edit) -> list[Event]:
         """What the edit, which `root` already shows, is for this filter's subscribers.
@@ -54,9 +57,9 @@ class Evaluated:
         An evaluation that is refused because the document has become too big for it gives a
         `failed`, once; the first one that works again gives a snapshot.
         """
-        places = self._places
-        if places is None:
+        if self.refused is not None:
             return self._heal(root)
+        places = self._places
         if not self._looks_at_values and _scalar_for_scalar(edit):
             written = edit.path in places or _within(edit.path, places)
             return [as_it_is(edit.path, edit.after)] if written else []
@@ -69,7 +72,7 @@ class Evaluated:
             try:
                 now = dict(self._filter.select(root))
             except FilterError as refused:
-                self._places = None
+                self.refused = refused.detail
                 return [Event("failed", (), refused.detail)]
         gone, new = was - now.keys(), now.keys() - was
         # In place, and by what changed: there may be many more that did not.
@@ -87,6 +90,7 @@ class Evaluated:
             selected = dict(self._filter.select(root))
         except FilterError:
             return []
+        self.refused = None
         self._places = set(selected)
         return [Event("snapshot", (), list(selected.items()))]
 

@@ -130,9 +130,10 @@ def _cost(change: Change, limit: int) -> int:
     """Roughly the memory a change keeps; stops counting soon after `limit`."""
     cost = _CHANGE_BYTES
     for edit in change.edits:
-        cost += _EDIT_BYTES + sum(
-            _SEGMENT_BYTES + (len(segment) if type(segment) is str else 0) for segment in edit.path
-        )
+        cost += _EDIT_BYTES + _SEGMENT_BYTES * len(edit.path)
+        for segment in edit.path:
+            if type(segment) is str:
+                cost += len(segment)
         if edit.before is not MISSING:
             before: Any = edit.before
             kept = before.removed if type(before) is Splice else before

@@ -208,11 +208,7 @@ def parse_pointer(text: str, error: type[Malformed]) -> tuple[str, ...]:
 
 def format_path(path: Path) -> str:
     """The canonical text: ``.name`` if it is an ASCII identifier, else ``["any key"]``; ``[3]``."""
-    return "".join([_format_segment(key) for key in path]) or "."
-
-
-def _format_segment(key: str | int) -> str:
-    return _format_name(key) if isinstance(key, str) else f"[{key}]"
+    return "".join([_format_name(k) if isinstance(k, str) else f"[{k}]" for k in path]) or "."
 
 
 @lru_cache(maxsize=8192)

@@ -26,7 +26,7 @@ from store.splice import Splice
 from store.value import MISSING, copy_deep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from store.change import Change, Position
     from store.filter import Filter
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 MAX_EVALUATIONS: Final = 200
+UNDO_AT_ONCE: Final = 100
 
 
 class TooCostly(ValueError):
@@ -52,6 +53,53 @@ class Replayed(NamedTuple):
     events: list[Event]
 
 
+class Replay:
+    """What `filters` are owed for the changes after `seq`; nothing is done yet but looking.
+
+    `edits` is how many edits will be undone and redone, `evaluates` whether a filter among them is
+    evaluated for that, which can fail. Raises ValueError if `history` does not cover `seq`.
+    """
+
+    def __init__(self, history: History, filters: Sequence[Filter], seq: int) -> None:
+        if not history.covers(seq):
+            raise ValueError(f"the history does not reach back to {seq}")
+        self._filters = list(dict.fromkeys(filters))
+        self._steps = _concerning(history.since(seq), filters)
+        self.edits = sum(len(edits) for _, edits in self._steps)
+        self.evaluates = not all(filter.indexable for filter in filters)
+
+    def run(
+        self, root: Json, *, max_evaluations: int = MAX_EVALUATIONS
+    ) -> Iterator[list[Replayed]]:
+        """The events each filter is owed, a change at a time, and between that and before it often
+        an empty list, so that the work can be spread: it comes after a millisecond at most.
+
+        `root` is the document as it was when this was made; it has to stay so to the end (`pin`).
+        Within a change the events are in the order of `filters`; a filter given twice counts once.
+        The values are stable until the next step. Raises TooCostly if it would take more than
+        `max_evaluations`, and FilterError if a filter could not be evaluated then; both are
+        ValueErrors. The subscriber then needs a snapshot.
+        """
+        draft = Draft(root)
+        undone: list[_Step] = []
+        for number, step in enumerate(reversed(self._steps)):
+            undone.append(_undo(draft, step))
+            if number % UNDO_AT_ONCE == UNDO_AT_ONCE - 1:
+                yield []
+        past = Draft(draft.root)
+        index = Index()
+        chosen = {filter: index.add(filter, past.root) for filter in self._filters}
+        for change, edits in reversed(undone):
+            events = _redo(past, index, edits)
+            yield [
+                Replayed(change.position, change.time_ms, filter, events[selection])
+                for filter, selection in chosen.items()
+                if selection in events
+            ]
+            if _evaluations(chosen.values()) > max_evaluations:
+                raise TooCostly(f"more than {max_evaluations} evaluations")
+
+
 def replay(
     root: Json,
     history: History,
@@ -60,32 +108,9 @@ def replay(
     *,
     max_evaluations: int = MAX_EVALUATIONS,
 ) -> list[Replayed]:
-    """The events each filter is owed for the changes after `seq`, in the order of the changes.
-
-    Within a change in the order of `filters`; a filter given twice counts once. `root` is the
-    document now and stays as it is. The values are stable until it is written to again.
-    Raises ValueError if `history` does not cover `seq` or (TooCostly) it would take more than
-    `max_evaluations`, and FilterError if a filter could not be evaluated then. FilterError is a
-    ValueError too. The subscriber then needs a snapshot.
-    """
-    if not history.covers(seq):
-        raise ValueError(f"the history does not reach back to {seq}")
-    draft = Draft(root)
-    steps = _undo(draft, _concerning(history.since(seq), filters))
-    past = Draft(draft.root)
-    index = Index()
-    chosen = {filter: index.add(filter, past.root) for filter in dict.fromkeys(filters)}
-    replayed: list[Replayed] = []
-    for change, edits in steps:
-        events = _redo(past, index, edits)
-        replayed += [
-            Replayed(change.position, change.time_ms, filter, events[selection])
-            for filter, selection in chosen.items()
-            if selection in events
-        ]
-        if _evaluations(chosen.values()) > max_evaluations:
-            raise TooCostly(f"more than {max_evaluations} evaluations")
-    return replayed
+    """All of a `Replay` at once."""
+    run = Replay(history, filters, seq).run(root, max_evaluations=max_evaluations)
+    return [replayed for part in run for replayed in part]
 
 
 def _evaluations(selections: Iterable[Selection]) -> int:
@@ -97,10 +122,12 @@ _Step = tuple["Change", list["Edit"]]
 
 
 def _concerning(changes: Iterable[Change], filters: Iterable[Filter]) -> list[_Step]:
-    """The changes with those of their edits that lie above, at or below what a filter can see."""
+    """The changes with those of their edits that lie above, at or below what a filter can see, if
+    there are any.
+    """
     subtrees = {_subtree(filter) for filter in filters}
     around = {path[:depth] for path in subtrees for depth in range(len(path) + 1)}
-    return [
+    concerning = (
         (
             change,
             [
@@ -111,7 +138,8 @@ def _concerning(changes: Iterable[Change], filters: Iterable[Filter]) -> list[_S
             ],
         )
         for change in changes
-    ]
+    )
+    return [step for step in concerning if step[1]]
 
 
 def _subtree(filter: Filter) -> Path:
@@ -127,22 +155,20 @@ def _subtree(filter: Filter) -> Path:
     return prefix
 
 
-def _undo(draft: Draft, steps: list[_Step]) -> list[_Step]:
-    """Take the edits back, newest first. Returns them with each `after` as it was then."""
-    undone: list[_Step] = []
-    for change, edits in reversed(steps):
-        recovered: list[Edit] = []
-        for edit in reversed(edits):
-            # From here on nothing writes to this value: the draft lets go of it, and `_redo`'s
-            # draft copies what it writes into.
-            after = MISSING if edit.after is MISSING else draft.get(edit.path)
-            before: Any = edit.before
-            if type(before) is Splice:
-                before = before.undone(cast("list[Any]", after))
-            recovered.append(Edit(edit.path, before, after))
-            draft.replace(edit.path, before)
-        undone.append((change, recovered[::-1]))
-    return undone[::-1]
+def _undo(draft: Draft, step: _Step) -> _Step:
+    """Take the edits of a change back, newest first. Returns it with each `after` as it was."""
+    change, edits = step
+    recovered: list[Edit] = []
+    for edit in reversed(edits):
+        # From here on nothing writes to this value: the draft lets go of it, and `_redo`'s
+        # draft copies what it writes into.
+        after = MISSING if edit.after is MISSING else draft.get(edit.path)
+        before: Any = edit.before
+        if type(before) is Splice:
+            before = before.undone(cast("list[Any]", after))
+        recovered.append(Edit(edit.path, before, after))
+        draft.replace(edit.path, before)
+    return change, recovered[::-1]
 
 
 def _redo(draft: Draft, index: Index, edits: list[Edit]) -> dict[Selection, list[Event]]:

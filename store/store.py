@@ -19,7 +19,7 @@ from store.document import Document
 from store.history import History
 from store.index import Event, Index, Selection
 from store.operation import Batch, Conflict, NotFound, Operation
-from store.replay import Replayed, replay
+from store.replay import Replay
 from store.splice import Splice
 from store.value import approx_bytes, copy_deep
 
@@ -110,15 +110,12 @@ class Store:
             and self.history.covers(position.seq)
         )
 
-    def missed(self, filters: Sequence[Filter], position: Position) -> list[Replayed]:
-        """The events that each of `filters` is owed for the changes after `position`, in order.
+    def missed(self, filters: Sequence[Filter], position: Position) -> Replay:
+        """What each of `filters` is owed for the changes after `position`.
 
-        Call only where `can_resume(position)`. Raises ValueError when it would cost too much:
-        then a snapshot is the way.
+        Call only where `can_resume(position)`.
         """
-        if position.seq == self.seq:
-            return []
-        return replay(self.document.root, self.history, filters, position.seq)
+        return Replay(self.history, filters, position.seq)
 
     def _discard(self, gone: list[Change]) -> None:
         """Old values that are large are left to `discarded`, for whoever takes them apart."""

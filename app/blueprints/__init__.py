@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.blueprints import batch, debug, events, observe, pages, publish, store, tokens, ws
+from app.blueprints import (
+    batch,
+    connections,
+    debug,
+    events,
+    observe,
+    pages,
+    publish,
+    store,
+    tokens,
+    ws,
+)
 from app.blueprints.errors import guard
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ def all_blueprints(triode: Triode) -> list[Blueprint]:
         batch.blueprint(triode),
         events.blueprint(triode),
         publish.blueprint(triode),
+        connections.blueprint(triode),
         tokens.blueprint(triode),
         tokens.renewal(triode),
         observe.blueprint(triode),

@@ -19,7 +19,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from quart import request
 from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse as Response
 
@@ -42,10 +41,13 @@ def json_response(
 
 
 def stream_json(
-    triode: Triode, pieces_of: Callable[[Json], Iterator[bytes]], headers: Mapping[str, str]
+    triode: Triode,
+    method: str,
+    pieces_of: Callable[[Json], Iterator[bytes]],
+    headers: Mapping[str, str],
 ) -> Response:
-    """A JSON answer made from the document as it is now; `pieces_of(root)` encodes it, with little
-    work for each piece.
+    """A JSON answer to GET or HEAD made from the document as it is now; `pieces_of(root)` encodes
+    it, with little work for each piece.
 
     Sent at once if it is small. Call without a checkpoint since the position in `headers` was read.
     """
@@ -63,7 +65,7 @@ def stream_json(
     except BaseException:
         pin.close()
         raise
-    if request.method == "HEAD":
+    if method == "HEAD":
         # Nobody will read it, so it is not worth holding a pin and encoding all of it.
         pin.close()
         return Response(None, headers=dict(headers), content_type=JSON)

@@ -4,6 +4,9 @@ First: build the head, find out who asks (401), charge the rate (429). Last: add
 the CORS fields, also to refusals. A route is reached only when all of that went well, and finds it
 in `visit()`.
 
+A direct route (`Gated.direct`) is a function of its `Visit`. Quart serves it like any other; an
+application that is all ours reaches it without Quart's dispatch too (`_direct`).
+
 Who shows a bad token is charged too, by address: guessing tokens is no faster than asking. What
 needs no token (pages) is charged by address. The probes of an orchestrator are not charged at all,
 or a noisy neighbour behind the same address could make it believe that the server is dead.
@@ -11,7 +14,7 @@ or a noisy neighbour behind the same address could make it believe that the serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -37,11 +40,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Visit:
-    """One request: its head, who makes it, and the fields that its answer gets in any case."""
+    """One request, its head, who makes it, and the fields that its answer gets in any case."""
 
+    request: Request
     head: Head
-    principal: Principal
+    principal: Principal = STRANGER
     fields: Mapping[str, str] = field(default_factory=dict)
+
+
+View = Callable[[Visit], Awaitable[Response]]
 
 
 def visit() -> Visit:
@@ -77,40 +84,85 @@ def head_of(incoming: Request | Websocket) -> Head:
     )
 
 
-def gated(name: str, triode: Triode, *, token: bool = True, rate: bool = True) -> Blueprint:
+class Gated(Blueprint):
+    """A blueprint made by `gated`."""
+
+    def __init__(self, name: str, triode: Triode, *, control: bool = False) -> None:
+        super().__init__(name, __name__)
+        self.triode = triode
+        self.control = control
+        # By method and path, without the prefix that the blueprint may be registered with.
+        self.direct_routes: dict[tuple[str, str], View] = {}
+
+    def direct(self, path: str, *methods: str) -> Callable[[View], View]:
+        """Decorate a direct route; for a path without variables."""
+
+        def add(view: View) -> View:
+            async def serve() -> Response:
+                return await view(visit())
+
+            self.add_url_rule(path, view.__name__, serve, methods=list(methods))
+            self.direct_routes |= dict.fromkeys(((method, path) for method in methods), view)
+            return view
+
+        return add
+
+
+def gated(
+    name: str, triode: Triode, *, token: bool = True, rate: bool = True, control: bool = False
+) -> Gated:
     """A blueprint whose routes are reached as this module's text says. Errors are not its matter:
     `errors.guard`.
 
     Without `token` nobody is asked for one and the principal of all visits may do nothing; without
-    `rate` there is no visit.
+    `rate` there is no visit. Neither has direct routes. `control`: see `Gate.visit`.
     """
-    blueprint = Blueprint(name, __name__)
+    blueprint = Gated(name, triode, control=control)
 
     async def enter() -> Response | None:
         triode.metrics.http_requests += 1
         if request.method == "OPTIONS":
             return _options(triode)  # noqa: ASYNC910 # Quart awaits around it
         if rate:
-            head = head_of(request)
-            seen = g.triode_visit = Visit(head, STRANGER)
-            if token:
-                seen.principal, seen.fields = triode.gate.visit(head)
-            else:
-                seen.fields = triode.gate.check_rate(head, STRANGER)
+            incoming = current_request()
+            g.triode_visit = arrive(
+                triode, incoming, head_of(incoming), token=token, control=control
+            )
         return None  # noqa: ASYNC910 # Quart awaits around it
 
     async def leave(response: Response) -> Response:
-        if request.method != "OPTIONS":
-            add_fields(response, cors_headers(triode.settings, request.headers.get("Origin")))
-        seen: Visit | None = g.get("triode_visit")
-        if seen is not None:
-            add_fields(response, seen.fields)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        depart(triode, current_request(), g.get("triode_visit"), response)
         return response  # noqa: ASYNC910 # Quart awaits around it
 
     blueprint.before_request(enter)
     blueprint.after_request(leave)
     return blueprint
+
+
+def current_request() -> Request:
+    """The request that Quart is serving, itself and not its proxy."""
+    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+
+
+def arrive(
+    triode: Triode, incoming: Request, head: Head, *, token: bool = True, control: bool = False
+) -> Visit:
+    """What comes before a route. Raises Refusal 401, 429."""
+    seen = Visit(incoming, head)
+    if token:
+        seen.principal, seen.fields = triode.gate.visit(seen.head, control=control)
+    else:
+        seen.fields = triode.gate.check_rate(seen.head, STRANGER)
+    return seen
+
+
+def depart(triode: Triode, incoming: Request, seen: Visit | None, response: Response) -> None:
+    """What comes after a route, and after a refusal in its stead (then without a visit)."""
+    if incoming.method != "OPTIONS":
+        add_fields(response, cors_headers(triode.settings, incoming.headers.get("Origin")))
+    if seen is not None:
+        add_fields(response, seen.fields)
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
 
 
 def add_fields(response: Response, fields: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from quart import Blueprint, Request, Websocket, has_request_context, request, websocket
 from quart_trio.wrappers import TrioResponse as Response
@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
 from app.asgi import HttpConnection, SocketConnection
-from app.blueprints._request import METHODS, NOT_ALLOWED, allowed_methods
+from app.blueprints._request import METHODS, NOT_ALLOWED, allowed_methods, current_request
 from app.content import discard, is_unread
 from app.problem import Refusal
 from app.request import malformed_filter
@@ -76,17 +76,22 @@ def error_handler(triode: Triode) -> Handler:
     """The handler for all three sources. It counts what it refuses."""
 
     async def handle(error: Exception) -> Response:
-        refusal = to_refusal(error)
-        metrics = triode.metrics
-        if refusal.status >= 500 and not isinstance(error, Refusal | HTTPException):
-            metrics.errors_total += 1
-        metrics.refused[refusal.status] += 1
-        return problem(refusal)  # noqa: ASYNC910 # Quart awaits around it
+        return answer(triode, error, _incoming())  # noqa: ASYNC910 # Quart awaits around it
 
     return handle
 
 
-def to_refusal(error: Exception) -> Refusal:
+def answer(triode: Triode, error: Exception, incoming: Request | Websocket) -> Response:
+    """The answer for any exception, counted."""
+    refusal = to_refusal(error, incoming)
+    metrics = triode.metrics
+    if refusal.status >= 500 and not isinstance(error, Refusal | HTTPException):
+        metrics.errors_total += 1
+    metrics.refused[refusal.status] += 1
+    return problem(refusal, incoming)
+
+
+def to_refusal(error: Exception, incoming: Request | Websocket) -> Refusal:
     """The answer to give for any exception. Logs those that nobody expected."""
     if isinstance(error, Refusal):
         return error
@@ -96,13 +101,13 @@ def to_refusal(error: Exception) -> Refusal:
         # Well-formed, but it turned out to look at too much of this document.
         return malformed_filter(error)
     # The path without its query: that may hold an access token.
-    log.exception("%s %s failed", _incoming().method, _incoming().path, exc_info=error)
+    log.exception("%s %s failed", incoming.method, incoming.path, exc_info=error)
     return Refusal(500, "the server failed to answer this; it is logged")
 
 
 def _incoming() -> Request | Websocket:
-    """The request, or the opening of a WebSocket, that is being answered."""
-    return request if has_request_context() else websocket
+    """The request, or the opening of a WebSocket, that Quart is serving."""
+    return current_request() if has_request_context() else websocket
 
 
 def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
@@ -128,17 +133,15 @@ def not_allowed() -> Refusal:
     )
 
 
-def problem(refusal: Refusal) -> Response:
+def problem(refusal: Refusal, incoming: Request | Websocket) -> Response:
     """The HTTP answer for a refusal.
 
     Of a body that is still arriving the rest is read and dropped after it is sent.
     """
     body = encode(refusal.body())
     content: bytes | AsyncIterator[bytes] = body
-    if has_request_context():
-        incoming = cast(Request, request._get_current_object())  # type: ignore[attr-defined]
-        if is_unread(incoming):
-            content = _then_discard(body, incoming)
+    if isinstance(incoming, Request) and is_unread(incoming):
+        content = _then_discard(body, incoming)
     response = Response(
         content,
         status=refusal.status,

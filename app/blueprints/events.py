@@ -2,8 +2,8 @@
 serves the application.
 
 The body of the response is the client's writer: it drains the outbox for as long as the stream
-lives. Hypercorn shields what it sends from cancellation, so a frozen client holds its place until
-the kernel gives it up (`TCP_USER_TIMEOUT`).
+lives. Hypercorn shields what it sends from cancellation; see `app.below` for how a frozen client is
+ended all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 
 from app import ends, opening
+from app.asgi import wire_in
 from app.blueprints._request import gated, head_of
 from app.content import JSON, media_type, read_json
 from app.writers import WRITE_BYTES
@@ -24,6 +25,7 @@ from store.value import MISSING, Json, Missing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from app.below import Below, Wire
     from app.client import Client
     from app.hub import Hub
     from app.triode import Triode
@@ -32,10 +34,30 @@ if TYPE_CHECKING:
 class AsgiLane:
     """A lane that is written to by whoever drains the client's outbox."""
 
+    name = "asgi"
+    deflate_from = 0  # whoever serves us compresses by itself, or not
     send_now: Callable[[bytes], int] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, below: Below | None = None, wire: Wire | None = None) -> None:
         self.scope = trio.CancelScope()
+        self._below = below
+        self._wire = wire
+
+    @property
+    def how_it_ended(self) -> ends.End:
+        """Why it is over, if nobody here has ended it."""
+        late = self._wire is not None and self._wire.late
+        return ends.WRITE_TIMEOUT if late else ends.CLIENT_CLOSED
+
+    def begin(self) -> None:
+        """Before each send: it has a deadline, where the connection below is in reach."""
+        if self._below is not None and self._wire is not None:
+            self._below.begin(self._wire)
+
+    def done(self) -> None:
+        """After each send, and when it is over."""
+        if self._below is not None and self._wire is not None:
+            self._below.done(self._wire)
 
     async def send_all(self, data: bytes) -> None:
         """Not for this lane: the hub starts no writers for it."""
@@ -47,6 +69,8 @@ class AsgiLane:
     def abort(self) -> None:
         """Stop serving it."""
         self.scope.cancel()
+        if self._wire is not None:
+            self._wire.abort()
 
 
 class EventStream(ResponseBody):
@@ -55,33 +79,46 @@ class EventStream(ResponseBody):
     def __init__(self, hub: Hub, client: Client) -> None:
         self._hub = hub
         self._client = client
+        self._lane = client.lane if isinstance(client.lane, AsgiLane) else AsgiLane()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         return self._send()  # noqa: ASYNC910 # the stream itself waits
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._hub.close(self._client, ends.CLIENT_CLOSED)
+        self._lane.done()
+        self._hub.close(self._client, self._lane.how_it_ended)
 
     def __del__(self) -> None:
         # Between the route and the body's context lies the sending of the head: a cancellation
         # there enters no context.
-        self._hub.close(self._client, ends.CLIENT_CLOSED)
+        self._lane.done()
+        self._hub.close(self._client, self._lane.how_it_ended)
 
     async def _send(self) -> AsyncIterator[bytes]:
         hub, client = self._hub, self._client
+        lane = self._lane
         outbox = client.outbox
         assert outbox is not None
         while True:
             for data in hub.writers.drain(client):
-                yield data
+                await trio.lowlevel.checkpoint()  # which an empty piece asks for
+                if data:
+                    lane.begin()
+                    yield data
+                    lane.done()
             if client.end is not None:
                 return
             try:
                 frames = await outbox.take(WRITE_BYTES)
             except trio.ClosedResourceError:
                 return
-            for data in hub.writers.pieces(frames):
-                yield data
+            for data in hub.writers.pieces(client, frames):
+                await trio.lowlevel.checkpoint()
+                if data:
+                    lane.begin()
+                    yield data
+                    lane.done()
+            del frames  # a feed among them holds a pin, or much of a replay
 
 
 def blueprint(triode: Triode) -> Blueprint:
@@ -103,7 +140,8 @@ def blueprint(triode: Triode) -> Blueprint:
         wanted, principal, fields = opening.admit(triode, head, body)
         if request.method == "HEAD":
             return Response(b"", headers=opening.STREAM_FIELDS | fields)
-        client = triode.open("sse", AsgiLane(), head, wanted, principal)
+        lane = AsgiLane(triode.below, wire_in(request.scope))
+        client = triode.open("sse", lane, head, wanted, principal)
         response = Response(EventStream(triode.hub, client), headers=opening.STREAM_FIELDS | fields)
         response.timeout = None  # a stream lives for hours
         return response

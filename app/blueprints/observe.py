@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from quart import Blueprint, request
@@ -13,13 +13,18 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import json_response
 from app.blueprints._request import gated, visit
+from app.clients import ends_log, furthest_behind, portraits
 from app.metrics import RATE_WINDOW_S, exposition, registry
+from app.problem import bad_request
+from app.request import check_limit
 from app.vitals import DocumentSize, gauges, health
 
 if TYPE_CHECKING:
     from app.triode import Triode
 
 FRESH = {"Cache-Control": "no-store"}
+LISTED: Final = 100
+MOST_LISTED: Final = 1000
 
 
 def blueprint(triode: Triode) -> Blueprint:
@@ -36,14 +41,23 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.get("/stats")
     async def stats() -> Response:
+        params = visit().head.params
+        wanted = params.get("clients", [None])[-1]
+        if wanted not in (None, "slow", "all"):
+            raise bad_request('"clients" must be "slow" or "all"')
+        limit = check_limit(params, LISTED, MOST_LISTED)
         now_s = trio.current_time()
         metrics.sample(now_s)
-        body = {
+        body: dict[str, Any] = {
             "position": str(triode.store.position),
             "counters": metrics.as_json(),
             "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
             "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},
+            "ends_log": ends_log(triode.hub, triode.clock),
         }
+        if wanted is not None:
+            behind = await furthest_behind(triode.hub, limit, flowing=wanted == "all")
+            body["clients"] = await portraits(triode.hub, behind)
         return json_response(body, headers=FRESH)
 
     @bp.get("/metrics")

@@ -1,9 +1,9 @@
-"""What a person opens in a browser: the console at `/`, the description at `/docs`, and
-`/openapi.json` behind it.
+"""What a browser opens: the console at `/`, the description at `/docs` with `/openapi.json` behind
+it, and the client library at `/client.js`.
 
-The pages are single files without anything from elsewhere, and say so in their
-Content-Security-Policy: it allows the one script and the one style they hold, by hash, and requests
-to this server. Addresses in them are relative, so they also work under an `url_prefix`.
+The pages use nothing from elsewhere, and say so in their Content-Security-Policy: it allows files
+of this server, the one script and the one style that a page holds itself by their hash, and
+requests to this server. Addresses in them are relative, so they also work under an `url_prefix`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from app.triode import Triode
 
 STATIC: Final = Path(__file__).resolve().parent.parent / "static"
+# The wheel brings the client along, a checkout has it where it is written.
+_PACKED, _WRITTEN = STATIC / "client.js", STATIC.parents[1] / "clients" / "js" / "triode.js"
+CLIENT: Final = _PACKED if _PACKED.exists() else _WRITTEN
+TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -35,11 +44,19 @@ def blueprint(triode: Triode) -> Blueprint:
     They need no token: what they show, they ask for with the visitor's own.
     """
     bp = gated("triode_pages", triode, token=False)
-    console, docs = Page("index.html"), Page("docs.html")
+    console, docs, client = Page(STATIC / "index.html"), Page(STATIC / "docs.html"), Page(CLIENT)
+    # Read once: what is asked for is looked up in a table and never becomes a path of the system.
+    parts = {path.name: Page(path) for path in (STATIC / "console").iterdir()}
 
     @bp.get("/")
     async def index() -> Response:
         return console.answer()
+
+    @bp.get("/console/<name>")
+    async def part(name: str) -> Response:
+        if name not in parts:
+            raise Refusal(404, f"the console has no part {name}")
+        return parts[name].answer()
 
     @bp.get("/docs")
     async def documentation() -> Response:
@@ -55,35 +72,41 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.get("/client.js")
     async def client_js() -> Response:
-        raise Refusal(404, "the browser client is not part of this build")
+        return client.answer()
 
     return bp
 
 
 class Page:
-    """One static page, read once, with its policy and its tag."""
+    """One static file, read once, with its type, its tag and, if it is a page, its policy."""
 
-    def __init__(self, name: str) -> None:
-        self._text = (STATIC / name).read_text(encoding="utf-8")
+    def __init__(self, path: Path) -> None:
+        self._text = path.read_text(encoding="utf-8")
         self._etag = hashlib.sha256(self._text.encode()).hexdigest()[:32]
-        self._policy = content_policy(self._text)
+        self._type = TYPES[path.suffix]
+        self._headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        if path.suffix == ".html":
+            self._headers["Content-Security-Policy"] = content_policy(self._text)
 
     def answer(self) -> Response:
-        """The page, or 304 for who has it."""
+        """The file, or 304 for who has it."""
         headers = {"Cache-Control": "no-cache", "ETag": f'"{self._etag}"'}
         if request.if_none_match.contains_weak(self._etag):
             return Response(b"", status=304, headers=headers)
-        headers["Content-Security-Policy"] = self._policy
-        headers["Referrer-Policy"] = "no-referrer"
-        return Response(self._text, headers=headers, content_type="text/html; charset=utf-8")
+        return Response(self._text, headers=headers | self._headers, content_type=self._type)
 
 
 def content_policy(page: str) -> str:
-    """The Content-Security-Policy of a page: its own inline script and style, by hash."""
-    hashes: dict[str, list[str]] = {"script": [], "style": []}
+    """The Content-Security-Policy of a page: files of this server, and its own inline script and
+    style by hash.
+    """
+    sources: dict[str, list[str]] = {"script": ["'self'"], "style": ["'self'"]}
     for kind, text in _INLINE.findall(page):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        hashes[kind].append(f"'sha256-{digest}'")
-    rules = [f"{kind}-src {' '.join(found)}" for kind, found in hashes.items() if found]
-    fixed = "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        sources[kind].append(f"'sha256-{digest}'")
+    rules = [f"{kind}-src {' '.join(found)}" for kind, found in sources.items()]
+    fixed = (
+        "img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
     return "; ".join(["default-src 'none'", *rules, fixed])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import json_response
-from app.blueprints._request import gated, visit
+from app.blueprints._request import Visit, gated
 from app.content import JSON, media_type, members, read_json
 
 if TYPE_CHECKING:
+    from quart import Blueprint
+
     from app.triode import Triode
 
 
@@ -20,12 +21,12 @@ def blueprint(triode: Triode) -> Blueprint:
     bp = gated("triode_publish", triode)
     limit = triode.settings.max_body_bytes
 
-    @bp.post("/publish")
-    async def publish() -> Response:
-        media_type(request, [JSON])
-        body = await read_json(request, limit, max_depth=triode.settings.max_depth)
+    @bp.direct("/publish", "POST")
+    async def publish(seen: Visit) -> Response:
+        media_type(seen.request, [JSON])
+        body = await read_json(seen.request, limit, max_depth=triode.settings.max_depth)
         message = members(body, ("room", "to", "tags", "event", "data"))
         command = {"type": "publish", **message}
-        return json_response(await triode.execute(command, visit().principal))
+        return json_response(await triode.execute(command, seen.principal))
 
     return bp

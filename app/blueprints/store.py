@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
 from app.blueprints._answer import item_pieces, json_response, stream_json, value_pieces
 from app.blueprints._condition import not_modified, write_condition
-from app.blueprints._request import gated, visit
+from app.blueprints._request import Visit, gated
 from app.command import check_path, refused
 from app.content import JSON, JSON_PATCH, MERGE_PATCH, in_hand, media_type, read_json
 from app.problem import Refusal, bad_request
@@ -27,6 +26,8 @@ from store.path import Path, format_path
 from store.value import MISSING, Json
 
 if TYPE_CHECKING:
+    from quart import Blueprint
+
     from app.head import Head
     from app.triode import Triode
 
@@ -40,64 +41,61 @@ def blueprint(triode: Triode) -> Blueprint:
     bp = gated("triode_store", triode)
     limit, depth = triode.settings.max_body_bytes, triode.settings.max_depth
 
-    @bp.get("/store")
-    async def read() -> Response:
-        head = visit().head
-        filters = head.params.get("filter")
-        text = one(head, "path")
+    @bp.direct("/store", "GET", "HEAD")
+    async def read(seen: Visit) -> Response:
+        filters = seen.head.params.get("filter")
+        text = one(seen.head, "path")
         if filters is not None and text is not None:
             raise bad_request("give either path or filter, not both")
         if filters is not None:
             texts = [text for joined in filters for text in split_filters(joined)]
-            return _read_selected(triode, [parse_filter(check_filter(text)) for text in texts])
+            chosen = [parse_filter(check_filter(text)) for text in texts]
+            return _read_selected(triode, seen, chosen)  # noqa: ASYNC910 # nothing to wait for
         selection = parse_filter(check_filter(required_path(text)))
         if selection.is_path:
-            return _read_place(triode, selection)
-        return _read_selected(triode, [selection], absent_is_404=True)
+            return _read_place(triode, seen, selection)  # noqa: ASYNC910 # nothing to wait for
+        return _read_selected(triode, seen, [selection], absent_is_404=True)  # noqa: ASYNC910 # as above
 
-    async def content() -> Json:
-        return await read_json(request, limit, max_depth=depth)
+    async def content(seen: Visit) -> Json:
+        return await read_json(seen.request, limit, max_depth=depth)
 
-    @bp.put("/store")
-    async def put() -> Response:
-        head = visit().head
-        path = check_path(required_path(one(head, "path")))
-        media_type(request, [JSON])
-        with in_hand(triode.metrics, request):
-            return await _write(triode, Set(path, await content(), _create(head)))
+    @bp.direct("/store", "PUT")
+    async def put(seen: Visit) -> Response:
+        path = check_path(required_path(one(seen.head, "path")))
+        media_type(seen.request, [JSON])
+        with in_hand(triode.metrics, seen.request):
+            return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))
 
-    @bp.post("/store")
-    async def post() -> Response:
-        head = visit().head
-        path = check_path(one(head, "path") or ".")
-        media_type(request, [JSON])
-        with in_hand(triode.metrics, request):
-            return await _write(triode, Set(path, await content(), _create(head)))
+    @bp.direct("/store", "POST")
+    async def post(seen: Visit) -> Response:
+        path = check_path(one(seen.head, "path") or ".")
+        media_type(seen.request, [JSON])
+        with in_hand(triode.metrics, seen.request):
+            return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))
 
-    @bp.patch("/store")
-    async def patch() -> Response:
-        head = visit().head
-        path = check_path(required_path(one(head, "path")))
-        kind = media_type(request, [JSON, MERGE_PATCH, JSON_PATCH])
-        with in_hand(triode.metrics, request):
-            value = await content()
+    @bp.direct("/store", "PATCH")
+    async def patch(seen: Visit) -> Response:
+        path = check_path(required_path(one(seen.head, "path")))
+        kind = media_type(seen.request, [JSON, MERGE_PATCH, JSON_PATCH])
+        with in_hand(triode.metrics, seen.request):
+            value = await content(seen)
             if kind == MERGE_PATCH:
-                return await _write(triode, Merge(path, value))
+                return await _write(triode, seen, Merge(path, value))
             if kind == JSON:
-                return await _write(triode, Set(path, value, _create(head)))
+                return await _write(triode, seen, Set(path, value, _create(seen.head)))
             if not isinstance(value, list):
                 raise bad_request("a JSON Patch is an array of operations (RFC 6902)")
-            return await _write(triode, Patch(path, value))
+            return await _write(triode, seen, Patch(path, value))
 
-    @bp.delete("/store")
-    async def delete() -> Response:
-        return await _write(triode, Delete(check_path(required_path(one(visit().head, "path")))))
+    @bp.direct("/store", "DELETE")
+    async def delete(seen: Visit) -> Response:
+        path = check_path(required_path(one(seen.head, "path")))
+        return await _write(triode, seen, Delete(path))
 
     return bp
 
 
-async def _write(triode: Triode, op: Operation) -> Response:
-    seen = visit()
+async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
     # Before the condition is looked at: whoever may not write here is not told what is here.
     triode.gate.require_write(seen.principal, format_path(op.path))
     conditional = write_condition(triode.store, seen.head, op)
@@ -105,18 +103,18 @@ async def _write(triode: Triode, op: Operation) -> Response:
     return json_response({"id": position}, headers={"ETag": f'"{position}"'})
 
 
-def _read_place(triode: Triode, selection: Filter) -> Response:
+def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
     """The bare value at a definite path, or 404.
 
     No checkpoint from here on: position and value belong together.
     """
-    triode.gate.require_read(visit().principal, selection.text)
+    triode.gate.require_read(seen.principal, selection.text)
     path, value = _find(triode, selection.path or ())
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
-    unchanged = not_modified(triode.store, visit().head, path)
+    unchanged = not_modified(triode.store, seen.head, path)
     if unchanged is not None:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})
-    return stream_json(triode, lambda _root: value_pieces(value), headers)
+    return stream_json(triode, seen.head.method, lambda _root: value_pieces(value), headers)
 
 
 def _find(triode: Triode, asked: Path) -> tuple[Path, Json]:
@@ -132,19 +130,21 @@ def _find(triode: Triode, asked: Path) -> tuple[Path, Json]:
 
 
 def _read_selected(
-    triode: Triode, filters: list[Filter], *, absent_is_404: bool = False
+    triode: Triode, seen: Visit, filters: list[Filter], *, absent_is_404: bool = False
 ) -> Response:
     """The list of all selected places, filter by filter; what several select comes once."""
     for selection in filters:
-        triode.gate.require_read(visit().principal, selection.text)
+        triode.gate.require_read(seen.principal, selection.text)
     document = triode.store.document
     if absent_is_404 and document.get(filters[0].prefix) is MISSING:
         raise Refusal(404, f"there is nothing at {format_path(filters[0].prefix)}")
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
-    unchanged = not_modified(triode.store, visit().head, *(chosen.prefix for chosen in filters))
+    unchanged = not_modified(triode.store, seen.head, *(chosen.prefix for chosen in filters))
     if unchanged is not None:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})
-    return stream_json(triode, lambda root: item_pieces(_union(filters, root)), headers)
+    return stream_json(
+        triode, seen.head.method, lambda root: item_pieces(_union(filters, root)), headers
+    )
 
 
 def _union(filters: list[Filter], root: Json) -> Iterator[tuple[Path, Json]]:

@@ -1,4 +1,4 @@
-"""`/tokens`: issue, list and revoke the server's own tokens. Also the renewal of living streams."""
+"""`/tokens`: issue, list and revoke the server's own tokens. `/streams`: renew living streams."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def blueprint(triode: Triode) -> Blueprint:
 
 
 def renewal(triode: Triode) -> Blueprint:
-    """The route that renews a stream.
+    """The routes that renew a stream: its token, and its lease.
 
     The new token comes in the body, the stream's own one may come as a credential beside it; or the
     new one alone as the credential.
@@ -89,6 +89,11 @@ def renewal(triode: Triode) -> Blueprint:
         if not isinstance(token, str) or not token:
             raise bad_request('send {"token": "…"}, or the new token as Authorization: Bearer')
         triode.renew(client_id, token, proof=shown[0] if shown else None)
+        return no_content(SECRET)
+
+    @bp.post("/streams/<client_id>/alive")
+    async def alive(client_id: str) -> Response:
+        triode.keep_alive(client_id)
         return no_content(SECRET)
 
     return bp

@@ -14,9 +14,10 @@ import trio
 from quart import Blueprint, Response, websocket
 
 from app import ends, opening
+from app.asgi import wire_in
 from app.blueprints._request import head_of
 from app.blueprints.events import AsgiLane
-from app.frame import CLOSE, TEXT, unwrap
+from app.frame import BINARY, CLOSE, TEXT, unwrap
 from app.problem import Refusal
 from app.session import Session
 from app.writers import WRITE_BYTES
@@ -38,7 +39,8 @@ def blueprint(triode: Triode) -> Blueprint:
         head = head_of(websocket)
         try:
             wanted, principal, _ = opening.admit(triode, head)
-            client = triode.open("ws", AsgiLane(), head, wanted, principal)
+            lane = AsgiLane(triode.below, wire_in(websocket.scope))
+            client = triode.open("ws", lane, head, wanted, principal)
         except Refusal as refusal:
             triode.metrics.refused[refusal.status] += 1
             return Response(  # noqa: ASYNC910 # Quart awaits around it
@@ -51,7 +53,8 @@ def blueprint(triode: Triode) -> Blueprint:
             await websocket.accept()
             await _converse(triode, client)
         finally:
-            triode.hub.close(client, ends.CLIENT_CLOSED)
+            lane.done()
+            triode.hub.close(client, lane.how_it_ended)
         return None
 
     sockets.add_websocket("/ws", "ws", serve)
@@ -69,7 +72,7 @@ async def _converse(triode: Triode, client: Client) -> None:
     assert isinstance(lane, AsgiLane)
     with lane.scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_write, triode.hub, client, nursery.cancel_scope)
+            nursery.start_soon(_write, triode.hub, client, lane, nursery.cancel_scope)
             await _read(triode, client)
 
 
@@ -88,12 +91,13 @@ async def _read(triode: Triode, client: Client) -> None:
         await session.receive(message)
 
 
-async def _write(hub: Hub, client: Client, scope: trio.CancelScope) -> None:
+async def _write(hub: Hub, client: Client, lane: AsgiLane, scope: trio.CancelScope) -> None:
     outbox = client.outbox
     assert outbox is not None
-    message = Message()
+    message = Message(lane)
     while True:
         for data in hub.writers.drain(client):
+            await trio.lowlevel.checkpoint()  # which an empty piece asks for
             await message.send(data)
         if client.end is not None:
             break
@@ -101,8 +105,10 @@ async def _write(hub: Hub, client: Client, scope: trio.CancelScope) -> None:
             frames = await outbox.take(WRITE_BYTES)
         except trio.ClosedResourceError:
             break
-        for data in hub.writers.pieces(frames):
+        for data in hub.writers.pieces(client, frames):
+            await trio.lowlevel.checkpoint()
             await message.send(data)
+        del frames  # a feed among them holds a pin, or much of a replay
     await message.close(client.end or ends.NORMAL)
     scope.cancel()
 
@@ -110,9 +116,11 @@ async def _write(hub: Hub, client: Client, scope: trio.CancelScope) -> None:
 class Message:
     """Puts fragments together and hands whole messages, and the close frame, to ASGI."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane: AsgiLane) -> None:
+        self._lane = lane
         self._buffer = bytearray()
         self._parts: list[bytes] = []
+        self._binary = False
         self._closed = False
 
     async def send(self, data: bytes) -> None:  # noqa: ASYNC910 # Quart awaits around it
@@ -122,12 +130,16 @@ class Message:
             opcode = first & 0x0F
             if first == CLOSE:
                 await self._close(int.from_bytes(payload[:2], "big"), payload[2:].decode())
-            elif opcode in (TEXT & 0x0F, 0):
+            elif opcode in (TEXT & 0x0F, BINARY & 0x0F, 0):
+                if opcode:
+                    self._binary = opcode == BINARY & 0x0F
                 self._parts.append(payload)
                 if first & FIN:
-                    text = b"".join(self._parts).decode()
+                    message = b"".join(self._parts)
                     self._parts.clear()
-                    await websocket.send(text)
+                    self._lane.begin()
+                    await websocket.send(message if self._binary else message.decode())
+                    self._lane.done()
 
     async def close(self, end: ends.End) -> None:  # noqa: ASYNC910 # Quart awaits around it
         """Close, unless a close frame has been sent."""
@@ -138,4 +150,6 @@ class Message:
         self._closed = True
         # 1005 and 1006 stand for the absence of a close frame and can't be sent (RFC 6455 section
         # 7.4.1).
+        self._lane.begin()
         await websocket.close(1011 if code in (1005, 1006) else code, reason)
+        self._lane.done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 import trio
@@ -10,12 +11,20 @@ from app.frame import unwrap
 from store.value import decode
 
 
+def inflated(payload: bytes) -> bytes:
+    """The payload of a compressed message that knows nothing of those before it (RFC 7692)."""
+    return zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")
+
+
 class FakeLane:
     """Takes `appetite` bytes without waiting, and what `feed` allows when waited for. `taken` is
     what it got.
     """
 
-    def __init__(self, appetite: int | None = None) -> None:
+    name = "native"
+
+    def __init__(self, appetite: int | None = None, deflate_from: int = 0) -> None:
+        self.deflate_from = deflate_from
         self.appetite = appetite
         self.send_now: Callable[[bytes], int] | None = self._send_now
         self.taken = bytearray()
@@ -66,6 +75,8 @@ class FakeLane:
         found: list[dict[str, object]] = []
         taken = bytearray(self.taken)
         for first, payload in unwrap(taken):
+            if first == 0xC1:
+                first, payload = 0x81, inflated(payload)
             if first == 0x81:
                 value = decode(payload)
                 assert isinstance(value, dict)

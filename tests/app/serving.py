@@ -17,7 +17,7 @@ from hypercorn.typing import ASGIFramework
 
 from app.connection import Connection
 from app.handoff import HypercornLane, make_config, run_lifespan
-from app.handoff_stream import HandoffLimits
+from app.handoff_stream import Direct, HandoffLimits
 from app.head import Head, lane
 from app.listener import ListenerCounts, open_sockets, serve
 from app.reception import ListenerLimits, Reception
@@ -99,8 +99,12 @@ async def native(connection: Connection, head: Head) -> None:
         await connection.send_all(data, 1)
     else:
         assert connection.send_now(data) == len(data)
-    while await connection.receive():
-        pass
+    try:
+        while await connection.receive():
+            pass
+    finally:
+        if head.params.get("late"):
+            raise RuntimeError("it failed while it was cancelled")
 
 
 @dataclass
@@ -133,6 +137,7 @@ async def running(
     admission: Admission | None = None,
     ssl_context: ssl.SSLContext | None = None,
     app: ASGIFramework | None = None,
+    direct: Direct | None = None,
     **options: Any,
 ) -> AsyncIterator[Server]:
     """Serve on a free port; ends with every connection cancelled."""
@@ -145,7 +150,7 @@ async def running(
         state = await services.start(
             lambda task_status: run_lifespan(app, config, stop=stop, task_status=task_status)
         )
-        hypercorn = HypercornLane(app, wants, handoff, config=config, state=state)
+        hypercorn = HypercornLane(app, wants, handoff, config=config, state=state, direct=direct)
         reception = Reception(
             wants=wants,
             native=native,

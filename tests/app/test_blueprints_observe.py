@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
-from app.blueprints.pages import STATIC
+from app.blueprints.pages import CLIENT, STATIC
 from tests.app.web import ADMIN, Web, serving
 
 # These move between two requests.
@@ -132,16 +132,29 @@ async def test_pages_hold_all_they_need_and_their_policy_allows_just_that(path: 
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         inline = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", text, re.DOTALL)
-        assert len(inline) == 2
         for part in inline:
             assert base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() in policy
+        parts = re.findall(r"<(?:script|link|img) [^>]*(?:src|href)=\"([^\"]+)\"", text)
+        assert inline or len(parts) >= 3
+        for part in parts:
+            assert (await web.ask("GET", f"/{part}")).status == 200, part
         again = await web.ask("GET", path, headers={"If-None-Match": page.headers["ETag"]})
         assert again.status == 304
 
 
-async def test_the_browser_client_is_not_there_yet() -> None:
-    async with serving() as web:
-        await web.problem(404, "GET", "/client.js")
+async def test_the_browser_client_is_served_as_it_is_written() -> None:
+    async with serving(cors_origins=("https://app.example",)) as web:
+        origin = {"Origin": "https://app.example"}
+        answer = await web.ask("GET", "/client.js", headers=origin)
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert answer.headers["Cache-Control"] == "no-cache"
+        # A module of another origin is loaded with CORS or not at all.
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert bytes(answer.body) == CLIENT.read_bytes()
+        assert b"export function triode" in answer.body
+        tag = {"If-None-Match": answer.headers["ETag"]}
+        assert (await web.ask("GET", "/client.js", headers=tag)).status == 304
 
 
 def test_every_page_is_served() -> None:

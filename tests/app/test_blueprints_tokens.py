@@ -16,6 +16,9 @@ from tests.app.web import ADMIN, Web, serving
 class DeafLane:
     """A lane that takes everything and does nothing."""
 
+    name = "native"
+    deflate_from = 0
+
     def __init__(self) -> None:
         self.written = bytearray()
         self.woken = False

@@ -9,11 +9,14 @@ import pytest
 import trio
 import trio.testing
 
+import app.feed
 import app.snapshot
+import store.budget
 from app import ends, opening
 from app.blueprints.events import AsgiLane, EventStream
 from app.client import Client
-from app.frame import CLOSE, Kind, unwrap
+from app.feed import SharedFeed
+from app.frame import CLOSE, PONG, Kind, unwrap, without_id, ws_frame
 from app.problem import Refusal
 from app.request import StreamRequest
 from app.session import Session
@@ -253,8 +256,7 @@ async def test_a_big_snapshot_is_not_kept_when_all_have_it(nursery: trio.Nursery
         await triode.write(Set(("a", 0), 1))
         await settle()
         [subscription] = client.subscriptions.values()
-        kept = [frame for _, frame in subscription.audience.snapshots.values()]
-        assert sum(len(piece) for frame in kept for piece in getattr(frame, "_made", ())) == 0
+        assert [known() for _, known in subscription.audience.snapshots.values()] == [None]
 
 
 async def test_a_condition_and_create_go_together(nursery: trio.Nursery) -> None:
@@ -270,3 +272,300 @@ async def test_a_patch_may_replace_an_array_it_has_rearranged(nursery: trio.Nurs
     steps: Json = [{"op": "add", "path": "/0", "value": 1}, {"op": "add", "path": "", "value": 1}]
     await triode.write(Patch((), steps))
     assert (triode.store.document.root, triode.store.seq) == (1, 1)
+
+
+async def test_a_filter_that_looks_at_too_much_cannot_be_healed_and_harms_nobody(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repair evaluates the filter; what that raised ended the hub."""
+    triode = await start(nursery, {"a": [], "b": 0}, queue_items=1)
+    lane, other = FakeLane(), FakeLane()
+    connect(triode, lane, "$..a")
+    connect(triode, other, ".b")
+    await settle()
+    lane.feed(0)
+    for value in ([1], [2]):  # written, queued
+        await triode.write(Set(("a",), value))
+        await settle()
+    with monkeypatch.context() as patched:
+        patched.setattr(store.budget, "MAX_STEPS", 0)
+        await triode.write(Set(("a",), [3]))
+        await settle()
+        lane.feed(None)
+        await settle()
+    reasons = [message["reason"] for message in lane.messages() if message["type"] == "gap"]
+    assert reasons == ["queue_full", "looks at too much: more than 0 steps"]
+    await triode.write(Set(("a",), [4]))
+    await triode.write(Set(("b",), 1))
+    await settle()
+    assert lane.messages()[-1]["items"] == [{"path": ".a", "value": [4]}]
+    assert other.types()[-1] == "update"
+
+
+async def test_newcomers_of_a_filter_that_looks_at_too_much_are_told(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triode = await start(nursery, {"a": []})
+    first, second, third = FakeLane(), FakeLane(), FakeLane()
+    connect(triode, first, "$..a")
+    clients = [connect(triode, second), connect(triode, third)]
+    monkeypatch.setattr(store.budget, "MAX_STEPS", 0)
+    await triode.write(Set(("a",), [3]))
+    await say(triode, clients[0], type="subscribe", filter="$..a")
+    await say(triode, clients[1], type="subscribe", filter="$..b")
+    with pytest.raises(Refusal) as refused:
+        connect(triode, FakeLane(), "$..b")
+    await settle()
+    assert refused.value.status == 400
+    assert second.types() == ["connected", "ok", "gap"]
+    assert third.types() == ["connected", "error"]
+
+
+async def test_a_filter_may_come_to_look_at_too_much_in_the_middle_of_a_change(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the snapshot that its first part asks for cannot be made, with the change applied."""
+    triode = await start(nursery, {"a": []})
+    lane = FakeLane()
+    connect(triode, lane, "$..a")
+    await settle()
+    monkeypatch.setattr(store.budget, "MAX_STEPS", 40)
+    nested: Json = {"a": [{"a": 1}]}
+    await triode.write(Batch((Set(("a",), [nested]), Set(("b",), [[] for _ in range(100)]))))
+    await settle()
+    assert lane.types() == ["connected", "snapshot", "gap"]
+
+
+async def test_a_fault_in_writing_to_one_client_is_its_own(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    triode = await start(nursery, {"a": 0})
+    lane, other = FakeLane(0), FakeLane()
+    client = connect(triode, lane, ".a")
+    connect(triode, other, ".a")
+
+    async def fail(data: bytes) -> None:
+        raise RuntimeError("a fault of ours")
+
+    lane.send_all = fail  # type: ignore[method-assign]
+    await settle()
+    await triode.write(Set(("a",), 1))
+    await settle()
+    assert client.end is ends.FAULT
+    assert lane.aborted
+    assert other.types() == ["connected", "snapshot", "update"]
+    assert "could not be written" in caplog.text
+
+
+def positions_before_the_last_answer(lane: FakeLane) -> list[object]:
+    """Those of what a client of two filters is told after its first snapshots."""
+    messages = lane.messages()
+    last = max(i for i, message in enumerate(messages) if message["type"] == "ok")
+    return [m["id"] for m in messages[3:last] if "id" in m and m["type"] != "ok"]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_no_position_passes_the_loss_of_a_filter_that_is_being_left(
+    nursery: trio.Nursery, recorded: bool
+) -> None:
+    """Until the `ok` has come, a client that is cut off resumes with that filter."""
+    triode = await start(nursery, {"a": 0, "b": 0}, queue_items=1)
+    lane = FakeLane()
+    client = connect(triode, lane, ".a", ".b")
+    await settle()
+    lane.feed(0)
+    for value in (1, 2):  # written, queued
+        await triode.write(Set(("a",), value))
+        await settle()
+    await triode.write(Set(("a",), 3))  # lost
+    if recorded:
+        await settle()
+        lane.feed(60)  # the queue has room again
+        await settle()
+        lane.feed(0)
+        await triode.write(Set(("b",), 4))
+    await say(triode, client, type="subscribe", filter=".b")
+    await say(triode, client, type="unsubscribe", filter=".a")
+    await settle()
+    lane.feed(None)
+    await settle()
+    epoch = triode.store.epoch
+    assert positions_before_the_last_answer(lane) == [f"{epoch}:1", f"{epoch}:2"]
+    await triode.write(Set(("b",), 5))
+    await settle()
+    assert lane.messages()[-1]["id"] == str(triode.store.position)
+
+
+async def test_a_client_may_end_by_subscribing_again(nursery: trio.Nursery) -> None:
+    """What it is owed comes first, and that may be too much for one that asked to be ended."""
+    triode = await start(nursery, {"a": 0}, queue_items=1)
+    client = connect(triode, FakeLane(0), ".a", policy=Policy.DISCONNECT)
+    await settle()
+    for value in (1, 2):
+        await triode.write(Set(("a",), value))
+        await settle()
+    triode.write_nowait(Set(("a",), 3))
+    await say(triode, client, type="subscribe", filter=".a")
+    assert client.end is ends.SLOW
+    assert len(triode.store.index) == 0
+    assert not any(triode.hub.statistics().values())
+
+
+async def starved(triode: Triode, lane: FakeLane, *path: str) -> None:
+    """It takes nothing any more, and has lost a change of this place."""
+    await settle()
+    lane.feed(0)
+    for value in range(triode.hub.settings.queue_items + 2):
+        await triode.write(Set(path, value))
+        await settle()
+
+
+async def test_the_answer_to_a_write_has_its_position_whatever_is_lost(
+    nursery: trio.Nursery,
+) -> None:
+    triode = await start(nursery, {"a": 0, "b": 0}, queue_items=1)
+    lane = FakeLane()
+    client = connect(triode, lane, ".a")
+    await starved(triode, lane, "a")
+    await say(triode, client, type="set", path=".b", value=1)  # without a ref
+    lane.feed(None)
+    await settle()
+    [answer] = [message for message in lane.messages() if message["type"] == "ok"]
+    assert answer["id"] == str(triode.store.position)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ws_frame(0, b',"id":"k7","x":1}'),  # a fragment of a large object
+        ws_frame(PONG, b'x,"id":"k7"'),
+    ],
+)
+def test_only_positions_are_taken_out_of_frames(frame: bytes) -> None:
+    assert without_id(frame, "ws") == frame
+
+
+async def test_the_first_frame_keeps_its_position_whatever_is_lost_later(
+    nursery: trio.Nursery,
+) -> None:
+    """With `snapshot=none` there is no other to say from where on it hears."""
+    triode = await start(nursery, {"a": 0, "b": 0}, queue_items=2)
+    lane = FakeLane(0)
+    client = triode.hub.open("ws", lane, OWNER, "", {})
+    request = StreamRequest((".a",), ("r",), policy=Policy.LATEST, snapshot=False)
+    opening.begin(triode.hub, client, request, version="0")
+    for number in range(3):
+        triode.write_nowait(Set(("a",), number))
+    for number in range(3):
+        triode.publish(rooms=["r"], data=number)
+    await settle()
+    lane.feed(None)
+    await settle()
+    assert lane.messages()[0]["id"] == f"{triode.store.epoch}:0"
+
+
+async def test_messages_of_a_room_keep_their_position_when_it_is_left(
+    nursery: trio.Nursery,
+) -> None:
+    triode = await start(nursery, {"a": 0, "b": 0}, queue_items=2)
+    lane = FakeLane()
+    client = connect(triode, lane, ".b", rooms=("r",))
+    triode.hub.subscribe(client, [(".a", Policy.LATEST)])
+    await settle()
+    lane.feed(0)
+    for number in range(2):  # with the writer, and in the queue
+        triode.publish(rooms=["r"], data=number)
+        await settle()
+    for value in range(2):  # in the queue, and lost
+        await triode.write(Set(("b",), value))
+        await settle()
+    await say(triode, client, type="leave", room="r")
+    for value in range(2):  # in the queue, and out of it for newer ones
+        await triode.write(Set(("a",), value))
+        await settle()
+    lane.feed(None)
+    await settle()
+    messages = [message for message in lane.messages() if message["type"] == "message"]
+    assert ["id" in message for message in messages] == [True, True]
+
+
+async def test_a_big_answer_comes_in_pieces_and_is_of_its_moment(nursery: trio.Nursery) -> None:
+    with patch.object(app.snapshot, "FRAME_BYTES", 300):
+        root: Json = {"a": [{"n": number, "id": "x"} for number in range(200)], "b": 0}
+        triode = await start(nursery, root)
+        lane = ByteLane(0)
+        client = connect(triode, lane, ".b")
+        await say(triode, client, type="get", filter=".a[*]", ref=1)
+        position = str(triode.store.position)
+        await triode.write(Set(("a", 0, "n"), "later"))
+        await settle()
+        assert client.outbox is not None
+        assert client.outbox.bytes < 64 * 1024
+        lane.feed(None)
+        await settle()
+        [answer] = [event for event in Reader("ws", lane).read() if event["type"] == "ok"]
+        assert (answer["ref"], answer["id"]) == (1, position)
+        assert [item["value"]["n"] for item in answer["items"]] == [*range(200)]
+        assert triode.store.document._pins == 0
+
+
+async def test_who_hardly_reads_a_big_snapshot_does_not_make_us_keep_it(
+    nursery: trio.Nursery,
+) -> None:
+    """It gets the same as the others all the same."""
+    with patch.object(app.snapshot, "FRAME_BYTES", 300), patch.object(app.feed, "KEPT_BYTES", 1500):
+        triode = await start(nursery, {"a": [*range(2000)]})
+        quick, slow = ByteLane(), ByteLane(1000)
+        client = connect(triode, slow, ".a[*]")
+        await settle()
+        connect(triode, quick, ".a[*]")
+        await settle()
+        [subscription] = client.subscriptions.values()
+        [(_, known)] = subscription.audience.snapshots.values()
+        feed = known()
+        assert isinstance(feed, SharedFeed)
+        assert sum(map(len, feed._made)) <= 1500
+        del feed
+        await triode.write(Set(("a", 0), "later"))
+        slow.feed(None)
+        await settle()
+        states = [
+            [item["value"] for event in Reader("ws", lane).read()[1:-1] for item in event["items"]]
+            for lane in (quick, slow)
+        ]
+        assert states == [[*range(2000)]] * 2
+        assert triode.store.document._pins == 0
+
+
+async def test_snapshots_of_many_filters_are_made_as_they_are_taken(nursery: trio.Nursery) -> None:
+    """And are not kept for each of the filters when they are out."""
+    root: Json = {f"k{number}": "x" * 10_000 for number in range(90)}
+    triode = await start(nursery, root)
+    lane = ByteLane()
+    lane.send_now = None
+    client = connect(triode, lane, *[f".k{number}" for number in range(90)])
+    await settle()
+    assert client.outbox is not None
+    assert client.outbox.bytes < 2 * 64 * 1024
+    for data in triode.hub.writers.drain(client):
+        lane.taken += data
+    last = Reader("ws", lane).read()[-1]
+    assert last["id"] == str(triode.store.position)
+    assert len(lane.taken) > 900_000
+    assert sum(len(frame.data) for frame in triode.hub.snapshots) < 2 * 64 * 1024
+    assert triode.store.document._pins == 0
+
+
+async def test_a_replay_counts_as_what_it_holds_whatever_is_lost(nursery: trio.Nursery) -> None:
+    triode = await start(nursery, {"a": 0, "b": 0}, queue_items=1)
+    for value in range(600):
+        triode.write_nowait(Set(("b",), value))
+    lane = FakeLane()
+    client = connect(triode, lane, ".a")
+    await starved(triode, lane, "a")
+    await say(triode, client, type="subscribe", filter=".b", since=f"{triode.store.epoch}:0")
+    lane.feed(None)
+    await settle()
+    assert client.group is not None
+    sent, _ = client.group.sent_to(client)
+    assert sent == len(lane.messages())

@@ -408,3 +408,18 @@ async def test_finish_waits_a_bounded_while(autojump_clock: trio.testing.MockClo
     assert connection.closed
     assert peer.recv(1) == b""
     peer.close()
+
+
+async def test_a_lane_that_fails_while_it_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """The others are cancelled as ever, and whoever cancels sees nothing of it."""
+    async with running() as server:
+        clients = [await server.connect() for _ in range(3)]
+        for client, query in zip(clients, ("", "?late=1", ""), strict=True):
+            await client.send(f"GET /events{query} HTTP/1.1\r\nHost: x\r\n\r\n")
+            await client.event()
+        server.nursery.cancel_scope.cancel()
+    for client in clients:
+        await client.ended()
+        await client.close()
+    assert (server.counts.failed, server.counts.open) == (1, 0)
+    assert "failed while it was cancelled" in caplog.text

@@ -45,7 +45,7 @@ def samples(families: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], floa
 def test_every_attribute_that_counts_is_told() -> None:
     told = {family.attribute for family in FAMILIES}
     kept = {name for name in vars(Metrics()) if not name.startswith("_")}
-    assert kept - told == {"loop_lag_s", "large_bodies"}
+    assert kept - told == {"loop_lag_s", "large_bodies", "listener"}
 
 
 def test_prometheus_text_parses_and_holds_every_counter() -> None:

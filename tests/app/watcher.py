@@ -19,7 +19,7 @@ from store.change import parse_position
 from store.filter import Filter, parse_filter
 from store.path import Path, parse_path
 from store.value import MISSING, Json, decode, equal
-from tests.app.lanes import FakeLane
+from tests.app.lanes import FakeLane, inflated
 from tests.store.oracle import View, find, same_places, selected
 
 
@@ -31,6 +31,8 @@ class Record(Protocol):
     versions: list[list[Json]]
     # The sequence number of the change that happened then: in this world no two have one time.
     seq_at: dict[int, int]
+    # By room and number the position of each message that the room has counted.
+    said: dict[tuple[str, int], str]
 
 
 class ByteLane(FakeLane):
@@ -102,6 +104,9 @@ class Reader:
         found: list[dict[str, Any]] = []
         while (frame := self._ws_frame()) is not None:
             first, payload = frame
+            if first & 0x40:
+                assert self.lane.deflate_from, "compressed without being asked"
+                first, payload = first & ~0x40, inflated(payload)
             if first == CLOSE:
                 found.append({"type": "closing", "code": int.from_bytes(payload[:2], "big")})
             elif first & 0x0F in (0, 1):
@@ -143,6 +148,7 @@ class Held:
     missed: int = 0
     countable: bool = True  # no snapshot has stood for events
     gapped: bool = False
+    policies: set[str] = field(default_factory=set)  # that it has ever had
     parts: list[tuple[Path, Json]] = field(default_factory=list)  # of an unfinished snapshot
 
     def assume(self, root: Json) -> None:
@@ -166,6 +172,8 @@ class Hall:
     owed: list[int] = field(default_factory=list)
     got: list[int] = field(default_factory=list)
     missed: int = 0
+    last: str | None = None  # the position that a return would resume from
+    resumes: bool | None = None  # whether it must be able to; None: it does not ask to
 
 
 @dataclass
@@ -175,7 +183,7 @@ class Pending:
     begin: Held | None = None
     assumed: int | None = None
     end: str | None = None
-    enter: tuple[str, Hall] | None = None
+    enter: dict[str, Hall] = field(default_factory=dict)
     leave: str | None = None
     items: Filter | None = None
     reached: int | None = None
@@ -233,6 +241,11 @@ class Inbox:
         assert self.resumed is None
         assert event["epoch"] == self.record.epoch
         self.resumed = event["resumed"]
+        if self._is_lone:
+            self._hall_connected(event)
+            return
+        for name, position in event.get("positions", {}).items():
+            self.halls[name].last = position
         if not self.resumed:
             self.redo_until = 0
             for held in self.held.values():
@@ -242,6 +255,19 @@ class Inbox:
             for held in self.held.values():
                 held.assume(self.result_of(seq))
             self._reached(seq)
+
+    @property
+    def _is_lone(self) -> bool:
+        """Whether it is a stream of one room and nothing else."""
+        return self.kind == "sse" and len(self.halls) == 1 and not self.held
+
+    def _hall_connected(self, event: dict[str, Any]) -> None:
+        [hall] = self.halls.values()
+        assert self.resumed is bool(hall.resumes)
+        if "id" in event:  # nothing follows
+            hall.last = event["id"]
+        else:
+            assert hall.owed, "no position, and nothing follows that has one"
 
     def _snapshot(self, event: dict[str, Any]) -> None:
         held = self._held(event)
@@ -263,16 +289,20 @@ class Inbox:
         view = held.view
         assert view is not None, "an event before the snapshot"
         assert not held.parts, "an event within a snapshot"
-        assert not held.gapped, "an event between a gap and its heal"
+        assert not held.gapped or "drop-oldest" in held.policies, "between a gap and its heal"
         seq, path = self.record.seq_at[event["time"]], parse_path(event["path"])
         if seq > held.floor:
             assert seq > (self.last or 0), "older than a position that has come before"
             held.got[seq] += 1
             assert not held.countable or held.got[seq] <= held.owed[seq], "sent twice"
+        held.missed += event.get("missed", 0)
+        latest = "latest" in held.policies
+        assert latest or "missed" not in event
         if "id" in event:
-            assert self._seq(event["id"]) == seq
+            assert self._seq(event["id"]) == seq or latest
         self._check_selected(held.filter, seq, path)
-        if self.redo_until:
+        never_told = latest and event["type"] == "delete"  # perhaps came and went meanwhile
+        if self.redo_until or held.gapped or never_told:
             _tolerantly(view, path, event.get("value", MISSING))
         elif event["type"] == "update":
             view.update(path, event["value"])
@@ -288,10 +318,13 @@ class Inbox:
         held = self._held(event)
         after, to = self._seq(event["after"]), self._seq(event["to"])
         assert after < to < len(self.record.versions)
+        held.gapped = True
+        if event["reason"] == "resume_too_long":
+            assert to <= held.floor
+            return
         missed = sum(count for seq, count in held.owed.items() if after < seq <= to)
         assert not held.countable or event["missed"] <= missed, "it says too many"
         held.missed += event["missed"]
-        held.gapped = True
 
     def _message(self, event: dict[str, Any]) -> None:
         hall = self.halls[event["room"]]
@@ -299,8 +332,11 @@ class Inbox:
         assert event["data"] not in hall.got, "twice"
         assert event["data"] > max(hall.got, default=0), "out of order"
         hall.got.append(event["data"])
-        if self.kind == "sse" and self.held:
+        if self.kind == "sse" and not self._is_lone:
             assert "id" not in event, "the browser would forget the document's position"
+        else:
+            assert event["id"] == self.record.said[event["room"], event["data"]]
+            hall.last = event["id"]
 
     def _ok(self, event: dict[str, Any]) -> None:
         pending = self.pending.pop(event["ref"])
@@ -323,8 +359,11 @@ class Inbox:
                 held.assume(self.result_of(self._seq(event["id"])))
         if pending.end is not None:
             del self.held[pending.end]
-        if pending.enter is not None:
-            self.halls.setdefault(*pending.enter)
+        for name, hall in pending.enter.items():
+            self.halls[name] = hall
+            hall.last = event["positions"][name]
+            if hall.resumes is not None:
+                assert event["resumed"][name] is hall.resumes
         if pending.leave is not None:
             del self.halls[pending.leave]
         assert event.get("reached") == pending.reached

@@ -24,6 +24,7 @@ from app.blueprints.events import EventStream
 from app.client import Client
 from app.clock import Clock
 from app.head import Head
+from app.heal import due_at
 from app.opening import admit
 from app.problem import Refusal
 from app.session import Session
@@ -39,7 +40,10 @@ from tests.app.watcher import ByteLane, Hall, Held, Inbox, Pending, held_of, unt
 from tests.store.oracle import documents, filters, filters_on, find, keys, operations, weighted
 
 POLICIES = ("drop-newest", "drop-newest", "drop-oldest", "latest", "disconnect")
+STARVED_POLICIES = ("latest", "latest", "drop-oldest")
 ROOMS = ("r1", "r2")
+# Nobody answers pings here.
+NO_LIMITS: dict[str, Any] = {"http_rate": None, "ws_rate": None, "idle_s": 1e6}
 UPGRADE = [("host", "x"), ("upgrade", "websocket"), ("connection", "upgrade")]
 
 
@@ -72,26 +76,43 @@ class Peer:
     def alive(self) -> bool:
         return not self.client.has_ended()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether its commands are read: not while it is behind with its answers."""
+        return self.alive and not (self.client.outbox and self.client.outbox.is_behind)
+
+    def policies(self, text: str) -> set[str]:
+        """Those that a filter has had on this connection."""
+        held = self.filters.get(text)
+        return set() if held is None else held.policies
+
 
 class World:
     """The system under test, and what has been done to it."""
 
-    def __init__(self, data: st.DataObject, nursery: trio.Nursery) -> None:
+    def __init__(self, data: st.DataObject, nursery: trio.Nursery, *, starved: bool) -> None:
         self._data = data
         self._nursery = nursery
+        self._starved = starved
         root = self.draw(documents.filter(lambda root: root is not None))  # None: no document
         options = {
-            "queue_items": self.one_of(100, 3, 1),
-            "queue_bytes": self.one_of(64 * 1024, 300),
+            "queue_items": self.one_of(5, 3) if starved else self.one_of(100, 3, 1),
+            "queue_bytes": self.one_of(64 * 1024, 64 * 1024, 300),
             "history_items": self.one_of(10_000, 10_000, 4),
+            "resume_bytes": self.one_of(4 * 1024 * 1024, 200),
+            "heal_wait_max_s": self.one_of(0, 0, 4),
+            "room_history": self.one_of(100, 2),
         }
         note(f"document {json.dumps(root)}, {options}")
-        self.triode = Triode(Settings(**options, http_rate=None, ws_rate=None), copy.deepcopy(root))
+        self.triode = Triode(Settings(**options, **NO_LIMITS), copy.deepcopy(root))
         self.triode.clock = Ticks()
         self.hub = self.triode.hub
         self.epoch = self.triode.store.epoch
         self.versions: list[list[Json]] = [[root]]
         self.seq_at: dict[int, int] = {}
+        self.said: dict[tuple[str, int], str] = {}
+        # By room what was said in it: the number, which rooms were told, who did not hear itself.
+        self.log: dict[str, list[tuple[int, list[str], str | None]]] = {name: [] for name in ROOMS}
         self.living: list[Peer] = []
         self.gone: list[Peer] = []
         self._count = 0
@@ -162,7 +183,7 @@ class World:
                 assert peer.client.end is ends.SLOW
                 assert peer.may_be_ended
                 self._forget(peer)
-            elif peer.lane.appetite is None:
+            elif peer.lane.appetite is None and due_at(peer.client) <= trio.current_time():
                 peer.inbox.check_calm()
 
     async def connect(self) -> None:
@@ -198,6 +219,72 @@ class World:
         inbox.last = inbox.highest = old.last
         inbox.redo_until = old.redo_until
         self._open(inbox, self.position(old.last))
+
+    async def tune(self) -> None:
+        """Somebody hears a room and nothing else; perhaps from where another was cut off."""
+        inbox = self._inbox(self.one_of("sse", "sse", "ws"), [])
+        name, since = self.one_of(*ROOMS), None
+        old = self.one_of(None, *self.gone)
+        hall = None if old is None else old.inbox.halls.get(name)
+        if hall is not None and hall.last is not None:
+            since = hall.last
+            inbox.halls[name] = self._returned({name: since}, None)[name]
+            _check_return(hall, inbox.halls[name])
+        else:
+            inbox.halls[name] = Hall()
+        self._open(inbox, since)
+
+    async def rejoin(self) -> None:
+        """Somebody who was cut off comes back to its rooms by command."""
+        peer, old = self._somebody("ws"), self.one_of(None, *self.gone)
+        knows = self.one_of(False, True)
+        if peer is None or old is None:
+            return
+        halls = {n: h for n, h in old.inbox.halls.items() if h.last and n not in peer.rooms}
+        if not halls:
+            return
+        sinces = {name: str(hall.last) for name, hall in halls.items()}
+        was = old.client.id if knows else None
+        entered = self._returned(sinces, was)
+        for name in halls if len(halls) == len(old.inbox.halls) else ():
+            _check_return(halls[name], entered[name])
+        peer.rooms |= entered
+        command = {"type": "join", "room": list(halls), "since": sinces}
+        command |= {} if was is None else {"was": was}
+        await self._command(peer, command, Pending(enter=entered))
+
+    def _returned(self, sinces: dict[str, str], was: str | None) -> dict[str, Hall]:
+        """The halls of one who resumes in rooms, with all that it is owed by that."""
+        covered: dict[str, int] = {}
+        for name, since in sinces.items():
+            room = self.hub.rooms._known(name)
+            if room is not None:
+                epoch, seq = since.rsplit(":", 1)
+                behind = room.seq - int(seq)
+                if epoch == self.hub.rooms.position(room).epoch:
+                    covered[name] = behind
+        history = self.triode.settings.room_history
+        covered = {name: behind for name, behind in covered.items() if behind <= history}
+        halls = {name: Hall(resumes=name in covered) for name in sinces}
+        for name, behind in covered.items():
+            for number, told, omitted in self.log[name][len(self.log[name]) - behind :]:
+                first = next(room for room in told if room in covered)
+                if first == name and (was is None or omitted != was):
+                    halls[name].owed.append(number)
+        return halls
+
+    async def wait(self) -> None:
+        """Time passes: heartbeats, and heals that were put off."""
+        await self._jump(self.one_of(1, 2, 8))
+
+    async def _jump(self, seconds: int) -> None:
+        note(f"{seconds} s later")
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        for _ in range(seconds):
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(1)
+        await self.settle()
 
     async def leave(self) -> None:
         """Somebody's connection breaks, wherever its bytes have come to."""
@@ -235,6 +322,7 @@ class World:
         held.countable = text not in peer.filters
         command: dict[str, Any] = {"type": "subscribe", "filter": text}
         command["policy"] = self._policy(peer)
+        held.policies |= {command["policy"]} | peer.policies(text)
         pending = Pending(begin=held)
         how = self.one_of("full", "none", "past", "nonsense")
         if how == "none":
@@ -279,7 +367,7 @@ class World:
             await self._command(peer, {"type": "leave", "room": name}, pending)
         else:
             peer.rooms[name] = Hall()
-            pending.enter = (name, peer.rooms[name])
+            pending.enter = {name: peer.rooms[name]}
             await self._command(peer, {"type": "join", "room": name}, pending)
 
     async def publish(self) -> None:
@@ -287,6 +375,11 @@ class World:
         rooms = list(self.one_of(("r1",), ("r2",), ("r1", "r2"), ("r2", "r1")))
         sender = self.one_of(None, *self._sockets())
         echo, number, reached = self.one_of(False, True), self.number(), 0
+        known = {n: room for n in rooms if (room := self.hub.rooms._known(n)) is not None}
+        omitted = None if sender is None or echo else sender.client.id
+        for name, room in known.items():
+            self.log[name].append((number, list(known), omitted))
+            self.said[name, number] = str(self.hub.rooms.position(room, room.seq + 1))
         for peer in self.living:
             if peer.alive and (peer is not sender or echo):
                 halls = [peer.rooms[name] for name in rooms if name in peer.rooms]
@@ -397,19 +490,23 @@ class World:
 
     def _somebody(self, kind: str | None = None) -> Peer | None:
         living = [p for p in self.living if p.alive and kind in (None, p.kind)]
+        if kind == "ws":
+            living = [p for p in living if p.is_heard]
         peer: Peer | None = self.one_of(*living) if living else None
         return peer
 
     def _sockets(self) -> list[Peer]:
-        return [peer for peer in self.living if peer.kind == "ws" and peer.alive]
+        return [peer for peer in self.living if peer.kind == "ws" and peer.is_heard]
 
     def _policy(self, peer: Peer) -> str:
-        policy: str = self.one_of(*POLICIES)
+        policy: str = self.one_of(*(STARVED_POLICIES if self._starved else POLICIES))
         peer.may_be_ended |= policy == "disconnect"
         return policy
 
     def _inbox(self, kind: str, texts: list[str]) -> Inbox:
-        inbox = Inbox(self, kind, ByteLane(self.one_of(None, None, None, 0, 150)))
+        appetite = self.one_of(150, 0) if self._starved else self.one_of(None, None, None, 0, 150)
+        deflate_from = self.one_of(0, 30) if kind == "ws" else 0
+        inbox = Inbox(self, kind, ByteLane(appetite, deflate_from))
         for text in texts:
             inbox.held[text] = held_of(text)
             inbox.held[text].floor = self.seq
@@ -419,7 +516,10 @@ class World:
         lane = inbox.reader.lane
         peer = Peer(f"c{self.number()}", inbox.kind, lane, inbox)
         query = [("filter", text) for text in inbox.held] + [("room", name) for name in inbox.halls]
-        query += [("snapshot", snapshot), ("policy", self._policy(peer))]
+        policy = self._policy(peer)
+        query += [("snapshot", snapshot), ("policy", policy)]
+        for held in inbox.held.values():
+            held.policies.add(policy)
         fields = list(UPGRADE) if inbox.kind == "ws" else []
         if since is not None and self.one_of(True, False):
             query.append(("since", since))
@@ -458,6 +558,7 @@ class World:
         for peer in self.living:
             peer.lane.feed(None)
         await self.settle()
+        await self._jump(10)
         for peer in self.living:
             if self.one_of(False, True):
                 self.hub.finish(peer.client, ends.RESTART)
@@ -489,7 +590,27 @@ class World:
         (1, unsubscribe),
         (1, get),
         (1, move),
-        (1, publish),
+        (2, publish),
+        (2, tune),
+        (2, rejoin),
+        (1, wait),
+    )
+    # Few connections that take little, and much for them.
+    STARVED_STEPS: tuple[tuple[int, Callable[[World], Any]], ...] = (
+        (20, write),
+        (4, publish),
+        (4, settle),
+        (1, connect),
+        (1, resume),
+        (1, leave),
+        (1, ration),
+        (1, feed),
+        (1, subscribe),
+        (1, unsubscribe),
+        (1, move),
+        (2, tune),
+        (2, rejoin),
+        (2, wait),
     )
 
 
@@ -503,6 +624,13 @@ async def _pump(triode: Triode, peer: Peer) -> None:
                     await peer.lane.send_all(data)
             except trio.BrokenResourceError:
                 pass
+
+
+def _check_return(old: Hall, new: Hall) -> None:
+    """What one connection was owed comes on it, is announced as missed, or comes on the next."""
+    if new.resumes:
+        lost = [n for n in old.owed if n not in old.got and n not in new.owed]
+        assert len(lost) <= old.missed, f"lost {lost}: {old}, then {new}"
 
 
 def _on_the_wire(command: dict[str, Any]) -> dict[str, Any]:

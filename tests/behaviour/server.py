@@ -71,11 +71,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._stop_until_s: float | None = None
 
-    def start(self) -> None:
+    def start(self, port: int = 0) -> None:
         """Return when `/readyz` answers 200; raises `ServerFault` with the log when it does not in
-        time.
+        time. Without a `port` it takes a free one.
         """
-        self.port = free_port()
+        self.port = port or free_port()
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(),
@@ -90,7 +90,7 @@ class Server:
             if self._process.poll() is not None:
                 raise ServerFault(f"{self.lane}: ended at start\n{self.log()}")
             if time.monotonic() > deadline:
-                self._kill()
+                self.kill()
                 raise ServerFault(f"{self.lane}: not ready in {START_DEADLINE_S} s\n{self.log()}")
             time.sleep(0.05)
 
@@ -111,7 +111,7 @@ class Server:
             status = process.wait(max(0.01, until_s - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process = process
-            self._kill()
+            self.kill()
             raise ServerFault(f"{self.lane}: did not exit on SIGTERM\n{self.log()}") from None
         if status != 0:
             raise ServerFault(f"{self.lane}: exit status {status}\n{self.log()[-5000:]}")
@@ -130,9 +130,21 @@ class Server:
 
     def open_files(self) -> int:
         """File descriptors of the server, its worker process included."""
+        return sum(one.num_fds() for one in self._processes())
+
+    def limit_files(self, most: int) -> None:
+        """From now on no process of it may open more files than so many."""
+        for one in self._processes():
+            one.rlimit(psutil.RLIMIT_NOFILE, (most, one.rlimit(psutil.RLIMIT_NOFILE)[1]))
+
+    def memory(self) -> int:
+        """Resident bytes, its worker process included."""
+        return sum(one.memory_info().rss for one in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
         assert self._process is not None
         parent = psutil.Process(self._process.pid)
-        return sum(one.num_fds() for one in [parent, *parent.children(recursive=True)])
+        return [parent, *parent.children(recursive=True)]
 
     def is_answering(self) -> bool:
         """It runs and answers; a worker that is about to end with its process still up does not."""
@@ -140,7 +152,7 @@ class Server:
 
     def restart(self) -> None:
         """Start anew, on another port, after it has ended by itself."""
-        self._kill()
+        self.kill()
         self.start()
 
     def _command(self) -> list[str]:
@@ -175,7 +187,8 @@ class Server:
         finally:
             connection.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
         process = self._process
         if process is None:
             return
