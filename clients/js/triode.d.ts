@@ -1,0 +1,255 @@
+/** Live views of a JSON document on a Triode server. */
+
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+
+/** `EPOCH:SEQ`: the position of a change in the log. */
+export type Position = string;
+
+/** What happens to events that a slow reader's full queue has no room for. */
+export type Policy = 'drop-newest' | 'drop-oldest' | 'latest' | 'disconnect';
+
+export interface Options {
+  /** A token, or a function that gives or promises one. The function is asked at the start, when a
+   *  token is about to end, and once when one was refused. */
+  token?: string | (() => string | undefined | Promise<string | undefined>);
+  /** Tags of this connection. */
+  tags?: Record<string, string>;
+  /** Connect at once (true), or when `connect` is called. */
+  autoConnect?: boolean;
+  /** Failed attempts in a row after which it gives up; without end by default, 0 for no reconnecting. */
+  attempts?: number;
+  /** Milliseconds before the first new attempt (1000); doubles with each, up to `maxDelayMs` (30 000). */
+  delayMs?: number;
+  maxDelayMs?: number;
+  /** Take between half and all of these delays, by chance (true). Delays that the server gives are kept. */
+  jitter?: boolean;
+  /** Milliseconds for a connection to open, or an answer over HTTP to come (20 000). */
+  timeoutMs?: number;
+  /** Commands are sent together, at most once in so many milliseconds (16). */
+  batchMs?: number;
+  /** Commands that wait while offline (1000, ten times as many while connected): beyond it the oldest
+   *  is rejected, with `dropped`. */
+  queueLimit?: number;
+  /** Another WebSocket than the platform's; null: event streams and HTTP only. */
+  WebSocket?: (new (url: string) => WebSocket) | null;
+  /** Another fetch than the platform's. */
+  fetch?: typeof fetch;
+}
+
+/** A refusal or a failure. A refusal has the members of the server's problem object (RFC 9457). */
+export class TriodeError extends Error {
+  /** The status of the problem, 0 if it is none of the server's. */
+  status: number;
+  detail: string;
+  title?: string;
+  /** A command: it was dropped from the full queue and never sent. */
+  dropped?: boolean;
+  /** A command: the connection was lost before its answer; it may have been done or not. */
+  unknown?: boolean;
+  /** A connection: it would end the same way again. */
+  final?: boolean;
+  /** A connection: when the server wants us back. */
+  delayMs?: number;
+  /** Where a filter or path is malformed, from 1. */
+  column?: number;
+  filter?: string;
+  path?: string;
+  retry_after?: number;
+  [member: string]: unknown;
+}
+
+/** What has changed in a view. Of a `snapshot` anything may have. */
+export interface Change {
+  type: 'snapshot' | 'update' | 'delete';
+  filter: string;
+  /** Of an update or delete: the place, in canonical form. */
+  path?: string;
+  /** Of an update: what is at `path` now. */
+  value?: any;
+  /** Unix milliseconds. */
+  time?: number;
+  id?: Position;
+}
+
+/** Events that this connection was too slow for. */
+export interface Gap {
+  filter?: string;
+  room?: string;
+  missed: number;
+  after?: Position;
+  to?: Position;
+  reason: string;
+}
+
+export interface Message<Data = any> {
+  type: 'message';
+  /** null: to this client. */
+  room: string | null;
+  event: string;
+  data: Data;
+  /** The id of the client that sent it, or a name. */
+  from: string;
+  time: number;
+  id?: string;
+}
+
+interface Emitter<Events extends { [name: string]: any[] }> {
+  on<Name extends keyof Events & string>(
+    name: Name,
+    listener: (...values: Events[Name]) => void,
+  ): this;
+  once<Name extends keyof Events & string>(
+    name: Name,
+    listener: (...values: Events[Name]) => void,
+  ): this;
+  off<Name extends keyof Events & string>(
+    name: Name,
+    listener: (...values: Events[Name]) => void,
+  ): this;
+}
+
+export type ViewEvents<Value> = {
+  /** The view has changed; read its `value`. */
+  change: [change: Change, view: View<Value>];
+  stale: [stale: boolean, view: View<Value>];
+  gap: [gap: Gap, view: View<Value>];
+  error: [error: TriodeError, view: View<Value>];
+  close: [];
+};
+
+/** What a filter selects, always as it is now. */
+export interface View<Value = any> extends Emitter<ViewEvents<Value>>, AsyncIterable<Value> {
+  readonly filter: string;
+  /** What is there: for the filter of one place (`.prices["BTC-USD"]`) its value, `undefined` if there is
+   *  none; for any other (`.prices.*`) a Map from path to value. Never changes once given: after a
+   *  change there is a new one, which shares what stayed the same. */
+  readonly value: Value;
+  /** The selected places: canonical path → value. */
+  readonly items: ReadonlyMap<string, any>;
+  /** Whether it may be out of date: before the first value, while reconnecting, in a gap, closed. */
+  readonly stale: boolean;
+  /** Why the server does not give it, or no longer. */
+  readonly error: TriodeError | null;
+  /** All up to here has arrived; null while that is not known. */
+  readonly position: Position | null;
+  readonly closed: boolean;
+  /** Wait for the first value; rejects when the filter is refused. */
+  ready(): Promise<this>;
+  /** Call `listener` now, if there is a value, and after each change. Returns what ends that. */
+  subscribe(listener: (value: Value) => void): () => void;
+  /** Stop watching. */
+  close(): void;
+}
+
+/** A room. Its events are those that are published in it: `room.on('say', (data, message) => …)`; also
+ *  `gap` and `error`. */
+export interface Room extends Emitter<{ [event: string]: [data: any, message: Message] }> {
+  readonly name: string;
+  readonly joined: boolean;
+  /** Enter, and stay in it over reconnects. Resolves with the ids of those in it (over an event stream
+   *  with undefined). */
+  join(): Promise<string[] | undefined>;
+  leave(): Promise<string[] | undefined>;
+  /** To the others in the room, with `echo` also to oneself; resolves with how many it reached. Over an
+   *  event stream it is always also to oneself. */
+  publish(event: string, data?: any, options?: { echo?: boolean }): Promise<number>;
+}
+
+export interface WriteOptions {
+  /** Only if the place has not changed since. */
+  if?: Position;
+}
+
+export interface SetOptions extends WriteOptions {
+  /** Make missing parents. */
+  create?: boolean;
+}
+
+/** An operation of RFC 6902. */
+export interface PatchOperation {
+  op: 'add' | 'remove' | 'replace' | 'move' | 'copy' | 'test';
+  path: string;
+  from?: string;
+  value?: any;
+}
+
+export type Write =
+  | ({ type: 'set'; path: string; value: any } & SetOptions)
+  | ({ type: 'append'; path: string; value: any } & SetOptions)
+  | ({ type: 'merge'; path: string; patch: any } & WriteOptions)
+  | ({ type: 'patch'; path: string; patch: PatchOperation[] } & WriteOptions)
+  | ({ type: 'increment'; path: string; by?: number } & WriteOptions)
+  | ({ type: 'delete'; path: string } & WriteOptions);
+
+export type State = 'idle' | 'connecting' | 'open' | 'waiting' | 'closed';
+
+export type TriodeEvents = {
+  state: [state: State];
+  /** A new attempt follows: its number since the last success, and after how long. */
+  reconnecting: [attempt: number, delayMs: number, error: TriodeError];
+  /** An attempt to connect failed; or, with `final`, it has given up. */
+  error: [error: TriodeError];
+  /** The token ends in so many seconds; a `token` function is asked for a new one by itself. */
+  expiring: [in_s: number];
+  /** Any message, in a room or to this client. */
+  message: [message: Message];
+  /** Messages of a room were lost. */
+  gap: [gap: Gap];
+};
+
+/** A connection to a server, shared by all its views and rooms. */
+export interface Triode extends Emitter<TriodeEvents> {
+  readonly state: State;
+  readonly transport: 'websocket' | 'sse' | null;
+  /** The id of this connection. */
+  readonly client: string | undefined;
+  /** Why it is closed, if not by `close`. */
+  readonly error: TriodeError | null;
+
+  watch<Value = any>(filter?: string, options?: { policy?: Policy }): View<Value>;
+  /** A room, entered at once. */
+  room(name: string): Room;
+  /** Resolves with how many it reached. */
+  publish(message: {
+    room?: string | string[];
+    to?: string;
+    tags?: Record<string, string>;
+    event?: string;
+    data?: any;
+    echo?: boolean;
+  }): Promise<number>;
+
+  /** What a filter selects now, in the form of a view's `value`. */
+  get<Value = any>(filter: string): Promise<Value>;
+  set(path: string, value: any, options?: SetOptions): Promise<Position>;
+  /** RFC 7396. */
+  merge(path: string, patch: any, options?: WriteOptions): Promise<Position>;
+  /** RFC 6902. */
+  patch(path: string, operations: PatchOperation[], options?: WriteOptions): Promise<Position>;
+  delete(path: string, options?: WriteOptions): Promise<Position>;
+  increment(path: string, by?: number, options?: WriteOptions): Promise<Position>;
+  append(path: string, value: any, options?: SetOptions): Promise<Position>;
+  /** Several writes; `atomic`: as one change, all or none. Otherwise the position of a refused one is
+   *  null, and it is in `errors` with its index. */
+  batch(
+    writes: Write[],
+    options?: { atomic?: boolean },
+  ): Promise<{
+    positions: (Position | null)[];
+    errors: ({ index: number } & Record<string, any>)[];
+  }>;
+  /** Any other command of the wire, such as `{type: 'tag', tags: {…}}`; resolves with its answer. */
+  command(command: { type: string; [member: string]: any }): Promise<any>;
+
+  /** Use another token from now on, also on the living connection. */
+  auth(token: string): Promise<void>;
+  /** Wait until it is connected; rejects when it gives up. */
+  ready(): Promise<this>;
+  /** Connect now, also after an end. */
+  connect(): this;
+  /** Disconnect. Closes all views and rejects what was not sent. */
+  close(): void;
+}
+
+/** Connect to a server. Without an address: to where the page is. */
+export function triode(url?: string | URL, options?: Options): Triode;

@@ -1,0 +1,962 @@
+/*! Triode's JavaScript client: live views of a JSON document on a server. MIT licence. */
+
+/* How it works
+
+    triode()   the connection: one link at a time, the queue of commands
+      ├ feed   one filter that the server is asked for, and its places, assembled
+      │   └ view   what watch() gives; several may look at one feed
+      └ room
+
+A link is a WebSocket or, where none can be opened, an event stream over `fetch`, with commands sent
+by HTTP. It begins in `open` and ends once, in `lost`; what comes from an older one is ignored.
+
+A feed is exact. A snapshot fills it, updates and deletes change it; a frame with a position says that
+all up to there has arrived for every feed that the link carries. After a cut, what was missed since
+that position is asked for, and comes, or a snapshot does.
+
+What was handed out never changes: a change makes new objects on the way to the changed place, shares
+all others, and copies nothing twice between two looks at the value.
+
+Commands wait in one queue, in order, and are sent together, at most once in `batchMs`. One that was
+sent and had no answer when its link was lost may have been done or not: it is rejected as `unknown`
+rather than sent again. Only reads are sent again.
+
+The whole is closures rather than classes for its size: minified, it has to stay below 12 KB. */
+
+const WRITES = ['set', 'merge', 'patch', 'delete', 'increment', 'append'];
+// Reasons of an event stream's end for which a WebSocket has the codes 4401, 4403 and 4429: as it is,
+// it would end the same way again.
+const FINAL = { token_ended: 401, not_allowed: 403, rate: 429 };
+const OPS_AT_ONCE = 500;
+const CHARS_AT_ONCE = 2 ** 18;
+const MESSAGE_CHARS = 1_000_000; // the server ends a connection over messages beyond 1 MiB
+// Messages at once, and the time for one more: below the 200 at once and 100 a second of the server.
+const BURST = 150;
+const REFILL_MS = 11;
+
+/** A refusal or a failure. Has the members of the server's problem object, RFC 9457. */
+export class TriodeError extends Error {
+  constructor(detail, members) {
+    super(detail);
+    Object.assign(this, { name: 'TriodeError', status: 0, detail }, members);
+  }
+}
+
+const problem = (members, more) => new TriodeError(members.detail, { ...members, ...more });
+
+const ANY = ''; // an event after every other
+
+function emitter() {
+  const lists = new Map();
+  return {
+    on(name, listener, once) {
+      lists.set(name, (lists.get(name) ?? new Map()).set(listener, once));
+      return this;
+    },
+    once(name, listener) {
+      return this.on(name, listener, true);
+    },
+    off(name, listener) {
+      lists.get(name)?.delete(listener);
+      return this;
+    },
+    /** Whether anybody listened. What a listener throws is reported and stops nobody else. */
+    emit(name, ...values) {
+      const list = [...(lists.get(name) ?? [])];
+      for (const [listener, once] of list) {
+        if (once) this.off(name, listener);
+        try {
+          listener(...values);
+        } catch (error) {
+          Promise.reject(error);
+        }
+      }
+      if (name !== ANY) this.emit(ANY);
+      return list.length > 0;
+    },
+  };
+}
+
+// ── places ─────────────────────────────────────────────────────────────────────────────────────
+
+const STEP = /\.(\w+)|\[(?:(\d+)|("(?:[^"\\]|\\.)*"))\]/g;
+const ONE_PLACE = /^(\.?|\/.*|(\.(?!\*([.[]|$))[^.[\]"]+|\.?\[(-?\d+|"([^"\\]|\\.)*")\])+)$/s;
+const GONE = Symbol();
+const { isArray } = Array;
+const { hasOwn } = Object;
+
+/** Whether a filter can select one place only: its value is then what is there. */
+const isPath = (filter) => ONE_PLACE.test(filter);
+
+/** The keys of a canonical path, `.users[0]["any key"]`; where each begins, and the last ends. */
+function parse(path) {
+  const keys = [];
+  const ends = [0];
+  for (const [text, name, index, quoted] of path.matchAll(STEP)) {
+    keys.push(name ?? (index ? +index : JSON.parse(quoted)));
+    ends.push(ends.at(-1) + text.length);
+  }
+  return [keys, ends];
+}
+
+const isInside = (path, outer) =>
+  outer === '.' ? path !== '.' : path.startsWith(outer) && '.['.includes(path[outer.length]);
+
+/** Whether a value is of the kind that a key is for: an array for an index, an object for a name. */
+const fits = (holder, key) =>
+  isArray(holder) ? typeof key === 'number' : Object(holder) === holder && typeof key === 'string';
+
+const look = (value, keys) =>
+  keys.reduce(
+    (holder, key) => (fits(holder, key) && hasOwn(holder, key) ? holder[key] : GONE),
+    value,
+  );
+
+/** Selected places: canonical path → value, as the events of one filter make them. */
+function places() {
+  const values = new Map();
+  let deepest = 0; // keys of the longest path
+  let own = new WeakSet(); // made since the last look: may be changed in place
+  let shown;
+
+  /** `node` with the place at `keys` changed; as it is, if it has no such place: who was cut off in
+   *  the middle of a change gets all of it again, also what was done already. */
+  function edit(node, keys, depth, value) {
+    const key = keys[depth];
+    const isLast = depth === keys.length - 1;
+    const isNew = isLast && value !== GONE && !(isArray(node) && key > node.length);
+    if (!fits(node, key) || !(isNew || hasOwn(node, key))) return node;
+    const now = isLast ? value : edit(node[key], keys, depth + 1, value);
+    if (now === node[key]) return node;
+    // Assigning to a `__proto__` that is not there yet would not make it.
+    if (!own.has(node) || key === '__proto__')
+      own.add((node = isArray(node) ? [...node] : { ...node, [key]: now }));
+    if (now !== GONE) node[key] = now;
+    else if (isArray(node)) node.splice(key, 1);
+    else delete node[key];
+    return node;
+  }
+
+  function put(path, value, depth) {
+    deepest = Math.max(deepest, depth);
+    if (value === GONE) values.delete(path);
+    else values.set(path, value);
+  }
+
+  return {
+    /** A Map that never changes; another one after a change. */
+    items() {
+      if (!shown) {
+        shown = new Map(values);
+        own = new WeakSet();
+      }
+      return shown;
+    },
+
+    /** A place of a snapshot. */
+    add(path, value) {
+      put(path, value, parse(path)[0].length);
+    },
+
+    /** `path` has this value now, or none if it is `GONE`. */
+    change(path, value) {
+      const [keys, ends] = parse(path);
+      const { length } = keys;
+      let inside = false;
+      shown = null;
+      for (let depth = 0; depth < length; depth++) {
+        const outer = path.slice(0, ends[depth]) || '.';
+        if (values.has(outer)) {
+          inside = true;
+          values.set(outer, edit(values.get(outer), keys, depth, value));
+        }
+      }
+      if (length < deepest)
+        for (const known of [...values.keys()])
+          if (isInside(known, path)) put(known, look(value, parse(known)[0].slice(length)), 0);
+      if (!inside || values.has(path)) put(path, value, length);
+    },
+  };
+}
+
+const shape = (filter, items) => (isPath(filter) ? items.values().next().value : items);
+
+// ── feeds and views ────────────────────────────────────────────────────────────────────────────
+
+/** One filter that the server is asked for. */
+function feedOf(filter, policy) {
+  let held = places();
+  let draft;
+
+  const feed = {
+    filter,
+    policy,
+    views: new Set(),
+    tick: 0, // counts changes; 0 until the first snapshot
+    position: null, // null: only a snapshot helps; '': known, but not of when
+    live: false, // the link carries it
+    stale: true,
+    error: null,
+    items: () => held.items(),
+
+    tell(name, value) {
+      for (const view of [...feed.views]) view.emit(name, value, view);
+    },
+
+    /** The link carries it from now on; `resumed`: what was missed follows, otherwise a snapshot. */
+    begin(resumed) {
+      feed.live = true;
+      feed.error = null;
+      if (!resumed) feed.position = null;
+    },
+
+    pause() {
+      feed.live = false;
+      draft = null;
+      setStale(true);
+    },
+
+    fail(error) {
+      feed.pause();
+      feed.error = error;
+      feed.tell('error', error);
+    },
+
+    /** All up to a position has arrived, by default: all that was missed. */
+    arrived(position) {
+      if (!feed.live || feed.position === null) return;
+      if (position) feed.position = position;
+      else setStale(false);
+    },
+
+    take(frame) {
+      const { type, path, value, items, more, id } = frame;
+      if (type === 'gap') {
+        feed.position = null;
+        setStale(true);
+        feed.tell(type, frame);
+      } else if (type === 'snapshot') {
+        draft ??= places();
+        for (const item of items) draft.add(item.path, item.value);
+        if (more) return;
+        held = draft;
+        draft = null;
+        feed.position = id ?? '';
+        changed({ type, filter, id });
+        setStale(false);
+      } else {
+        held.change(path, type === 'delete' ? GONE : value);
+        if (feed.tick) changed(frame);
+      }
+    },
+  };
+
+  function setStale(stale) {
+    if (feed.stale === stale) return;
+    feed.stale = stale;
+    feed.tell('stale', stale);
+  }
+
+  function changed(change) {
+    feed.tick++;
+    feed.tell('change', change);
+  }
+
+  return feed;
+}
+
+/** What a filter selects, always as it is now. */
+function viewOf(feed, release) {
+  const view = {
+    __proto__: emitter(),
+    filter: feed.filter,
+    closed: false,
+
+    /** What is there: for the filter of one place its value, `undefined` if there is none; for any other
+     *  the `items`. */
+    get value() {
+      return shape(feed.filter, feed.items());
+    },
+
+    /** The selected places: a Map from path to value that never changes. */
+    get items() {
+      return feed.items();
+    },
+
+    /** Whether it may be out of date: before the first value, while reconnecting, in a gap. */
+    get stale() {
+      return view.closed || feed.stale;
+    },
+
+    get error() {
+      return feed.error;
+    },
+
+    get position() {
+      return feed.position;
+    },
+
+    /** Wait for the first value; rejects when the filter is refused. */
+    async ready() {
+      for await (const _ of view) return view;
+      throw new TriodeError('closed');
+    },
+
+    /** Call `listener(value)` now, if there is a value, and after each change. Returns what ends that. */
+    subscribe(listener) {
+      const call = () => listener(view.value);
+      if (feed.tick) call();
+      view.on('change', call);
+      return () => void view.off('change', call);
+    },
+
+    /** The value now and after changes; who is slow gets the newest only. */
+    async *[Symbol.asyncIterator]() {
+      for (let seen = 0; !view.closed;) {
+        if (feed.error) throw feed.error;
+        if (seen === feed.tick) await new Promise((done) => view.once(ANY, done));
+        else {
+          seen = feed.tick;
+          yield view.value;
+        }
+      }
+    },
+
+    close() {
+      if (view.closed) return;
+      view.closed = true;
+      release(feed, view);
+      view.emit('close');
+    },
+  };
+  feed.views.add(view);
+  return view;
+}
+
+// ── the wire ───────────────────────────────────────────────────────────────────────────────────
+
+/** How the server has ended a link. With a status it would end the same way again. */
+const ending = (reason, status = 0, delayMs) =>
+  new TriodeError('the server ended it: ' + reason, { reason, status, final: status > 0, delayMs });
+
+/** The refusal that an HTTP answer is. */
+async function refusal(response) {
+  const { status, headers } = response;
+  const body = await response.json().catch(() => ({ detail: `HTTP ${status}` }));
+  const seconds = body.retry_after ?? headers.get('retry-after');
+  const final = status < 500 && status !== 408 && status !== 429;
+  return problem(body, { status, final, delayMs: seconds * 1000 || undefined });
+}
+
+/** Read an event stream to its end: `take` for each event, as a frame, and `heard` after each chunk.
+ *  Triode's events have one line of data, which is JSON. */
+async function readEvents(body, take, heard) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  let event = {};
+  for (let chunk; !(chunk = await reader.read()).done; heard()) {
+    // Only what is new is searched: one event may come in hundreds of chunks.
+    const lines = chunk.value.split('\n');
+    lines[0] = rest + lines[0];
+    rest = lines.pop();
+    for (const line of lines) {
+      const colon = line.indexOf(': ');
+      if (colon > 0) event[line.slice(0, colon)] = line.slice(colon + 2);
+      else if (line === '' && event.data) {
+        take({ type: event.event, id: event.id, ...JSON.parse(event.data) });
+        event = {};
+      }
+    }
+  }
+}
+
+/** Connect to a server: `triode('https://example.org')`. Without an address: to the page's own. */
+export function triode(url = '.', options = {}) {
+  const {
+    attempts = Infinity, // failed ones in a row, after which it gives up
+    autoConnect = true,
+    batchMs = 16,
+    delayMs = 1000, // before the first new attempt; doubles with each
+    fetch = globalThis.fetch,
+    jitter = true,
+    maxDelayMs = 30_000,
+    queueLimit = 1000, // commands that wait while offline; beyond it the oldest is rejected
+    tags,
+    timeoutMs = 20_000, // for a link to open, or an answer over HTTP to come
+    token: tokenGiven, // text, or a function that gives or promises one
+    WebSocket = globalThis.WebSocket, // null: event streams only
+  } = options;
+  const base = new URL(url, globalThis.location?.href);
+  base.pathname = base.pathname.replace(/\/?$/, '/');
+
+  const asksToken = typeof tokenGiven === 'function';
+
+  const feeds = new Map();
+  const rooms = new Map();
+  let state = 'idle';
+  let failure = null;
+  let token;
+  let asked = false; // for a new token, since a link held for a while
+  let attempt = 0;
+  let refusals = 0; // WebSockets in a row that could not be opened where a stream could
+  let retry; // timers
+  let reopen;
+  // Of the link:
+  let link; // its identity, or null
+  let opened;
+  let client;
+  let carried; // the feeds of a stream
+  let answers = {}; // ref → entries of the queue
+  let quiet;
+  let deadline;
+  let beats;
+  let send;
+  let isFull;
+  let disconnect;
+  // Of the queue:
+  let waiting = [];
+  let ordered = 0;
+  let ref = 0;
+  let budget;
+  let burst;
+  let flushedAt = 0;
+  let nextFlush;
+  let isPosting;
+
+  // ── links ──────────────────────────────────────────────────────────────────────────────────
+
+  function become(next) {
+    if (state === next) return;
+    state = next;
+    t.emit('state', state);
+  }
+
+  function limitTime(mine) {
+    clearTimeout(deadline);
+    deadline = setTimeout(() => lost(mine, new TriodeError('Connection timeout')), timeoutMs);
+  }
+
+  const newToken = async () => (asksToken ? tokenGiven() : tokenGiven);
+
+  async function open(asStream = !WebSocket || refusals > 1) {
+    const mine = (link = {});
+    clearTimeout(retry);
+    opened = false;
+    isPosting = false;
+    isFull = () => isPosting;
+    disconnect = send = null;
+    become('connecting');
+    limitTime(mine);
+    try {
+      token ??= await newToken();
+      if (mine !== link) return;
+      if (asStream) stream(mine);
+      else socket(mine);
+    } catch (error) {
+      lost(mine, error);
+    }
+  }
+
+  function socket(mine) {
+    const address = new URL('ws', base);
+    for (const name in tags) address.searchParams.set('tag.' + name, tags[name]);
+    // A browser's WebSocket can't send header fields.
+    if (token) address.searchParams.set('access_token', token);
+    const ws = new WebSocket(address.href.replace('http', 'ws'));
+    disconnect = () => ws.close();
+    send = (text) => ws.send(text);
+    isFull = () => ws.bufferedAmount > MESSAGE_CHARS;
+    ws.onmessage = ({ data }) => take(mine, JSON.parse(data));
+    ws.onclose = ({ code, reason }) => {
+      const delay = /"retry_ms": *(\d+)/.exec(reason);
+      lost(
+        mine,
+        ending(reason || code, code >= 4400 && code < 4500 ? code - 4000 : 0, delay && +delay[1]),
+      );
+    };
+    // Its end follows, but not in Node where it could not be opened.
+    ws.onerror = () => opened || lost(mine, ending('no WebSocket'));
+  }
+
+  /** Open a stream of all that is wanted now, in place of the one there is. */
+  async function stream(mine) {
+    disconnect?.();
+    limitTime(mine);
+    const abort = new AbortController();
+    const { signal } = abort;
+    const isOver = () => mine !== link || signal.aborted;
+    disconnect = () => abort.abort();
+    carried = [...feeds.values()].filter((feed) => !feed.error);
+    carried.forEach((feed) => feed.pause());
+    const filter = carried.map((feed) => feed.filter);
+    const room = [...rooms.values()].flatMap(({ joined, name }) => (joined ? name : []));
+    const since = carried.every(({ position }) => position) ? carried[0]?.position : null;
+    const policy = carried.find((feed) => feed.policy)?.policy;
+    try {
+      // A stream of nothing would be one of the whole document; but let us see if we are let in.
+      const isIdle = !(filter.length + room.length);
+      const response = await request(
+        isIdle ? 'store/batch' : 'events',
+        JSON.stringify(isIdle ? [] : { filter, room, policy, since, tags }),
+        signal,
+      );
+      if (isOver()) return;
+      if (isIdle) return begun(mine, {});
+      await readEvents(
+        response.body,
+        (frame) => take(mine, frame),
+        () => mine === link && caughtUp(),
+      );
+      throw new TriodeError('no more');
+    } catch (error) {
+      if (isOver()) return;
+      const culprit = error.status && (feeds.get(error.filter) ?? rooms.get(error.room));
+      if (!culprit) return lost(mine, error);
+      // One that is refused must not keep the others away.
+      culprit.fail(error);
+      if (!isOver()) stream(mine);
+    }
+  }
+
+  async function request(path, body, signal = AbortSignal.timeout(timeoutMs), proof = token) {
+    const response = await fetch(new URL(path, base).href.replace(/^ws/, 'http'), {
+      method: 'POST',
+      headers: {
+        'Content-Type': 'application/json',
+        ...(proof && { Authorization: 'Bearer ' + proof }),
+      },
+      body,
+      signal,
+    });
+    if (!response.ok) throw await refusal(response);
+    return response;
+  }
+
+  /** The link is open, or a stream has been opened anew on it. */
+  function begun(mine, connected) {
+    clearTimeout(deadline);
+    clearInterval(beats);
+    client = connected.client;
+    if (client) beats = setInterval(() => beat(mine), connected.heartbeat_s * 1000);
+    if (!opened) refusals = send || !WebSocket ? 0 : refusals + 1;
+    opened = true;
+    attempt = 0;
+    budget = burst = BURST;
+    flushedAt = performance.now();
+    if (send) {
+      feeds.forEach(subscribe);
+      rooms.forEach((room) => (room.joined ? enter(room) : room.settle()));
+      probe(); // its answer comes after all that was missed
+    } else {
+      carried.forEach((feed) => feed.begin(connected.resumed));
+      rooms.forEach((room) => room.settle());
+    }
+    flush();
+    become('open');
+  }
+
+  /** Once in a heartbeat: is the server still there? A browser does not show its pings. */
+  function beat(mine) {
+    asked = false;
+    if (++quiet > 2) lost(mine, new TriodeError('no heartbeat'));
+    else if (quiet > 1) probe();
+  }
+
+  function probe() {
+    if (opened && send) tell({ type: 'ping' }, caughtUp);
+  }
+
+  const online = () => (state === 'waiting' ? open() : probe());
+
+  /** Leave the link behind. */
+  function drop() {
+    link = null;
+    opened = false;
+    clearTimeout(deadline);
+    clearInterval(beats);
+    disconnect?.();
+    disconnect = null;
+    feeds.forEach((feed) => feed.pause());
+    const sent = Object.values(answers).flat();
+    const error = new TriodeError('connection lost, outcome unknown', { unknown: true });
+    answers = {};
+    for (const entry of sent)
+      if (entry.type === 'get') restore([entry]);
+      else if (entry.order) entry.reject(error);
+    waiting = waiting.filter(({ order }) => order); // ours were for this link
+  }
+
+  /** The one end of a link, whatever ended it; how to go on. */
+  function lost(mine, error) {
+    if (mine !== link) return;
+    const wasOpen = opened;
+    const wasSocket = !!send;
+    drop();
+    if (!(error instanceof TriodeError)) error = new TriodeError(`${error}`, { cause: error });
+    const hasFailed = !wasOpen && !error.final;
+    if (hasFailed) t.emit('error', error);
+    if (link || failure) return; // a listener has connected or closed it
+    if (error.status === 401 && asksToken && !asked) {
+      asked = true;
+      token = null;
+      return open();
+    }
+    if (hasFailed) {
+      if (wasSocket) return open(true);
+      refusals = 0;
+    }
+    if (error.final || attempt >= attempts) return end(error);
+    const backoff =
+      Math.min(maxDelayMs, delayMs * 2 ** attempt++) * (jitter ? 0.5 + Math.random() / 2 : 1);
+    const waitMs = error.delayMs ?? backoff;
+    retry = setTimeout(() => open(), waitMs);
+    become('waiting');
+    t.emit('reconnecting', attempt, waitMs, error);
+  }
+
+  function end(error) {
+    failure = error ?? new TriodeError('closed');
+    clearTimeout(retry);
+    globalThis.removeEventListener?.('online', online);
+    drop();
+    rejectAll(waiting.splice(0), failure);
+    rooms.forEach((room) => room.settle(null, failure));
+    feeds.forEach((feed) =>
+      error ? feed.fail(error) : feed.views.forEach((view) => view.close()),
+    );
+    become('closed');
+    if (error && !t.emit('error', error)) console.warn(error);
+  }
+
+  /** What was refused may be asked for again. */
+  const forgive = () => feeds.forEach((feed) => (feed.error = null));
+
+  // ── what arrives ───────────────────────────────────────────────────────────────────────────
+
+  function caughtUp() {
+    quiet = 0;
+    feeds.forEach((feed) => feed.arrived());
+  }
+
+  function take(mine, frame) {
+    if (mine !== link) return;
+    quiet = 0;
+    const { type, id, filter, reason } = frame;
+    if (answers[frame.ref]) answered(frame);
+    else if (type === 'connected') begun(mine, frame);
+    else if (type === 'closing') {
+      lost(mine, ending(reason, FINAL[reason], frame.retry_ms));
+    } else if (type === 'expiring') {
+      t.emit(type, frame.in_s);
+      // If that fails, there is another chance at its end.
+      if (asksToken)
+        newToken()
+          .then((fresh) => mine === link && t.auth(fresh))
+          .catch((error) => t.emit('error', error));
+    } else if (filter !== undefined) {
+      const feed = feeds.get(filter);
+      if (id) feeds.forEach((each) => each.arrived(id));
+      if (feed?.live) feed.take(frame);
+    } else {
+      const room = rooms.get(frame.room);
+      if (room?.joined) room.emit(type === 'message' ? frame.event : type, frame.data, frame);
+      t.emit(type, frame);
+    }
+  }
+
+  function answered(frame) {
+    const entries = answers[frame.ref];
+    const [first, second] = entries;
+    delete answers[frame.ref];
+    if (frame.status === 429) hold(entries, frame.retry_after * 1000);
+    else if (frame.type === 'error') rejectAll(entries, problem(frame));
+    else if (!second) first.resolve(first.result?.(frame));
+    else
+      entries.forEach(({ resolve, reject }, index) => {
+        const id = frame.positions[index];
+        if (id) resolve(id);
+        else reject(problem(frame.errors.find((error) => error.index === index)));
+      });
+  }
+
+  // ── what is asked for ──────────────────────────────────────────────────────────────────────
+
+  /** What the link carries has changed. A stream is opened anew, once for all that changes together. */
+  function recarry(change) {
+    clearTimeout(reopen);
+    reopen = setTimeout(() => disconnect && !send && stream(link));
+    if (opened && send) change();
+  }
+
+  function subscribe(feed) {
+    const { filter, policy, position } = feed;
+    const command = { type: 'subscribe', filter, policy, since: position || undefined };
+    tell(command, ({ resumed }) => feed.begin(resumed)).catch(feed.fail);
+  }
+
+  function release(feed, view) {
+    feed.views.delete(view);
+    if (feed.views.size) return;
+    feeds.delete(feed.filter);
+    recarry(() => tell({ type: 'unsubscribe', filter: feed.filter }).catch(() => {}));
+  }
+
+  function enter(room) {
+    const type = room.joined ? 'join' : 'leave';
+    tell({ type, room: room.name }, ({ members }) => room.settle(members)).catch(room.fail);
+  }
+
+  /** A room; see `room` below. */
+  function roomOf(name) {
+    const settlers = [];
+    const change = (joined) => {
+      room.joined = joined;
+      recarry(() => enter(room));
+      return new Promise((...settler) => {
+        settlers.push(settler);
+        if (!link && !joined) room.settle();
+      });
+    };
+    const room = {
+      __proto__: emitter(),
+      name,
+      joined: false, // over reconnects too
+      /** Resolves with the ids of those in it; over an event stream with nothing. */
+      join: () => change(true),
+      leave: () => change(false),
+      publish: (event, data, more) => t.publish({ room: name, event, data, ...more }),
+      settle(members, error) {
+        settlers
+          .splice(0)
+          .forEach(([resolve, reject]) => (error ? reject(error) : resolve(members)));
+      },
+      fail(error) {
+        room.joined = false;
+        room.emit('error', error);
+        room.settle(null, error);
+      },
+    };
+    return room;
+  }
+
+  // ── the queue ──────────────────────────────────────────────────────────────────────────────
+
+  /** A promise of what `result` makes of the answer. The command is put into words now: what is changed
+   *  in it later is not sent. Ours, of order 0, come first; with their link they are forgotten. */
+  function enqueue(command, result, order = ++ordered) {
+    if (failure) return Promise.reject(failure);
+    const answer = new Promise((resolve, reject) => {
+      const text = JSON.stringify(command);
+      restore([{ order, type: command.type, text, result, resolve, reject }]);
+    });
+    if (opened && waiting.length >= OPS_AT_ONCE) flush();
+    while (waiting.length > queueLimit * (opened ? 10 : 1))
+      waiting.shift().reject(new TriodeError('dropped: the queue is full', { dropped: true }));
+    schedule();
+    return answer;
+  }
+
+  const tell = (command, result) => enqueue(command, result, 0);
+
+  const rejectAll = (entries, error) => entries.forEach(({ reject }) => reject(error));
+
+  const restore = (entries) => {
+    waiting = [...waiting, ...entries].sort((a, b) => a.order - b.order);
+  };
+
+  function schedule() {
+    clearTimeout(nextFlush);
+    if (opened && waiting.length)
+      nextFlush = setTimeout(flush, flushedAt + batchMs - performance.now());
+  }
+
+  function flush() {
+    const now = performance.now();
+    if (!opened) return;
+    budget = Math.min(burst, budget + (now - flushedAt) / REFILL_MS);
+    flushedAt = now;
+    while (waiting.length && budget >= 1 && !isFull())
+      if (send) dispatch(next((type) => WRITES.includes(type)));
+      else post();
+    schedule();
+  }
+
+  /** Take the first command, and those after it as long as they can go together. */
+  function next(isFine) {
+    let chars = 0;
+    const end = waiting.findIndex(
+      ({ type, text }, index) =>
+        (chars += text.length) > CHARS_AT_ONCE || index === OPS_AT_ONCE || !isFine(type),
+    );
+    return waiting.splice(0, end < 0 ? waiting.length : end || 1);
+  }
+
+  /** Send one command, or several writes as one. */
+  function dispatch(entries) {
+    const texts = entries.map(({ text }) => text);
+    const text = texts[1] ? `{"type":"batch","ops":[${texts}]}` : texts[0];
+    if (text.length > MESSAGE_CHARS)
+      return entries[0].reject(new TriodeError('too long', { status: 413 }));
+    budget--;
+    answers[++ref] = entries;
+    send(`{"ref":${ref},${text.slice(1)}`);
+  }
+
+  /** Send what waits by HTTP, one request after the other. */
+  async function post() {
+    const mine = link;
+    const entries = next(() => true);
+    budget--;
+    isPosting = true;
+    answers[0] = entries;
+    try {
+      const response = await request('store/batch', `[${entries.map(({ text }) => text)}]`);
+      const results = await response.json();
+      results.forEach((answer, index) => {
+        const { resolve, reject, result } = entries[index];
+        if (answer.ok) resolve(result(answer));
+        else reject(problem(answer));
+      });
+      if (mine === link) delete answers[0];
+    } catch (error) {
+      if (mine !== link) return;
+      const { status, delayMs } = error;
+      if (status) {
+        // It was refused as a whole, so nothing of it was done.
+        delete answers[0];
+        if ([401, 429, 503].includes(status)) hold(entries, delayMs);
+        else rejectAll(entries, error);
+      }
+      if (!status || status === 401) return lost(mine, error);
+    }
+    if (mine !== link) return;
+    isPosting = false;
+    schedule();
+  }
+
+  /** The rate was too high: send these again, later, and from now on one by one. */
+  function hold(entries, waitMs = 1000) {
+    restore(entries);
+    burst = 1;
+    budget = -waitMs / REFILL_MS;
+    schedule();
+  }
+
+  // ── what it is for ─────────────────────────────────────────────────────────────────────────
+
+  const write = (type, member) => (path, value, more) =>
+    enqueue({ type, path, [member]: value, ...more }, ({ id }) => id);
+
+  const t = {
+    __proto__: emitter(),
+
+    /** `idle`, `connecting`, `open`, `waiting` (for the next attempt) or `closed`. */
+    get state() {
+      return state;
+    },
+    /** `websocket` or `sse`; null while not connected. */
+    get transport() {
+      return opened ? (send ? 'websocket' : 'sse') : null;
+    },
+    /** The id of this connection. */
+    get client() {
+      return client;
+    },
+    /** Why it is closed. */
+    get error() {
+      return failure;
+    },
+
+    /** A live view of what a filter selects. */
+    watch(filter = '.', { policy } = {}) {
+      const old = feeds.get(filter);
+      const feed = old ?? feedOf(filter, policy);
+      feeds.set(filter, feed);
+      if (!old || old.error) {
+        feed.error = null;
+        recarry(() => subscribe(feed));
+      }
+      return viewOf(feed, release);
+    },
+
+    /** A room, entered at once. Its events are those that are published in it. */
+    room(name) {
+      const room = rooms.get(name) ?? roomOf(name);
+      rooms.set(name, room);
+      if (!room.joined) room.join().catch(() => {}); // there is an event for it
+      return room;
+    },
+
+    /** Send `{room | to | tags, event, data, echo}`; resolves with how many it reached. */
+    publish: (message) => enqueue({ type: 'publish', ...message }, ({ reached }) => reached),
+
+    /** What a filter selects now, in the form of a view's value. */
+    get: (filter) =>
+      enqueue({ type: 'get', filter }, ({ items }) =>
+        shape(filter, new Map(items.map(({ path, value }) => [path, value]))),
+      ),
+
+    // Writes resolve with the position of the change and reject with the server's problem. The last
+    // argument may have `if`, a position after which the place must not have changed, and `create`.
+    set: write('set', 'value'),
+    merge: write('merge', 'patch'),
+    patch: write('patch', 'patch'),
+    append: write('append', 'value'),
+    increment: write('increment', 'by'),
+    delete: (path, more) => write('delete', 'path')(path, path, more),
+
+    /** Several writes; `{atomic: true}`: as one change, all or none. */
+    batch: (ops, more) => t.command({ type: 'batch', ops, ...more }),
+
+    /** Any other command of the wire; resolves with its answer. */
+    command: (command) => enqueue(command, (answer) => answer),
+
+    /** Use another token from now on, also on the living connection. */
+    async auth(text) {
+      const old = token;
+      token = text;
+      if (!link) return void t.connect();
+      if (!opened) return;
+      if (send) {
+        await enqueue({ type: 'auth', token }, ({ ended = [] }) => {
+          const error = new TriodeError('not allowed any more', { status: 403 });
+          feeds.forEach((feed) => {
+            if (ended.includes(feed.filter)) feed.fail(error);
+            else if (feed.error) subscribe(feed);
+          });
+        });
+      } else {
+        const mine = link;
+        // With a balancer in between the stream may be elsewhere; a new one shows the new token, and
+        // gets what the old one did not.
+        const isDone = await request(
+          `streams/${client}/token`,
+          JSON.stringify({ token }),
+          undefined,
+          old,
+        ).catch(() => false);
+        if (mine !== link || (isDone && ![...feeds.values()].some((feed) => feed.error))) return;
+        forgive();
+        stream(mine);
+      }
+    },
+
+    /** Connect now, also after an end. */
+    connect() {
+      if (link) return t;
+      globalThis.addEventListener?.('online', online);
+      attempt = 0;
+      asked = false;
+      failure = null;
+      forgive();
+      open();
+      return t;
+    },
+
+    /** Disconnect. All views are closed, and what was not sent is rejected. */
+    close: () => end(null),
+  };
+
+  if (autoConnect) t.connect();
+  return t;
+}

@@ -1,0 +1,61 @@
+"""Triode's client for Python on Trio: live values of a JSON document on a server.
+
+from triode_client import connect
+
+async with connect("http://127.0.0.1:8080") as t:
+    async for change in t.watch(".host.load"):
+        print(change.value)
+"""
+
+from __future__ import annotations
+
+from . import op
+from .assembly import MISSING, Json, Missing
+from .client import Triode, connect
+from .errors import (
+    BatchRefused,
+    CannotConnect,
+    Changed,
+    Closed,
+    Ended,
+    Lost,
+    NotAllowed,
+    NotFound,
+    RateLimited,
+    Refused,
+    TriodeError,
+    Unsent,
+)
+from .options import Options
+from .room import Message, Room
+from .topic import Change
+from .watch import View, Watch
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MISSING",
+    "BatchRefused",
+    "CannotConnect",
+    "Change",
+    "Changed",
+    "Closed",
+    "Ended",
+    "Json",
+    "Lost",
+    "Message",
+    "Missing",
+    "NotAllowed",
+    "NotFound",
+    "Options",
+    "RateLimited",
+    "Refused",
+    "Room",
+    "Triode",
+    "TriodeError",
+    "Unsent",
+    "View",
+    "Watch",
+    "connect",
+    "op",
+]

@@ -1,0 +1,235 @@
+"""`connect`, and what a program holds of it.
+
+async with connect("http://127.0.0.1:8080") as t:
+    async for change in t.watch(".host.load"):
+        print(change.value)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from . import op
+from .assembly import Json
+from .errors import BatchRefused, refused
+from .link import Link, State, Token
+from .nursery import bare_nursery
+from .op import Op
+from .options import Options
+from .path import is_single
+from .room import Room
+from .target import read_target
+from .topic import Topic, sole
+from .watch import View, Watch
+
+# Changes, and messages, that wait for a program that is slow.
+CHANGES = 32
+MESSAGES = 1000
+
+
+class Triode:
+    """One server, on one connection that is made again whenever it breaks. `connect` gives it.
+
+    All methods may be called from any number of tasks. Commands (`get`, `set`, …) that are given
+    while there is no connection wait for one, in their order; `Options.queue` says how many.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @property
+    def state(self) -> State:
+        """`connecting`, `connected`, `reconnecting` or `closed`."""
+        return self._link.state
+
+    @property
+    def client_id(self) -> str | None:
+        """What the server calls this connection, `c_…`; another with each, None without one."""
+        return self._link.client_id
+
+    async def wait_state(self, *states: State) -> State:
+        """Wait until the state is one of these; which."""
+        return await self._link.wait_state(*states)
+
+    # ── what is there ───────────────────────────────────────────────────────────────────────────
+
+    def watch(
+        self, filter: str = ".", *, policy: str | None = None, buffer: int = CHANGES
+    ) -> Watch:
+        """An iterator over the changes of what `filter` selects; the first is the state as it is.
+
+        `buffer` changes wait for a program that is slow, see `Watch`; 1 is the newest only.
+        `policy` is the server's for a full queue. Watches and views of one filter share one
+        subscription.
+        """
+
+        def begin() -> Topic:
+            return self._link.hold_topic(filter, policy)
+
+        return Watch(begin, self._link.release_topic, buffer)
+
+    @asynccontextmanager
+    async def view(self, filter: str = ".", *, policy: str | None = None) -> AsyncGenerator[View]:
+        """What `filter` selects, kept up to date within the block, which begins with the state.
+
+        Raises `Refused` if the server does not give it.
+        """
+        topic = self._link.hold_topic(filter, policy)
+        try:
+            version = topic.version
+            while not topic.has_state:
+                version = await topic.wait_changed(version)
+            yield View(topic)
+        finally:
+            self._link.release_topic(topic)
+
+    async def get(self, filter: str = ".") -> Json:
+        """What `filter` selects now: the value at the one place, `MISSING` if there is none; or a
+        mapping from path to value. Raises as `set` does, but for `Lost`: it is asked again.
+        """
+        answer = await self._link.ask({"type": "get", "filter": filter}, is_read=True)
+        items = {item["path"]: item["value"] for item in answer["items"]}
+        return sole(items) if is_single(filter) else items
+
+    # ── writes ──────────────────────────────────────────────────────────────────────────────────
+
+    async def set(
+        self, path: str, value: Json, *, if_: str | None = None, create: bool = False
+    ) -> str:
+        """The place has this value; with `create` missing parents are made. Returns the position.
+
+        `if_` makes it conditional: the place must not have changed since that position. Raises
+        `Refused` and its kinds; `Unsent` and `Lost`, see there; `ValueError` or `TypeError` for
+        what is no JSON. Cancelled before it was sent, it is not sent.
+        """
+        return await self._write(op.set(path, value, if_=if_, create=create))
+
+    async def merge(self, path: str, patch: Json, *, if_: str | None = None) -> str:
+        """Change members of an object, null removes one (RFC 7396). As `set`."""
+        return await self._write(op.merge(path, patch, if_=if_))
+
+    async def patch(
+        self, path: str, patch: Sequence[Mapping[str, Any]], *, if_: str | None = None
+    ) -> str:
+        """JSON Patch operations (RFC 6902), all or none. As `set`."""
+        return await self._write(op.patch(path, patch, if_=if_))
+
+    async def delete(self, path: str, *, if_: str | None = None) -> str:
+        """Remove a place. As `set`."""
+        return await self._write(op.delete(path, if_=if_))
+
+    async def increment(self, path: str, by: float = 1, *, if_: str | None = None) -> str:
+        """Add to the number there. As `set`."""
+        return await self._write(op.increment(path, by, if_=if_))
+
+    async def append(self, path: str, value: Json, *, if_: str | None = None) -> str:
+        """Add an element to the array there. As `set`."""
+        return await self._write(op.append(path, value, if_=if_))
+
+    async def batch(self, ops: Sequence[Op], *, atomic: bool = False) -> list[str]:
+        """Several writes of `op` in one message; the position of each.
+
+        `atomic`: all or none, one change. Otherwise each stands for itself; if any is refused
+        `BatchRefused` says which, and the others are applied. Else as `set`.
+        """
+        answer = await self._link.ask({"type": "batch", "ops": list(ops), "atomic": atomic})
+        errors = {each["index"]: refused(each) for each in answer.get("errors", ())}
+        if errors:
+            raise BatchRefused(answer["positions"], errors)
+        return list(answer["positions"])
+
+    async def _write(self, command: Op) -> str:
+        answer = await self._link.ask(command)
+        return str(answer["id"])
+
+    # ── messages ────────────────────────────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def room(self, name: str, *, buffer: int = MESSAGES) -> AsyncGenerator[Room]:
+        """Be in a room within the block, over reconnects, too; iterate over it for its messages.
+
+        Begins when the server has let us in. Raises `Refused` if it does not.
+        """
+        async with self._messages(name, buffer) as room:
+            yield room
+
+    @asynccontextmanager
+    async def inbox(self, *, buffer: int = MESSAGES) -> AsyncGenerator[Room]:
+        """The messages to this client alone, by its id or its tags. Not to publish in."""
+        async with self._messages(None, buffer) as room:
+            yield room
+
+    async def publish(
+        self,
+        event: str,
+        data: Json = None,
+        *,
+        room: str | Sequence[str] | None = None,
+        to: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        echo: bool = False,
+    ) -> int:
+        """Send a message to a room or several, to a client, or (admins) to those with all tags.
+
+        How many it reached; oneself only with `echo`. Raises as `set` does.
+        """
+        whom = {"room": room, "to": to, "tags": tags}
+        given = {name: value for name, value in whom.items() if value is not None}
+        command = {"type": "publish", "event": event, "data": data, **given}
+        answer = await self._link.ask(command | ({"echo": True} if echo else {}))
+        return int(answer["reached"])
+
+    @asynccontextmanager
+    async def _messages(self, name: str | None, buffer: int) -> AsyncGenerator[Room]:
+        async def publish(event: str, data: Json, echo: bool) -> int:
+            if name is None:
+                raise TypeError("an inbox is no room; publish to a room or a client")
+            return await self.publish(event, data, room=name, echo=echo)
+
+        hall = self._link.hold_hall(name)
+        room = Room(hall, publish, buffer)
+        hall.rooms.add(room)
+        try:
+            while not hall.is_joined:
+                await hall.wait()
+            yield room
+        finally:
+            hall.rooms.discard(room)
+            self._link.release_hall(hall)
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: Token | None = None,
+    tags: Mapping[str, str] | None = None,
+    options: Options | None = None,
+) -> AsyncGenerator[Triode]:
+    """Connect to a server; the block begins with the first connection, and ends the last.
+
+    `url` is the server's (`http:`, `https:`, `ws:` or `wss:`); a path in it is a WebSocket route of
+    its own, without one it is `/ws`. `token` is a token, or a function, async or not, that gives
+    one: it is called for the first, when the server says that it ends soon, and once more when it
+    is refused. What that function raises comes out of the block. `tags` are the connection's.
+
+    Raises `CannotConnect` after `Options.attempts` failures at first, and `Refused` for an answer
+    that no retry would change. Later a connection that breaks is made again for as long as the
+    block lasts; only an end that the server calls final is raised: it cancels the block, and
+    `Ended` or `Refused` comes out of it.
+
+    All tasks live within the block. Left in peace, it says goodbye to the server for 2 s at most;
+    cancelled or failed, it closes the connection at once.
+    """
+    link = Link(read_target(url, tags), token, options or Options())
+    async with bare_nursery() as nursery:
+        nursery.start_soon(link.run)  # noqa: ASYNC113 # what comes next waits for it
+        try:
+            await link.wait_state("connected")
+            yield Triode(link)
+            await link.say_goodbye()
+        finally:
+            link.close()
+            nursery.cancel_scope.cancel()

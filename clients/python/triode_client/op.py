@@ -1,0 +1,47 @@
+"""Writes as data: what `Triode.set` and its like send at once, and `Triode.batch` several of.
+
+await t.batch([op.set(".a", 1), op.increment(".hits")], atomic=True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Op = dict[str, Any]
+
+
+def set(path: str, value: Any, *, if_: str | None = None, create: bool = False) -> Op:
+    """The place has this value; with `create` missing parents are made."""
+    made = {"create": True} if create else {}
+    return _op("set", path, if_, value=value, **made)
+
+
+def merge(path: str, patch: Any, *, if_: str | None = None) -> Op:
+    """Members of an object, null removes one (RFC 7396)."""
+    return _op("merge", path, if_, patch=patch)
+
+
+def patch(path: str, patch: Sequence[Mapping[str, Any]], *, if_: str | None = None) -> Op:
+    """JSON Patch operations (RFC 6902), all or none."""
+    return _op("patch", path, if_, patch=list(patch))
+
+
+def delete(path: str, *, if_: str | None = None) -> Op:
+    """The place is gone."""
+    return _op("delete", path, if_)
+
+
+def increment(path: str, by: float = 1, *, if_: str | None = None) -> Op:
+    """The number there, and `by`."""
+    return _op("increment", path, if_, by=by)
+
+
+def append(path: str, value: Any, *, if_: str | None = None) -> Op:
+    """One more element of the array there."""
+    return _op("append", path, if_, value=value)
+
+
+def _op(name: str, path: str, position: str | None, **members: Any) -> Op:
+    condition = {} if position is None else {"if": position}
+    return {"type": name, "path": path, **members, **condition}

@@ -1,0 +1,141 @@
+"""What a program holds of a topic: `Watch`, an iterator over changes, and `View`, the state."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .assembly import Json
+from .topic import Change, Topic
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Watch:
+    """Changes of what a filter selects, one after the other: `async for change in t.watch(".a")`.
+
+    The first has kind `snapshot` and is the state as it is. Up to `buffer` changes wait for a
+    program that is slow; when one more comes they all give way to it: the program goes on with the
+    newest state, and its `skipped` says how many it was not given.
+
+    The server is asked from the first step on, and no longer once the iterator is closed: by
+    `close()`, by the end of a `with` block, or when nobody holds it any more, as after a `break`.
+    """
+
+    def __init__(
+        self, open_topic: Callable[[], Topic], close: Callable[[Topic], None], buffer: int
+    ):
+        if buffer < 1:
+            raise ValueError(f"buffer must be at least 1, not {buffer!r}")
+        self._open_topic = open_topic
+        self._close = close
+        self._buffer = buffer
+        self._topic: Topic | None = None
+        self._closed = False
+        self._changes: deque[Change] = deque()
+        self._version = -1
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        """The next change. Raises `Refused` if the server does not give this filter.
+
+        Cancelled, no change is lost. Stops once the watch is closed.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._closed:
+            raise StopAsyncIteration
+        topic = self._topic or self._begin()
+        while not self._changes:
+            self._version = await topic.wait_changed(self._version)
+            if self._closed:
+                raise StopAsyncIteration
+        return self._changes.popleft()
+
+    def push(self, change: Change) -> None:
+        """A change has come; see the class about what happens when too many wait."""
+        if len(self._changes) >= self._buffer:
+            skipped = sum(1 + waiting.skipped for waiting in self._changes)
+            self._changes.clear()
+            change = replace(change, skipped=skipped)
+        self._changes.append(change)
+
+    def close(self) -> None:
+        """Watch no longer. Synchronous; may be called twice."""
+        self._closed = True
+        topic, self._topic = self._topic, None
+        if topic is not None:
+            topic.listeners.discard(self)
+            self._close(topic)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A garbage collector may run in any thread; the topic belongs to Trio's.
+        topic = self.__dict__.get("_topic")
+        if topic is not None:
+            try:
+                self._token.run_sync_soon(self._close, topic)
+            except trio.RunFinishedError:
+                pass
+
+    def _begin(self) -> Topic:
+        topic = self._topic = self._open_topic()
+        topic.listeners.add(self)
+        if topic.has_state:
+            self.push(topic.present())
+        return topic
+
+
+class View:
+    """What a filter selects, always as it is now; see `Triode.view`."""
+
+    def __init__(self, topic: Topic) -> None:
+        self._topic = topic
+        self._seen = topic.version
+
+    @property
+    def filter(self) -> str:
+        """What was asked for."""
+        return self._topic.filter
+
+    @property
+    def value(self) -> Json:
+        """For the filter of one place the value there, `MISSING` if there is none; for any other a
+        mapping from path to value. It does not change later, and must not be changed.
+        """
+        return self._topic.value
+
+    @property
+    def items(self) -> Mapping[str, Any]:
+        """The selected places, path to value, for every kind of filter."""
+        return self._topic.items
+
+    @property
+    def stale(self) -> bool:
+        """Whether the value may be out of date: while reconnecting, and in a gap."""
+        return self._topic.stale
+
+    @property
+    def position(self) -> str | None:
+        """How far all has arrived, None where the server has not said it yet."""
+        return self._topic.position
+
+    async def wait_changed(self) -> None:
+        """Wait until the value or `stale` is not what it was after the last wait, or at the start.
+
+        Several changes since then are one. Raises `Refused` if the server gives the filter no
+        longer. Cancelled, nothing is missed: the next wait returns at once.
+        """
+        self._seen = await self._topic.wait_changed(self._seen)

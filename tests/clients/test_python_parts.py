@@ -1,0 +1,306 @@
+"""The Python client's parts that need no server: delays, targets, options, the outbox, errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from triode_client import Lost, NotFound, Options, RateLimited, Refused, TriodeError, Unsent, op
+from triode_client.backoff import Backoff
+from triode_client.connection import read_retry_s
+from triode_client.errors import refused
+from triode_client.nursery import bare_nursery
+from triode_client.outbox import Call, Outbox
+from triode_client.target import read_target
+
+# ── delays ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_delays_double_to_a_cap_and_begin_anew_after_a_success() -> None:
+    backoff = Backoff(1, 30, 0)
+    assert [backoff.next_s() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    backoff.reset()
+    assert backoff.next_s() == 1
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5000))
+def test_a_delay_is_jittered_downwards_and_never_overflows(
+    jitter: float, drawn: float, failures: int
+) -> None:
+    backoff = Backoff(1, 30, jitter, lambda: drawn)
+    backoff.failures = failures
+    most = min(30, 2.0 ** min(failures, 62))
+    assert most * (1 - jitter) * (1 - 1e-9) <= backoff.next_s() <= most
+
+
+def test_the_defaults(cases: Any) -> None:
+    lines = (cases / "client.jsonl").read_text().splitlines()
+    named = {case["name"]: case["expect"] for case in map(json.loads, lines)}
+    options, expect = Options(), named["defaults"]
+    assert options.attempts == expect["attempts"]
+    assert options.delay_s == expect["delay_s"]
+    assert options.connect_s == expect["timeout_s"]
+    backoff = Backoff(options.delay_s, options.max_delay_s, 0)
+    waits = named["exponential backoff"]["waits_s"]
+    assert [backoff.next_s() for _ in waits] == waits
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"connect_s": 0}, {"attempts": 0}, {"jitter": 2}, {"queue": 0}, {"idle_s": float("nan")}],
+)
+def test_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Options(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [(1500, 1.5), (0, 0.0), (10**9, 300.0), (-1, None), ("5", None), (None, None), (True, None)],
+)
+def test_a_delay_that_the_server_asks_for(told: Any, seconds: float | None) -> None:
+    assert read_retry_s(told) == seconds
+
+
+# ── targets ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://127.0.0.1:8080", "ws://127.0.0.1:8080/ws"),
+        ("http://127.0.0.1:8080/", "ws://127.0.0.1:8080/ws"),
+        ("https://example.org", "wss://example.org/ws"),
+        ("ws://example.org", "ws://example.org/ws"),
+        ("wss://example.org:444/game/7", "wss://example.org:444/game/7"),
+        ("http://[::1]:9", "ws://[::1]:9/ws"),
+    ],
+)
+def test_where_a_url_points(url: str, text: str) -> None:
+    assert str(read_target(url)) == text
+
+
+def test_tags_and_a_query_go_into_the_resource() -> None:
+    target = read_target("ws://h/ws?policy=latest", {"kind": "a&b", "é": "1"})
+    assert target.resource == "/ws?policy=latest&tag.kind=a%26b&tag.%C3%A9=1"
+    assert str(target) == "ws://h/ws"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "example.org", "ftp://x", "http://", "http://u:p@h", "ws://h:x"]
+)
+def test_what_is_no_url_of_a_server(url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
+        read_target(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_open"),
+    [("http://h", True), ("https://h", False), ("http://localhost", False),
+     ("ws://127.8.0.1", False), ("ws://[::1]", False), ("ws://10.0.0.1", True)],
+)  # fmt: skip
+def test_whether_what_is_sent_can_be_read_on_its_way(url: str, is_open: bool) -> None:
+    assert read_target(url).is_open is is_open
+
+
+# ── the outbox ──────────────────────────────────────────────────────────────────────────────────
+
+
+def ok(call: Call, **members: Any) -> dict[str, Any]:
+    return {"type": "ok", "ref": call.ref, **members}
+
+
+def too_many(call: Call, retry_after: float) -> dict[str, Any]:
+    return {"type": "error", "ref": call.ref, "status": 429, "retry_after": retry_after}
+
+
+async def test_without_a_connection_the_oldest_is_dropped_and_told() -> None:
+    outbox = Outbox(3)
+    calls = [Call(op.set(".a", n)) for n in range(5)]
+    for call in calls:
+        outbox.put(call)
+    assert [isinstance(call.error, Unsent) for call in calls] == [True, True, False, False, False]
+    outbox.open()
+    sent = []
+    for _ in range(3):
+        call = await outbox.next()
+        sent.append(json.loads(call.text)["value"])
+        outbox.settle(ok(call))
+    assert sent == [2, 3, 4]
+    assert len(outbox) == 0
+
+
+async def test_what_has_waited_is_sent_one_at_a_time_and_again_if_there_were_too_many(
+    autojump_clock: MockClock,
+) -> None:
+    outbox = Outbox(10)
+    first, second = Call(op.set(".a", 1)), Call(op.set(".a", 2))
+    outbox.put(first)
+    outbox.put(second)
+    outbox.open()
+    late = Call(op.set(".a", 3))
+    outbox.put(late)
+    assert await outbox.next() is first
+    with trio.move_on_after(1) as waiting:
+        await outbox.next()
+    assert waiting.cancelled_caught  # not the second, before the first is answered
+    outbox.settle(too_many(first, 2.5))
+    began = trio.current_time()
+    assert await outbox.next() is first
+    assert trio.current_time() - began == pytest.approx(2.5)
+    outbox.settle(ok(first))
+    for call in (second, late):
+        assert await outbox.next() is call
+        outbox.settle(ok(call))
+    assert late.settled.is_set()
+
+
+async def test_with_a_connection_nothing_waits_for_answers_and_a_refusal_is_told() -> None:
+    outbox = Outbox(2)
+    outbox.open()
+    calls = [Call(op.set(".a", n)) for n in range(5)]
+    for call in calls:
+        outbox.put(call)
+    assert [await outbox.next() for _ in calls] == calls
+    outbox.settle(too_many(calls[3], 1))
+    assert isinstance(calls[3].error, RateLimited)
+    assert calls[3].error.retry_after_s == 1
+
+
+async def test_what_makes_the_connection_goes_first_and_is_sent_again_in_any_order(
+    autojump_clock: MockClock,
+) -> None:
+    outbox = Outbox(2)
+    outbox.open()
+    write = Call(op.set(".a", 1))
+    settled: list[Call] = []
+    control = Call({"type": "ping"}, then=settled.append)
+    outbox.put(write)
+    outbox.put_control(control)
+    assert [await outbox.next(), await outbox.next()] == [control, write]
+    outbox.settle(too_many(control, 3))
+    assert not settled
+    assert await outbox.next() is control
+    assert trio.current_time() >= 3
+    outbox.settle(ok(control))
+    assert settled == [control]
+
+
+async def test_a_cut_loses_writes_asks_reads_again_and_forgets_what_made_the_connection() -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    told: list[Call] = []
+    write, read = Call(op.set(".a", 1)), Call({"type": "get", "filter": "."}, is_read=True)
+    given_up = Call({"type": "get", "filter": "."}, is_read=True)
+    later = Call(op.set(".a", 2))
+    for call in (write, read, given_up):
+        outbox.put(call)
+        await outbox.next()
+    outbox.put_control(Call({"type": "ping"}, then=told.append))
+    await outbox.next()
+    outbox.put(later)
+    outbox.forget(given_up)
+    outbox.cut("it broke")
+    assert isinstance(write.error, Lost)
+    assert "it broke" in str(write.error)
+    assert not told
+    assert not read.settled.is_set()
+    outbox.open()
+    assert await outbox.next() is read
+    outbox.settle(ok(read, items=[]))
+    assert await outbox.next() is later
+    outbox.settle({"type": "error", "ref": later.ref, "status": 404, "title": "Not found"})
+    assert isinstance(later.error, NotFound)
+
+
+async def test_a_command_that_nobody_waits_for_is_not_sent() -> None:
+    outbox = Outbox(10)
+    first, second = Call(op.set(".a", 1)), Call(op.set(".a", 2))
+    outbox.put(first)
+    outbox.put(second)
+    outbox.forget(first)
+    outbox.open()
+    assert await outbox.next() is second
+
+
+async def test_the_sender_sleeps_until_there_is_something(autojump_clock: MockClock) -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    got: list[Call] = []
+
+    async def send() -> None:
+        got.append(await outbox.next())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await wait_all_tasks_blocked()
+        assert not got
+        outbox.put(Call(op.delete(".a")))
+    assert len(got) == 1
+
+
+async def test_at_the_end_everybody_is_told() -> None:
+    outbox = Outbox(10)
+    call, error = Call(op.set(".a", 1)), TriodeError("over")
+    outbox.put(call)
+    outbox.end(error)
+    assert call.error is error
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, b""])
+async def test_what_is_no_json_fails_where_it_is_given(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Call(op.set(".a", value))
+
+
+# ── errors ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_refusal_has_the_class_of_its_status() -> None:
+    for status, name in [(401, "NotAllowed"), (403, "NotAllowed"), (404, "NotFound"),
+                         (412, "Changed"), (429, "RateLimited"), (400, "Refused")]:  # fmt: skip
+        error = refused({"status": status, "title": "T", "detail": "d"})
+        assert type(error).__name__ == name
+        assert str(error) == "T: d"
+    assert Refused({"status": 503}).is_temporary
+    assert not Refused({"status": 403}).is_temporary
+
+
+@asynccontextmanager
+async def block() -> AsyncIterator[None]:
+    async with bare_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_exception_of_the_body_comes_out_as_it_was() -> None:
+    error, context = ValueError("mine"), KeyError("before")
+    error.__context__ = context
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with block():
+            raise error
+    assert caught.value is error
+    assert error.__context__ is context
+
+
+async def test_a_group_of_the_body_stays_a_group() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with block():
+            raise ExceptionGroup("two", [ValueError("a")])
+    assert caught.value.message == "two"
+
+
+async def test_a_cancelled_body_is_cancelled() -> None:
+    with trio.move_on_after(0) as scope:
+        async with block():
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
