@@ -1,25 +1,17 @@
-"""The examples, run as their readers run them: processes of their own, over real sockets."""
+"""The embedded example, run as its readers run it: a process of its own, over real sockets."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-import trio
 
-from tests.behaviour.sse import SseStream, open_sse
+from tests.behaviour.sse import open_sse
+from tests.running_example import running, until, visiting
 
-ROOT = Path(__file__).resolve().parents[1]
-START_S, EVENT_S, END_S = 30, 10, 10
 FILTERS, ROOM = "/live/events?filter=.sensors.*,.limits", "/live/events?room=alarms"
 # The reader's application with one more route, which is broken.
 BROKEN = """
@@ -42,52 +34,8 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     (tmp_path / "broken.py").write_text(BROKEN.replace("PORT", str(port)))
     hypercorn = ["hypercorn", "-k", "trio", "--bind", f"127.0.0.1:{port}", "broken:app"]
     args = ["broken"] if request.param == "python" else hypercorn
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *args],
-            cwd=tmp_path,
-            env=env,
-            stdout=log,
-            stderr=log,
-            # What runs in the background of a script inherits that it ignores interrupts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-    try:
+    with running([sys.executable, "-m", *args], tmp_path):
         yield port
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(END_S / 4)
-        except subprocess.TimeoutExpired:
-            # Hypercorn is not ready for an interrupt that comes while it is sending: once more.
-            process.send_signal(signal.SIGINT)
-            process.wait(END_S)
-    finally:
-        process.kill()
-        process.wait()
-
-
-@asynccontextmanager
-async def visiting(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that may be starting still."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=START_S) as client:
-        with trio.fail_after(START_S):
-            while True:
-                try:
-                    await client.get("/live/healthz")
-                    break
-                except httpx.ConnectError:
-                    await trio.sleep(0.05)
-        yield client
-
-
-async def until(stream: SseStream, event: str, path: str | None = None) -> Any:
-    """The next event of that type, at that path if one is given."""
-    with trio.fail_after(EVENT_S):
-        while True:
-            frame = (await stream.next()).frame()
-            if frame["type"] == event and path in (None, frame.get("path")):
-                return frame
 
 
 async def test_what_the_board_writes_is_seen(board: int) -> None:

@@ -15,12 +15,17 @@ import click
 # needs.
 COMMANDS: Final = {
     "serve": ("app.cli.serve", "serve"),
+    "watch": ("app.cli.watch", "watch"),
+    "tail": ("app.cli.tail", "tail"),
+    "top": ("app.cli.top", "top"),
     "get": ("app.cli.document", "get"),
     "set": ("app.cli.document", "set_"),
     "merge": ("app.cli.document", "merge"),
     "delete": ("app.cli.document", "delete"),
-    "watch": ("app.cli.watch", "watch"),
+    "publish": ("app.cli.publish", "publish"),
+    "load": ("app.cli.load", "load"),
     "token": ("app.cli.token", "token"),
+    "completion": ("app.cli.complete", "completion"),
 }
 
 
@@ -28,8 +33,8 @@ class Commands(click.Group):
     """A group whose commands are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
-        return sorted(COMMANDS)
+        """Their names, in the order in which people meet them."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, None when there is none."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Final, NoReturn
@@ -11,15 +12,21 @@ from urllib.parse import urlsplit
 
 import click
 import httpx
+import msgspec
 import trio
 
-from app.cli.render import DEFAULT_URL, explain
-from app.http_client import CannotConnect, HttpClient, Refused
+from app.cli.render import DEFAULT_URL, clean, escape, explain
+from app.http_client import CannotConnect, ClientError, HttpClient, Refused
 
 REFUSED: Final = 1
 NO_ANSWER: Final = 3
 INTERRUPTED: Final = 130
 NO_ADVICE: Final[Mapping[int, str]] = {}
+_ADVICE_WHERE: Final = "Is the server running there? --url or TRIODE_URL says where."
+_ADVICE_TRUST: Final = "If the certificate is your own, SSL_CERT_FILE=chain.pem says to trust it."
+_ADVICE_START: Final = (
+    "Start one with `triode serve`; if it runs elsewhere, --url or TRIODE_URL says where."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +49,25 @@ class Target:
         `advice` says what to do about a refusal, by status.
         """
         try:
-            trio.run(self._with_client, work)
+            with _alone():
+                trio.run(self._with_client, work)
         except Refused as exc:
-            stop(explain(exc, has_token=self.token is not None, advice=advice), REFUSED)
+            text = explain(exc, has_token=self.token is not None, advice=advice)
+            self._stop(text, exc.problem, REFUSED)
         except CannotConnect as exc:
-            stop(f"{exc}\nIs the server running? --url or TRIODE_URL says where.", NO_ANSWER)
+            text = f"{clean(str(exc))}\n{self._where_to_look(exc)}"
+            self._stop(text, {"title": "No answer", "detail": str(exc)}, NO_ANSWER)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+
+    def _where_to_look(self, exc: CannotConnect) -> str:
+        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            return _ADVICE_TRUST
+        return _ADVICE_START if self.url == DEFAULT_URL else _ADVICE_WHERE
+
+    def _stop(self, text: str, problem: Mapping[str, Any], code: int) -> NoReturn:
+        """Say why on standard error, in words or as JSON, and end."""
+        stop(escape(msgspec.json.encode(problem).decode()) if self.as_json else text, code)
 
     async def _with_client(self, work: Callable[[HttpClient], Awaitable[None]]) -> None:
         async with HttpClient(self.url, self.token, transport=self.transport) as client:
@@ -61,9 +80,28 @@ def stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def note(message: str) -> None:
-    """A remark that is not output: to standard error."""
-    click.secho(message, err=True, dim=True)
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Take the one exception that matters out of the groups that nurseries wrap it in."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        every = list(_leaves(group))
+        for kind in (KeyboardInterrupt, ClientError):
+            found = next((exc for exc in every if isinstance(exc, kind)), None)
+            if found is not None:
+                raise found from None
+        if len(every) == 1:
+            raise every[0] from None
+        raise
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            yield from _leaves(exc)
+        else:
+            yield exc
 
 
 def server_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
-from typing import NoReturn
 
 import click
 
-from app.cli.client import NO_ADVICE, Target, note, server_options
+from app.cli.client import NO_ADVICE, Target, server_options
+from app.cli.complete import complete_filter
 from app.cli.render import print_json
+from app.cli.value import read_value
 from app.http_client import HttpClient
 
-# Or -5 would be taken for an option; `_value` sees to the options that were mistyped.
+# Or -5 would be taken for an option; `read_value` sees to the options that were mistyped.
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 IF_HELP = "Only if the place has not changed since this position."
 
 
-@click.command()
-@click.argument("path", default=".")
+@click.command(short_help="Print what a path or filter selects.")
+@click.argument("path", default=".", shell_complete=complete_filter)
 @server_options
 def get(target: Target, path: str) -> None:
     """Print the value at PATH, or every place a filter selects.
@@ -37,8 +36,8 @@ def get(target: Target, path: str) -> None:
     target.run(work)
 
 
-@click.command("set", context_settings=NEGATIVE_NUMBERS)
-@click.argument("path")
+@click.command("set", short_help="Set a place.", context_settings=NEGATIVE_NUMBERS)
+@click.argument("path", shell_complete=complete_filter)
 @click.argument("value")
 @click.option("--create", is_flag=True, help="Make missing parents.")
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
@@ -53,11 +52,11 @@ def set_(target: Target, path: str, value: str, create: bool, position: str | No
     """
     params = [("path", path)] + ([("create", "true")] if create else [])
     advice = {} if create else {404: "--create makes what is missing on the way."}
-    _write(target, "PUT", params, _value(value), position=position, advice=advice)
+    _write(target, "PUT", params, read_value(value), position=position, advice=advice)
 
 
-@click.command(context_settings=NEGATIVE_NUMBERS)
-@click.argument("path")
+@click.command(short_help="Merge members into a place.", context_settings=NEGATIVE_NUMBERS)
+@click.argument("path", shell_complete=complete_filter)
 @click.argument("value")
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
 @server_options
@@ -68,11 +67,13 @@ def merge(target: Target, path: str, value: str, position: str | None) -> None:
       triode merge .config '{"theme": "dark", "old": null}'
     """
     kind = "application/merge-patch+json"
-    _write(target, "PATCH", [("path", path)], _value(value), content_type=kind, position=position)
+    _write(
+        target, "PATCH", [("path", path)], read_value(value), content_type=kind, position=position
+    )
 
 
-@click.command()
-@click.argument("path")
+@click.command(short_help="Remove a place.")
+@click.argument("path", shell_complete=complete_filter)
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
 @server_options
 def delete(target: Target, path: str, position: str | None) -> None:
@@ -107,24 +108,3 @@ def _write(
             click.echo(f"ok, at {response.json()['id']}")
 
     target.run(work, advice=advice)
-
-
-def _value(text: str) -> bytes:
-    """The body for a VALUE: the very text if it is JSON, so the server judges what was typed."""
-    if text.startswith("--"):
-        raise click.UsageError(f"no such option: {text}; a text is given as '\"{text}\"'")
-    if text == "-":
-        text = sys.stdin.read().rstrip("\r\n")
-    try:
-        json.loads(text, parse_constant=_not_json)
-        return text.encode()
-    except (ValueError, RecursionError):
-        if text.lstrip().startswith(("{", "[", '"')):
-            note("note: this is not JSON, and is taken as a text; was a bracket or quote lost?")
-        else:
-            note("note: taken as a text, as it is not JSON")
-        return json.dumps(text).encode()
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

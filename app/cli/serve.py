@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import resource
 import sys
@@ -16,7 +17,7 @@ import click
 import trio
 from rich.console import Console
 
-from app.cli.render import OpenFiles, banner, url_of
+from app.cli.banner import OpenFiles, banner, url_of
 from app.settings import DEFAULTS, OPTIONS, Faults, Settings, load_here, option_text
 
 CANNOT_START: Final = 1
@@ -48,8 +49,9 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @click.option("--config", metavar="FILE", help="Configuration file.  [./triode.toml if there]")
+@click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON, one line.")
 @_with_options
-def serve(config: str | None, **flags: Any) -> None:
+def serve(config: str | None, as_json: bool, **flags: Any) -> None:
     """Run the server.
 
     Every option is also a variable, TRIODE_WRITE_DEADLINE=5s, and a key of triode.toml,
@@ -65,11 +67,14 @@ def serve(config: str | None, **flags: Any) -> None:
     files = raise_open_files(settings.max_clients + SPARE_FILES)
 
     def announce(addresses: Sequence[Any]) -> None:
-        # Whoever reads it from a pipe wants the address now, and unbroken.
-        width = None if sys.stdout.isatty() else 200
         urls = [url_of(address, tls=settings.tls) for address in addresses]
-        Console(width=width).print(banner(settings, urls, files, version=_version()))
-        sys.stdout.flush()
+        if as_json:
+            click.echo(json.dumps({"listening": urls, "version": _version()}))
+        else:
+            # Whoever reads it from a pipe wants the address unbroken.
+            width = None if sys.stdout.isatty() else 200
+            Console(width=width).print(banner(settings, urls, files, version=_version()))
+        sys.stdout.flush()  # a pipe's reader wants it now
 
     run(settings, announce)
 

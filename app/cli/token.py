@@ -8,13 +8,13 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from app.cli.client import Target, note, server_options
-from app.cli.render import print_json, print_tokens
+from app.cli.client import Target, server_options
+from app.cli.render import note, print_json, print_tokens
 from app.http_client import HttpClient
 from app.units import duration, format_duration
 
 
-@click.group()
+@click.group(short_help="Issue, list and revoke tokens.")
 def token() -> None:
     """Issue, list and revoke the server's tokens; needs a token with admin rights."""
 

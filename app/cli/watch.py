@@ -1,43 +1,98 @@
-"""`triode watch`: what a filter selects, now and from now on."""
+"""`triode watch`: what filters select, live, and every change of it.
+
+At a terminal it is a picture of the values (`app.cli.watch_scene`), into a pipe a line a change.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+
 import click
+import trio
 
-from app.cli.client import Target, note, server_options
-from app.cli.render import EventPrinter
+from app.cli.client import Target, server_options
+from app.cli.complete import complete_filter
+from app.cli.diff_line import diff_line, now_line
+from app.cli.event_line import EventPrinter, body_of
+from app.cli.render import LinePrinter, note
+from app.cli.screen import show
+from app.cli.view import Views
+from app.cli.watch_scene import WatchScene
 from app.http_client import HttpClient, Watch
+from app.sse_parser import StreamEvent
+from store.change import Edit
 
 
-@click.command()
-@click.argument("filters", nargs=-1, metavar="[FILTER]...")
-@click.option("--room", "rooms", multiple=True, help="Messages of this room too; repeatable.")
+@click.command(short_help="Show what filters select, live.")
+@click.argument("filters", nargs=-1, shell_complete=complete_filter, metavar="[FILTER]...")
+@click.option("--lines", is_flag=True, help="A line a change at a terminal too, and no picture.")
+@click.option("--changes", is_flag=True, help="As lines, leave out what is there now.")
 @click.option("--since", metavar="POSITION", help="Begin with the changes after this position.")
-@click.option("--changes", is_flag=True, help="Leave out what is there now.")
 @server_options
 def watch(
-    target: Target,
-    filters: tuple[str, ...],
-    rooms: tuple[str, ...],
-    since: str | None,
-    changes: bool,
+    target: Target, filters: tuple[str, ...], lines: bool, changes: bool, since: str | None
 ) -> None:
-    """Watch what the FILTERs select (none: everything), until interrupted.
+    """Watch what the FILTERs select (none: everything), and what changes in it.
 
-    Reconnects by itself, and goes on where it was.
+    Reconnects by itself, and goes on where it was. Messages and raw events: triode tail.
 
     \b
       triode watch .host.net
       triode watch '.positions[trader=abc]' --json | jq .value
     """
-    params = [("filter", text) for text in filters] + [("room", name) for name in rooms]
-    if since:
-        params.append(("since", since))
-    if changes:
-        params.append(("snapshot", "none"))
-    printer = EventPrinter(as_json=target.as_json)
+    params = [("filter", text) for text in filters] + ([("since", since)] if since else [])
+    if target.as_json:
+        if changes:
+            params.append(("snapshot", "none"))
+        printer = EventPrinter(as_json=True)
+        target.run(lambda client: Watch(client, params, notice=note).run(printer.take))
+    elif lines or changes or not sys.stdout.isatty():
+        differ = DiffPrinter(silent_at_first=changes)
+        target.run(lambda client: Watch(client, params, notice=note).run(differ.take))
+    else:
+        target.run(lambda client: _picture(client, params, filters))
 
-    async def work(client: HttpClient) -> None:
-        await Watch(client, params, notice=note).run(printer.take)
 
-    target.run(work)
+async def _picture(
+    client: HttpClient, params: list[tuple[str, str]], filters: Sequence[str]
+) -> None:
+    scene = WatchScene(filters or (".",), clock=trio.current_time)
+    # A picture needs no values that are no longer true.
+    stream = Watch(client, [*params, ("policy", "latest")], notice=scene.notice)
+    # Holds the stream; left when the picture is.
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.run, scene.take)
+        await show(scene)
+        nursery.cancel_scope.cancel()
+
+
+class DiffPrinter:
+    """Prints what events change, a line a leaf: the first snapshot of a filter as it is, all that
+    comes later as a difference. `silent_at_first` leaves out those first snapshots.
+    """
+
+    def __init__(self, *, silent_at_first: bool) -> None:
+        self._views = Views()
+        self._known: set[str] = set()
+        self._silent = silent_at_first
+        self._lines = LinePrinter()
+
+    def take(self, event: StreamEvent) -> None:
+        """Print what one event changes."""
+        body = body_of(event)
+        leaves = self._views.take(event.type, body)
+        if event.type == "snapshot" and body["filter"] not in self._known:
+            if not body.get("more"):
+                self._known.add(body["filter"])
+            if not self._silent:
+                self._print_now(leaves)
+        else:
+            for leaf in leaves:
+                self._lines.print(diff_line(leaf, body.get("time")))
+        if event.type in ("gap", "expiring", "closing"):
+            note(f"{event.type}: {event.data}")
+
+    def _print_now(self, leaves: Sequence[Edit]) -> None:
+        for leaf in leaves:
+            self._lines.print(now_line(leaf))

@@ -9,65 +9,26 @@ import json
 import os
 import pty
 import resource
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from rich.console import Console
 
 from app.cli import main
-from app.cli.render import EventPrinter, OpenFiles, banner, clean, escape, print_json, url_of
+from app.cli.banner import OpenFiles, banner, url_of
+from app.cli.event_line import EventPrinter
+from app.cli.render import clean, escape, print_json
 from app.cli.serve import raise_open_files
 from app.http_client import HttpClient
 from app.settings import Settings, load
 from app.sse_parser import StreamEvent
-
-SECRET = "kept-out-of-every-output"
-
-Answer = Callable[[httpx.Request], httpx.Response]
-
-
-@dataclass
-class FakeServer:
-    """Remembers what it was asked, and answers what it was told to."""
-
-    answer: httpx.Response | Exception = field(default_factory=lambda: httpx.Response(200, json={}))
-    requests: list[httpx.Request] = field(default_factory=list)
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def triode(self, *arguments: str, stdin: str | None = None, token: str | None = None) -> Result:
-        """Run `triode ARGUMENTS` against this server."""
-        environ = {"TRIODE_TOKEN": token, "TRIODE_URL": None}
-        return CliRunner().invoke(
-            main,
-            arguments,
-            obj={"transport": httpx.MockTransport(self)},
-            env=environ,
-            input=stdin,
-        )
-
-    @property
-    def asked(self) -> tuple[str, str]:
-        """Method and target of the one request."""
-        (request,) = self.requests
-        return request.method, request.url.raw_path.decode()
+from tests.app.fake_server import SECRET, FakeServer, problem
 
 
 @pytest.fixture
 def server() -> FakeServer:
     return FakeServer()
-
-
-def problem(status: int, detail: str, **extra: object) -> httpx.Response:
-    body = {"type": "about:blank", "title": "No", "status": status, "detail": detail} | extra
-    return httpx.Response(status, json=body)
 
 
 def position(text: str = "e:7") -> httpx.Response:
@@ -166,8 +127,9 @@ def test_a_token_that_does_not_hold_is_not_asked_for_again(server: FakeServer) -
 
 
 def test_a_refusal_for_now_says_for_how_long(server: FakeServer) -> None:
-    server.answer = problem(429, "too many")
-    server.answer.headers["Retry-After"] = "90"
+    refusal = problem(429, "too many")
+    refusal.headers["Retry-After"] = "90"
+    server.answer = refusal
     assert "Try again in 90s." in server.triode("get").stderr
 
 
@@ -193,6 +155,26 @@ def test_no_answer_is_exit_3(server: FakeServer) -> None:
     assert result.exit_code == 3
     assert "http://127.0.0.1:8080" in result.stderr
     assert "TRIODE_URL" in result.stderr
+    assert "triode serve" in result.stderr
+    elsewhere = server.triode("get", "--url", "http://elsewhere.example").stderr
+    assert "--url" in elsewhere
+    assert "triode serve" not in elsewhere
+
+
+def test_a_certificate_that_is_not_trusted_is_explained(server: FakeServer) -> None:
+    server.answer = httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    assert "SSL_CERT_FILE" in server.triode("get", "--url", "https://h").stderr
+
+
+def test_failures_are_json_when_asked_for(server: FakeServer) -> None:
+    server.answer = problem(404, "nothing at .x")
+    result = server.triode("get", ".x", "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert json.loads(result.stderr)["status"] == 404
+    server.answer = httpx.ConnectError("refused")
+    result = server.triode("get", ".x", "--json")
+    assert result.exit_code == 3
+    assert "refused" in json.loads(result.stderr)["detail"]
 
 
 def test_a_write_without_an_answer_is_in_doubt(server: FakeServer) -> None:
@@ -218,6 +200,18 @@ def test_a_write_without_an_answer_is_in_doubt(server: FakeServer) -> None:
         ["token", "new"],
         ["token", "new", "--all", "--read", ".a"],
         ["token", "new", "--all", "--ttl", "soon"],
+        ["publish", "chat"],
+        ["publish"],
+        ["publish", "--to", "c_1", "--tag", "a=b", "say"],
+        ["publish", "--tag", "ab", "say"],
+        ["publish", "chat", "--hello"],
+        ["publish", "chat", "say", "1", "2"],
+        ["top", "--limit", "0"],
+        ["top", "--interval", "0"],
+        ["tail", "--policy", "never"],
+        ["completion", "powershell"],
+        ["load", "/nowhere.json"],
+        ["load", "-"],
         ["nonsense"],
     ],
 )
@@ -347,6 +341,7 @@ def test_the_start_up_block_says_what_is_in_force() -> None:
     text = shown(load(flags, {}), OpenFiles(limit=1024, before=256, wanted=5100))
     for part in (
         "http://0.0.0.0:8080",
+        "console     http://127.0.0.1:8080/",
         "native",
         "Hypercorn",
         "5 000 at once",
@@ -411,6 +406,40 @@ def test_serve_has_the_flags_of_the_issue() -> None:
         "--debug",
     ]:
         assert flag in text
+
+
+# ---- publish ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chat", "say", '{"a":1}'], {"room": "chat", "event": "say", "data": {"a": 1}}),
+        (["chat", "say"], {"room": "chat", "event": "say", "data": None}),
+        (["chat", "say", "-5"], {"room": "chat", "event": "say", "data": -5}),
+        (["chat", "say", "hello"], {"room": "chat", "event": "say", "data": "hello"}),
+        (["chat", "say", "-"], {"room": "chat", "event": "say", "data": "typed"}),
+        (["--to", "c_1", "say", "1"], {"to": "c_1", "event": "say", "data": 1}),
+        (["say", "--tag", "a=b=c", "--tag", "d="], {"tags": {"a": "b=c", "d": ""}}),
+    ],
+)
+def test_publish_says_to_whom(
+    server: FakeServer, arguments: list[str], message: dict[str, object]
+) -> None:
+    server.answer = httpx.Response(200, json={"reached": 2})
+    result = server.triode("publish", *arguments, stdin="typed\n")
+    assert (result.exit_code, result.stdout) == (0, "reached 2\n")
+    assert server.asked == ("POST", "/publish")
+    sent = json.loads(server.requests[0].content)
+    assert {name: sent[name] for name in message} == message
+    assert len(sent) == 3
+
+
+def test_publish_that_nobody_hears_says_so(server: FakeServer) -> None:
+    server.answer = httpx.Response(200, json={"reached": 0})
+    assert "nobody" in server.triode("publish", "chat", "say").stderr
+    quiet = server.triode("publish", "chat", "say", "--json")
+    assert (quiet.stdout, quiet.stderr) == ('{"reached":0}\n', "")
 
 
 async def test_a_client_is_closed_when_left(server: FakeServer) -> None:
