@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from bench.machine import CORES, about
-from bench.report import console
+from bench.report import console, publish
 
 # In the order in which they run: the ones everything else is judged by first.
 NAMES: Final = (
@@ -19,11 +19,12 @@ NAMES: Final = (
 
 HELP: Final = f"""Run benchmarks: {", ".join(NAMES)}; all when none is named.
 
-`install` puts the other servers into a cache of their own."""
+`install` puts the other servers into a cache of their own; `publish` makes RESULTS.md and the
+charts that README.md shows of the newest results."""
 
 
 @click.command(help=HELP)
-@click.argument("names", nargs=-1, type=click.Choice([*NAMES, "install"]))
+@click.argument("names", nargs=-1, type=click.Choice([*NAMES, "install", "publish"]))
 @click.option("--quick", is_flag=True, help="Short and once, for development.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 def main(names: tuple[str, ...], quick: bool, repeats: int) -> None:
@@ -42,9 +43,13 @@ def main(names: tuple[str, ...], quick: bool, repeats: int) -> None:
             from bench.peers import install
 
             install()
-            continue
-        importlib.import_module(f"bench.{name}").run(quick=quick, repeats=repeats)
-    console.print(f"[dim]{time.monotonic() - started:.0f} s[/dim]")
+        elif name == "publish":
+            publish(NAMES)
+        else:
+            begun = time.monotonic()
+            importlib.import_module(f"bench.{name}").run(quick=quick, repeats=repeats)
+            console.print(f"[dim]{name}: {time.monotonic() - begun:.0f} s[/dim]\n")
+    console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
 
 if __name__ == "__main__":

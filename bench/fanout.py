@@ -17,7 +17,7 @@ from bench.report import bars, chart, console, keep, middle, progress, short, sp
 
 CLIENTS: Final = 1000
 ONE_BY_ONE: Final = 20
-RATES: Final = (ONE_BY_ONE, 100, 1000, 2000)
+RATES: Final = (ONE_BY_ONE, 1000, 2000)
 GIVES_UP: Final = 0.6
 
 Rounds = dict[str, dict[int, list[dict[str, Any]]]]

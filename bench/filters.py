@@ -35,6 +35,9 @@ WHO: Final = Principal(key="bench", name="bench", grant=FULL)
 class Sink:
     """A lane whose socket takes everything."""
 
+    name = "native"
+    deflate_from = 0
+
     def __init__(self) -> None:
         self.writes = 0
         self.send_now: Callable[[bytes], int] | None = self._send

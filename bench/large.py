@@ -11,13 +11,14 @@ import json
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
 from websockets.sync.client import connect
 
 from bench.machine import serving, triode
-from bench.report import console, keep, middle, spread, table
+from bench.report import OURS, bars, chart, console, keep, middle, progress, spread, table
 
 PART_ITEMS: Final = 170_000
 PARTS: Final = 10
@@ -54,14 +55,17 @@ class Pings(threading.Thread):
 
 
 def run(*, quick: bool = False, repeats: int = 3) -> dict[str, list[dict[str, float]]]:
-    """Measure, print, keep."""
-    parts, repeats = (2, 1) if quick else (PARTS, repeats)
+    """Measure, print, keep, draw."""
+    parts, repeats = (2, 1) if quick else (PARTS, min(repeats, 2))
     body = json.dumps({"items": [_item(number) for number in range(PART_ITEMS)]}).encode()
     results: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for _ in range(repeats):
-        command, port = triode()
-        with serving(command, port):
-            for phase, took_ms in _once(port, body, parts).items():
+    with progress() as shown:
+        task = shown.add_task("large", total=repeats * len(_STEPS))
+        for _ in range(repeats):
+            command, port = triode()
+            with serving(command, port):
+                took = _once(port, body, parts, lambda: shown.advance(task))
+            for phase, took_ms in took.items():
                 took_ms.sort()
                 results[phase].append(
                     {"worst": took_ms[-1], "p99": took_ms[len(took_ms) * 99 // 100]}
@@ -81,7 +85,15 @@ def run(*, quick: bool = False, repeats: int = 3) -> dict[str, list[dict[str, fl
     worst = max(middle([r["worst"] for r in runs]) for runs in results.values())
     console.print(f"longest time without service, median of {repeats}: {worst:.0f} ms")
     keep("large", results, parts=parts, part_bytes=len(body))
+    chart("large", lambda figure: _draw(figure, results), size=(8.4, 3.2))
     return results
+
+
+def _draw(figure: Any, results: dict[str, list[dict[str, float]]]) -> None:
+    axes = figure.subplots()
+    values = [middle([r["worst"] for r in runs]) for runs in results.values()]
+    bars(axes, list(results), values, [OURS] * len(values), "milliseconds, the worst ping")
+    axes.set_title("A document of 200 MB: how long others wait, while …", loc="left", fontsize=11)
 
 
 def _item(number: int) -> dict[str, Any]:
@@ -90,7 +102,7 @@ def _item(number: int) -> dict[str, Any]:
     return {"id": number, "name": name, "tags": ["a", "b"], "score": number * 1.5, "in": inner}
 
 
-def _once(port: int, body: bytes, parts: int) -> dict[str, list[float]]:
+def _once(port: int, body: bytes, parts: int, done: Callable[[], None]) -> dict[str, list[float]]:
     base = f"http://127.0.0.1:{port}"
     pings = Pings(port)
     pings.start()
@@ -100,6 +112,7 @@ def _once(port: int, body: bytes, parts: int) -> dict[str, list[float]]:
                 pings.phase = phase
                 step(client, body, parts)
                 time.sleep(SETTLE_S)
+                done()
     finally:
         pings.stop()
     return pings.took_ms

@@ -25,9 +25,7 @@ import psutil
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
-CACHE: Final = Path(
-    os.environ.get("TRIODE_BENCH_CACHE", str(Path.home() / ".cache" / "triode-bench"))
-)
+CACHE: Final = Path(os.environ.get("BENCH_CACHE", str(Path.home() / ".cache" / "triode-bench")))
 CORES: Final = sorted(os.sched_getaffinity(0))
 SERVER_CORE: Final = CORES[0]
 LOAD_CORE: Final = CORES[1] if len(CORES) > 1 else CORES[0]
@@ -203,6 +201,8 @@ def load(mode: str, server: Server, **options: Any) -> dict[str, Any]:
                 result = json.loads(line)
     if process.returncode or not result:
         raise RuntimeError(f"the load generator failed with {process.returncode}: {command}")
+    if result.get("clients") and not (result.get("healthy", 1) and result.get("connected", 1)):
+        raise RuntimeError(f"no client got in: {command}")
     used = server.usage()
     result["cpu"], result["rss_mb"] = round(used.cpu, 3), round(used.rss_mb, 1)
     return result

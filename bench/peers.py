@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.machine import CACHE, HERE, free_port, triode
-from bench.report import LIMIT, OTHERS, OURS, OURS_LIGHT
+from bench.report import LIMIT, OTHERS, OURS, OURS_LIGHT, console
 
 VENV: Final = CACHE / "venv"
 NODE: Final = CACHE / "node"
@@ -25,6 +25,7 @@ PYTHON_PEERS: Final = (
     "socketify", "picows", "websockets", "uvloop", "httptools", "uvicorn", "sse-starlette",
     "starlette", "quart-trio", "hypercorn",
 )  # fmt: skip
+NGINX_HOME: Final = Path("/var/lib/nginx")
 NGINX_MODULE: Final = NGINX / "usr/lib/nginx/modules/ngx_nchan_module.so"
 
 Start = Callable[[], tuple[list[str | Path], int]]
@@ -151,3 +152,12 @@ def install() -> None:
         if subprocess.run(["apt-get", "download", *debs], cwd=NGINX, check=False).returncode == 0:
             for deb in NGINX.glob("*.deb"):
                 subprocess.run(["dpkg", "-x", deb, NGINX], check=True)
+            _make_nginx_home()
+
+
+def _make_nginx_home() -> None:
+    """Debian's nginx wants this directory, whatever its configuration says."""
+    try:
+        NGINX_HOME.mkdir(exist_ok=True)
+    except OSError as error:
+        console.print(f"[red]Nchan will not start: {error}; make it as root[/red]")

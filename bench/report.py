@@ -1,8 +1,13 @@
-"""How results are shown and kept: medians with their spread, tables, JSON files, charts."""
+"""How results are shown and kept: medians with their spread, tables, JSON files, charts.
+
+A run leaves `results/NAME.json`, `NAME.md` and `NAME.png`, which git ignores. `publish` makes of
+the newest ones what is committed: `RESULTS.md` and `charts/`.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
@@ -15,6 +20,7 @@ from rich.table import Table
 from bench.machine import HERE, about
 
 RESULTS: Final = HERE / "results"
+CHARTS: Final = HERE / "charts"
 # Wider than a pipe's 80 columns: tables are read in files too.
 console: Final = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -63,20 +69,58 @@ def short(value: float) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; all but the first column to the right."""
+    """Print a table, all but the first column to the right; `keep` writes it too."""
     shown = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index == 0 else "right")
+    lines = [f"**{title}**", "", _row(columns), _row(["---", *["--:"] * (len(columns) - 1)])]
     for row in rows:
         shown.add_row(*row)
+        lines.append(_row(row))
     console.print(shown)
+    _tables.append("\n".join(lines) + "\n")
+
+
+_tables: Final[list[str]] = []  # of the benchmark that runs
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def keep(name: str, results: Any, **extra: Any) -> None:
-    """Write a benchmark's results, with the machine they are of."""
+    """Write a benchmark's results and tables, with the machine they are of."""
     RESULTS.mkdir(exist_ok=True)
     body = {"benchmark": name, "machine": about(), **extra, "results": results}
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text("\n".join(_tables))
+    _tables.clear()
+
+
+def publish(names: Sequence[str]) -> None:
+    """Write `RESULTS.md` and `charts/` from the newest results of these benchmarks."""
+    CHARTS.mkdir(exist_ok=True)
+    parts = [
+        "# Results\n",
+        "Made by `python -m bench publish`; how they are measured: README.md.\n",
+    ]
+    for name in names:
+        tables, chart_made = RESULTS / f"{name}.md", RESULTS / f"{name}.png"
+        if not tables.exists():
+            console.print(f"[red]{name}: no results yet[/red]")
+            continue
+        machine = json.loads((RESULTS / f"{name}.json").read_text())["machine"]
+        packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
+        parts.append(f"## {name}\n\n{tables.read_text()}")
+        if chart_made.exists():
+            shutil.copy(chart_made, CHARTS)
+            parts.append(f"![{name}](charts/{name}.png)\n")
+        parts.append(
+            f"{machine['at']}; {machine['cpu']}, {machine['cores']} cores; {machine['system']}; "
+            f"Python {machine['python']}, {packages}; load before it {machine['load_average']}\n"
+        )
+    (HERE / "RESULTS.md").write_text("\n".join(parts))
+    console.print(f"wrote {HERE / 'RESULTS.md'}")
 
 
 def chart(
@@ -86,7 +130,7 @@ def chart(
     try:
         import matplotlib as mpl
     except ImportError:
-        console.print("[dim]no chart: pip install matplotlib[/dim]")
+        console.print("[dim]no chart: pip install -e '.[bench]'[/dim]")
         return
     mpl.use("Agg")
     from matplotlib import pyplot
