@@ -183,7 +183,8 @@ def _closed(send: Any) -> bool:
 
 def _stop_feeding(receive: Any, send: Any) -> None:
     """Let Hypercorn throw away what still comes. Does nothing where it can't be reached."""
-    stream, queue = getattr(send, "__self__", None), getattr(receive, "__self__", None)
+    stream: Any = getattr(send, "__self__", None)
+    queue = getattr(receive, "__self__", None)
     if hasattr(stream, "app_put") and isinstance(queue, trio.MemoryReceiveChannel):
         stream.app_put = _throw_away
         with contextlib.suppress(trio.WouldBlock):

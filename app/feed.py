@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from app.frame import FRAME_BYTES, Frame, VerbatimFrame, without_id
 from app.room import Room
+from app.source import PAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from app.frame import Kind
     from app.source import Source
-
 
 # What a feed counts in a queue: its bytes are made when there is room, but it may hold a pin, so
 # that only a few may wait at once; what follows it has to find room too.
@@ -131,11 +131,24 @@ def without_positions(frame: Frame, kind: Kind) -> Frame:
 
 def undroppable(frame: Frame) -> Frame:
     """The same frame, but that no policy is about."""
+    return _of(frame, None)
+
+
+def past(frame: Frame) -> Frame:
+    """The same frame, of a source that the client has left: lost, it is no gap of what it may hear
+    of that source later.
+    """
+    return _of(frame, PAST)
+
+
+def _of(frame: Frame, source: Source | None) -> Frame:
     if isinstance(frame.source, Room):  # its position is of the room
-        return VerbatimFrame(frame.data, count=frame.count)
-    kept = copy(frame)
-    kept.source = None
-    return kept
+        return VerbatimFrame(frame.data, source, frame.seq, count=frame.count)
+    if isinstance(frame, Feed):  # others may read it too
+        return Feed(frame.pieces(), source, frame.seq, frame.size, frame.count)
+    same = copy(frame)
+    same.source = source
+    return same
 
 
 def joined(frames: list[Frame]) -> Frame:

@@ -20,6 +20,7 @@ from app import ends, overflow
 from app.client import Client, Lane, Subscription
 from app.deflate import on_wire
 from app.ends import Ended
+from app.feed import past
 from app.flusher import Flusher
 from app.frame import Frame, Place, control, document_frame, members_of, ws_close
 from app.group import SIZE, Group
@@ -33,7 +34,7 @@ from store.index import Event
 from store.value import approx_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from app.ends import End
     from app.frame import Kind
@@ -210,9 +211,9 @@ class Hub:
         from store.filter import parse_filter
 
         wanted = [(parse_filter(text), policy) for text, policy in texts]
-        for parsed, _ in wanted:
-            known = client.subscriptions.get(parsed.text)
-            if known is not None and not self._part(client, known.audience):
+        again = [s.audience for f, _ in wanted if (s := client.subscriptions.get(f.text))]
+        for known in again:
+            if not self._part(client, known):
                 return []  # it has ended by that
         audiences: list[Audience] = []
         for parsed, policy in wanted:
@@ -227,7 +228,7 @@ class Hub:
             overflow.hear(client, audience)
             client.subscriptions[parsed.text] = Subscription(audience, policy)
             audiences.append(audience)
-        self._replace(client)
+        self._replace(client, again)
         return audiences
 
     def unsubscribe(self, client: Client, text: str) -> bool:
@@ -237,7 +238,7 @@ class Hub:
             return False
         if self._part(client, subscription.audience):
             del client.subscriptions[text]
-            self._replace(client)
+            self._replace(client, [subscription.audience])
             self._release(subscription.audience)
         return True
 
@@ -255,7 +256,7 @@ class Hub:
         room = client.rooms.get(name)
         if room is not None and self._part(client, room):
             del client.rooms[name]
-            self._replace(client)
+            self._replace(client, [room])
             self.rooms.exit(client, room)
         return room
 
@@ -298,15 +299,15 @@ class Hub:
                 del self._groups[key]
         return due
 
-    def _replace(self, client: Client) -> None:
+    def _replace(self, client: Client, parted: Sequence[Source] = ()) -> None:
         """Move a client to the group of its present sources. What it was owed goes with it, also of
-        a source it has left: that comes before the answer that says so, and positions after it
-        count on it.
+        the sources that it has left (`parted`): that comes before the answer that says so, and
+        positions after it count on it.
         """
         due = self._unplace(client)
         self._place(client)
         for frame in due:
-            self.push(client, frame)
+            self.push(client, past(frame) if frame.source in parted else frame)
 
     # ── publishing ──────────────────────────────────────────────────────────────────────────────
 

@@ -2,8 +2,8 @@
 
 A room comes into being with its first member and vanishes with its last. But a client whose
 connection broke is nobody's member for a moment, and may have been the only one. So an empty room
-is kept for `EMPTY_S`, if anything was said in it: who returns in time finds the same log, and in it
-what was said meanwhile. To everyone else it is gone.
+is kept for `EMPTY_S`, also if nothing was said in it yet: who returns in time finds the same log,
+and in it what was said meanwhile. To everyone else it is gone.
 
 What is remembered is bounded for each room, in items and bytes, and in bytes for all together:
 beyond that the room forgets in which nothing has been said for the longest time.
@@ -65,9 +65,8 @@ class Rooms(dict[str, Room]):
         room.members.pop(client, None)
         if room.members or self.pop(room.name, None) is None:
             return
-        if not room.seq or not self._hub.settings.room_history:
-            self._forget(room)
-            return
+        if not self._hub.settings.room_history:
+            return  # there is nothing to come back to
         now = trio.current_time()
         self._left[room.name] = (room, now)
         self.sweep(now)

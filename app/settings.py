@@ -167,7 +167,7 @@ class Settings:
     queue_items: int = option(100, _count, "Events that wait for one slow client.", "N")
     queue_bytes: int = option(64 * KIB, size(1), "Bytes that wait for one slow client.", "SIZE")
     write_deadline_s: float = option(
-        10.0, duration(0.001), "Time for one write to a client.", "TIME"
+        10.0, duration(0.001), "Time in which a client may take nothing of what it is sent.", "TIME"
     )
     heal_wait_max_s: float = option(
         30.0, duration(0), "Longest wait of who never keeps up for its next snapshot.", "TIME"

@@ -4,7 +4,7 @@ other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from store.value import encode
 
@@ -23,6 +23,10 @@ class Source:
 
     def __init__(self) -> None:
         self.groups: dict[Group, None] = {}
+
+
+# What a client is still owed of a source when it leaves it: nobody hears this one.
+PAST: Final = Source()
 
 
 class Audience(Source):

@@ -21,6 +21,7 @@ from app.cli.banner import OpenFiles, banner, url_of
 from app.settings import DEFAULTS, OPTIONS, Faults, Settings, load_here, option_text
 
 CANNOT_START: Final = 1
+FAILED: Final = 1
 WRONG_CONFIGURATION: Final = 2
 # Beside the clients: the log, listeners, the demo's look into /proc, the interpreter's own.
 SPARE_FILES: Final = 100
@@ -81,7 +82,8 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
 
 def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
     """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound."""
-    from app.serve import serve as serve_forever  # the client commands need none of it
+    from app.handoff import LifespanEnded  # the client commands need none of it
+    from app.serve import serve as serve_forever
 
     try:
         trio.run(partial(serve_forever, settings, bound=announce))
@@ -93,6 +95,12 @@ def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
             f"triode: cannot listen on {settings.host}, port {settings.port}: {advice}", err=True
         )
         sys.exit(CANNOT_START)
+    except BaseExceptionGroup as group:
+        ended, others = group.split(LifespanEnded)
+        if ended is None or others is not None:
+            raise
+        click.echo("triode: ended, because a service of it failed; the log says why", err=True)
+        sys.exit(FAILED)
 
 
 def raise_open_files(wanted: int) -> OpenFiles:

@@ -146,15 +146,16 @@ async def test_decoding_a_large_body_lets_others_run() -> None:
 
 
 @asynccontextmanager
-async def over_tcp(web: Web) -> AsyncIterator[int]:
+async def over_tcp(web: Web, *, graceful_s: float = 3.0) -> AsyncIterator[int]:
     """Hypercorn before the application; gives its port."""
     config = Config()
+    config.graceful_timeout = graceful_s
     config.bind = ["127.0.0.1:0"]
     config.accesslog = config.errorlog = None
     stop = trio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             target: Any = web.app
             await target(scope, receive, send)
             return

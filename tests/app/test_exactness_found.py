@@ -569,3 +569,26 @@ async def test_a_replay_counts_as_what_it_holds_whatever_is_lost(nursery: trio.N
     assert client.group is not None
     sent, _ = client.group.sent_to(client)
     assert sent == len(lane.messages())
+
+
+async def test_a_gap_says_nothing_of_what_was_owed_before_it_was_heard_again(
+    nursery: trio.Nursery,
+) -> None:
+    triode = await start(nursery, {"a": 0, "b": 0}, queue_items=1)
+    lane = FakeLane()
+    client = connect(triode, lane, ".a", ".b")
+    await settle()
+    lane.feed(0)
+    for value in range(5):
+        triode.write_nowait(Set(("a",), value))
+    connect(triode, FakeLane(), ".a")  # so that it is the same audience
+    await say(triode, client, type="unsubscribe", filter=".a")
+    await say(triode, client, type="subscribe", filter=".a")
+    for value in range(3):
+        triode.write_nowait(Set(("a",), value))
+    await settle()
+    lane.feed(None)
+    await settle()
+    answered = lane.messages()[lane.types().index("ok") + 1 :]
+    missed = sum(int(str(m["missed"])) for m in answered if m["type"] == "gap")
+    assert missed + sum(m["type"] == "update" for m in answered) == 3

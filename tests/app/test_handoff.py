@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -17,7 +17,7 @@ from hypercorn.typing import ASGIFramework
 from quart import request
 from quart_trio import QuartTrio
 
-from app.handoff import make_config, run_lifespan
+from app.handoff import LifespanEnded, make_config, run_lifespan
 from app.handoff_stream import HandoffLimits
 from tests.app.serving import BIG, Client, application, running
 
@@ -391,6 +391,35 @@ async def test_lifespan() -> None:
         assert "stopped" not in state
         stop.set()
     assert state["stopped"]
+
+
+async def test_a_lifespan_that_fails_while_it_serves_is_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fail = trio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await fail.wait()
+        raise RuntimeError("a service failed")
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                lambda task_status: run_lifespan(
+                    cast("ASGIFramework", app),
+                    make_config(HandoffLimits()),
+                    stop=trio.Event(),
+                    task_status=task_status,
+                )
+            )
+            fail.set()
+
+    with trio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
+        await serve()
+    assert caught.group_contains(LifespanEnded)
+    assert "a service failed" in caplog.text
 
 
 async def test_http2_with_prior_knowledge() -> None:

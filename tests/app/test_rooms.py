@@ -172,12 +172,37 @@ async def test_rooms_without_members_are_kept_in_bounded_number() -> None:
             assert answer["resumed"] is kept, name
 
 
-async def test_a_room_in_which_nothing_was_said_is_not_kept() -> None:
+async def test_a_room_in_which_nothing_was_said_yet_is_kept_as_long(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with quiet() as triode:
         one = Member(triode)
         first = (await one.ask("join", room="r"))["positions"]["r"]
-        await one.ask("leave", room="r")
-        assert (await one.ask("join", room="r", since=first))["resumed"] is False
+        one.leave()
+        say(triode, "meanwhile")
+        await trio.sleep(59)
+        back = Member(triode)
+        assert (await back.ask("join", room="r", since=first))["resumed"] is True
+        assert await back.heard() == ["meanwhile"]
+        silent = (await back.ask("join", room="s"))["positions"]["s"]
+        back.leave()
+        await trio.sleep(61)
+        late = Member(triode)
+        assert (await late.ask("join", room="r", since=first))["resumed"] is False
+        assert (await late.ask("join", room="s", since=silent))["resumed"] is False
+
+
+async def test_silent_rooms_without_members_are_kept_in_bounded_number() -> None:
+    async with quiet() as triode:
+        one = Member(triode)
+        positions = {}
+        for number in range(rooms.EMPTY_ROOMS + 5):
+            name = f"r{number}"
+            positions[name] = str(triode.hub.rooms.position(triode.hub.join(one.client, name)))
+            triode.hub.leave(one.client, name)
+        for name, kept in (("r0", False), ("r4", False), ("r5", True), ("r1004", True)):
+            answer = await one.ask("join", room=name, since=positions[name])
+            assert answer["resumed"] is kept, name
 
 
 @pytest.mark.parametrize("items", [0, 1, 3])

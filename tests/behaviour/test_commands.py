@@ -55,6 +55,29 @@ async def test_without_a_ref_there_is_none(server: Server, document: str) -> Non
     assert "ref" not in answer
 
 
+async def test_answers_come_in_the_order_of_the_commands(server: Server, document: str) -> None:
+    """So that an error without `ref`, to what could not be read, is known by its place."""
+    unreadable = ["{", "[" * 300 + "]" * 300, '{"type":"ping","ref":1,"ref":1}']
+    readable: list[dict[str, Any]] = [
+        {"type": "get", "filter": ".a"},
+        {"type": "set", "path": ".n", "value": 1},
+        {"type": "ping"},
+        {"type": "batch", "ops": [{"op": "set", "path": ".n", "value": 2}]},
+        {"type": "nope"},
+        {"type": "subscribe", "filter": ".s", "snapshot": "none"},
+        {"type": "join", "room": "r"},
+    ]
+    sent: list[Any] = []
+    async with open_ws(server, SILENT) as ws:
+        for number, command in enumerate(readable * 3):
+            sent += [number, None]
+            await ws.send({**command, "ref": number})
+            await ws.send(unreadable[number % 3])
+        answers = [await ws.next() for _ in sent]
+    assert [frame.get("ref") for frame in answers] == sent
+    assert all(check_error(frame) for frame in answers[1::2])
+
+
 @pytest.mark.parametrize("ref", [[1], {"a": 1}], ids=repr)
 async def test_a_ref_that_is_no_scalar_is_refused(server: Server, document: str, ref: Any) -> None:
     async with open_ws(server, SILENT) as ws:

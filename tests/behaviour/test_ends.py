@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import Any
@@ -142,3 +143,38 @@ async def test_a_thousand_random_clients_leave_nothing(server: Server, api: Api)
 
     # Connections that only sent half a head are held until they are seen to have ended.
     await eventually(as_before, 10)
+
+
+@pytest.mark.parametrize("polite", [True, False], ids=["answers the close", "never ends"])
+async def test_who_goes_on_after_the_end_leaves_nothing(
+    server: Server, api: Api, polite: bool
+) -> None:
+    """More is on its way than Hypercorn's queue takes when the application has ended."""
+    calm = await at_rest(api)
+    async with open_raw_ws(server):
+        await settled(api, calm | {"clients": calm["clients"] + 1})
+    await settled(api, calm)
+    files = server.open_files()
+
+    async def as_before() -> bool:
+        return server.open_files() <= files
+
+    refused = RawWs.frame(1, b'{"type":"nope"}') * 1500
+
+    async def go_on(raw: RawWs) -> None:
+        if polite:
+            await raw.send(refused + RawWs.frame(8, (1008).to_bytes(2, "big")))
+            return
+        for _ in range(200):
+            await raw.send(refused)
+
+    async with contextlib.AsyncExitStack() as stack:
+        raws = [await stack.enter_async_context(open_raw_ws(server)) for _ in range(5)]
+        async with trio.open_nursery() as nursery:
+            for raw in raws:
+                await raw.send(refused)
+                assert await raw.close_code() == 1008
+                nursery.start_soon(go_on, raw)
+            await eventually(as_before, 10)  # though the peers still hold their ends
+            nursery.cancel_scope.cancel()
+    await settled(api, calm)

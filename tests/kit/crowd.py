@@ -402,6 +402,14 @@ class Crowd:
                 sums["ended"] += ended
             result.sums[role] = sums
         result.slow_ended = result.sums["slow"]["ended"]
+        slow = self._role("slow")
+        if slow:
+            unhealed = [c for c in slow if c.is_over or not c.reader.gaps]
+            result.check(
+                "every slow client was told of its gaps and healed, and none was ended",
+                not unhealed,
+                f"{len(unhealed)} of {len(slow)} were not",
+            )
         result.check(
             "for every client sent + announced = matched",
             not wrong,

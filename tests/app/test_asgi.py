@@ -1,0 +1,39 @@
+"""Between Hypercorn and Quart-Trio, over real sockets: what is left when a WebSocket has ended."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import trio
+
+from app import asgi, ends
+from tests.app.test_blueprints_body import over_tcp
+from tests.app.web import serving
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+# A masked text frame, `{}`, with a key of zeros: a command that is refused.
+REFUSED = b"\x81\x82\0\0\0\0{}"
+# Longer than the test may take: a task of Hypercorn's that hangs is not to be cancelled meanwhile.
+GRACEFUL_S = 60.0
+
+
+async def test_hypercorn_is_not_left_with_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer goes on for longer than its answer to our close frame is waited for."""
+    monkeypatch.setattr(asgi, "CLOSED_S", 0.0)
+    with trio.fail_after(20):
+        async with (
+            serving({}, ws_rate=None) as web,
+            over_tcp(web, graceful_s=GRACEFUL_S) as port,
+            await trio.open_tcp_stream("127.0.0.1", port) as stream,
+        ):
+            await stream.send_all(UPGRADE)
+            assert b" 101 " in await stream.receive_some()
+            await stream.send_all(REFUSED * 5000)
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some():
+                    pass
+            assert web.triode.hub.ended[-1].reason == ends.ABUSE.label
