@@ -27,6 +27,10 @@ pytestmark = pytest.mark.trio
 
 DRAIN_S = 2.0
 HYPERCORN_S = 3.0  # its --graceful-timeout, and then there is its main process
+EVENT_SOURCE = (
+    b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\r\n"
+)
 READYZ = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -127,5 +131,7 @@ async def test_who_comes_during_the_end_is_told_to_wait(ending: Server) -> None:
                     problem = stream.problem(await stream.content())
                     waits.append(int(stream.headers["retry-after"]))
                     assert problem["retry_after"] == waits[-1]
+            # An EventSource would never come back after a 503.
+            assert await exchange(ending, EVENT_SOURCE) == b""
     assert min(waits) >= 1
     assert len(set(waits)) > 1
