@@ -1,0 +1,62 @@
+"""Long work gives way to others, and ends cleanly."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from app.turns import in_turns
+from limits.meter import TURN_STEPS, Meter
+from store.work import TooCostly
+
+
+def spin(meter: Meter, turns: int) -> str:
+    for _ in range(turns * (TURN_STEPS + 1)):
+        meter.charge(1)
+    return "done"
+
+
+async def test_others_run_between_turns() -> None:
+    seen = 0
+
+    async def bystander() -> None:
+        nonlocal seen
+        while True:
+            seen += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystander)
+        assert await in_turns(10**9, lambda meter: spin(meter, 20)) == "done"
+        nursery.cancel_scope.cancel()
+    assert seen >= 20
+
+
+async def test_refused_beyond_its_limit() -> None:
+    with pytest.raises(TooCostly):
+        await in_turns(5_000, lambda meter: spin(meter, 10))
+
+
+async def test_a_cancelled_function_runs_its_finally() -> None:
+    ended: list[str] = []
+
+    def work(meter: Meter) -> None:
+        try:
+            spin(meter, 10**6)
+        finally:
+            ended.append("yes")
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await in_turns(10**12, work)
+    assert scope.cancelled_caught
+    assert ended == ["yes"]
+
+
+async def test_what_it_raises_reaches_the_caller() -> None:
+    def fail(meter: Meter) -> None:
+        meter.charge(3 * TURN_STEPS)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await in_turns(10**6, fail)
