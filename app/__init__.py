@@ -1,11 +1,13 @@
-"""The running server. `app:app` is the ASGI application, configured by `TRIODE_*` and
-`triode.toml`:
+"""The running server, as packages that import one way; see `docs/design.md`.
 
-hypercorn -k trio app:app
+This package is also the ASGI application that `TRIODE_*` and `triode.toml` configure. Installed it
+is `hypercorn -k trio triode:app`, in a checkout `hypercorn -k trio app:app`.
 """
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class Application:
-    """The application, made when it is first needed: importing `app` alone loads nothing and
-    reads no settings.
+    """The application, made when it is first needed: importing this package alone loads nothing
+    and reads no settings.
     """
 
     def __init__(self) -> None:
         self._made: QuartTrio | None = None
 
     def make(self) -> QuartTrio:
-        """The Quart-Trio application. Raises `app.settings.Faults` for a wrong configuration, at
-        the first call.
+        """The Quart-Trio application. Raises `triode.app.config.settings.Faults` for a wrong
+        configuration, at the first call.
         """
         if self._made is None:
-            from app.application import create_app
-            from app.settings import load_here
+            from triode.app.application import create_app
+            from triode.app.config.settings import load_here
 
             self._made = create_app(load_here())
         return self._made
@@ -39,3 +41,13 @@ class Application:
 
 
 app = Application()
+
+
+class _Package(ModuleType):
+    """`triode:app` names this package, not the object in it: so the package can be called too."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+
+sys.modules[__name__].__class__ = _Package

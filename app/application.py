@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from quart_trio import QuartTrio
 
-from app.asgi import DIRECT
-from app.blueprints._direct import DirectRoutes
-from app.blueprints.errors import install
-from app.triode import Triode
+from triode.app.blueprints.direct import DirectRoutes
+from triode.app.blueprints.errors import install
+from triode.app.lanes.asgi_adapter import DIRECT
+from triode.app.service.triode import Triode
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from triode.app.config.settings import Settings
 
 
 def create_app(triode: Triode | Settings) -> QuartTrio:

@@ -20,29 +20,29 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from app import quiet
-from app.application import create_app
-from app.asgi import DIRECT
-from app.collector import Collector
-from app.drain import say_goodbye
-from app.exchange import Exchange
-from app.handoff import HypercornLane, make_config, run_lifespan
-from app.handoff_stream import HandoffLimits
-from app.head import is_websocket
-from app.listener import open_sockets
-from app.listener import serve as accept_on
-from app.native import serve as serve_stream
-from app.reception import ListenerLimits, Reception
-from app.triode import Triode
-from limits.address import ip_key
+from triode.app.application import create_app
+from triode.app.lanes.asgi_adapter import DIRECT
+from triode.app.lanes.http_fast_path import Exchange
+from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
+from triode.app.lanes.hypercorn_stream import HandoffLimits
+from triode.app.lanes.native import serve as serve_stream
+from triode.app.net import idle_wait
+from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.listener import open_sockets
+from triode.app.net.listener import serve as accept_on
+from triode.app.net.request_head import is_websocket
+from triode.app.service.gc_policy import Collector
+from triode.app.service.shutdown import say_goodbye
+from triode.app.service.triode import Triode
+from triode.limits.address import ip_key
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
     from hypercorn.typing import ASGIFramework, LifespanState
     from quart_trio import QuartTrio
 
-    from app.head import Head
-    from app.settings import Settings
+    from triode.app.config.settings import Settings
+    from triode.app.net.request_head import Head
 
 log = logging.getLogger("triode")
 
@@ -91,7 +91,7 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
             ssl_context=_ssl_context(settings),
             ip_key=partial(_head_key, server),
         )
-        services.start_soon(quiet.watch)
+        services.start_soon(idle_wait.watch)
         services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
         await _receive(server, sockets, reception, lane, partial(_started, bound, task_status))
         stop.set()

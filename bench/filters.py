@@ -16,17 +16,17 @@ from typing import Any, Final
 
 import trio
 
-from app.hub import Hub
-from app.metrics import Metrics
-from app.settings import Settings
 from bench.machine import SERVER_CORE
 from bench.report import BAD, OURS, OURS_LIGHT, chart, keep, middle, progress, spread, table
-from limits.grant import FULL
-from limits.policy import Policy
-from limits.principal import Principal
-from store.operation import Set
-from store.path import Path
-from store.store import Store
+from triode.app.config.settings import Settings
+from triode.app.delivery.hub import Hub
+from triode.app.runtime.metrics import Metrics
+from triode.limits.grant import FULL
+from triode.limits.policy import Policy
+from triode.limits.principal import Principal
+from triode.store.operation import Set
+from triode.store.path import Path
+from triode.store.store import Store
 
 SIZES: Final = (10, 100, 1000, 10_000)
 WHO: Final = Principal(key="bench", name="bench", grant=FULL)

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from bench.machine import SERVER_CORE
 from bench.report import OURS, bars, chart, keep, middle, progress, spread, table
-from limits.grant import FULL
-from limits.rate import Buckets, Rate
-from limits.token import Tokens
+from triode.limits.grant import FULL
+from triode.limits.rate import Buckets, Rate
+from triode.limits.token import Tokens
 
 KEYS: Final = 10_000
 HUGE: Final = Rate(1e9, 10**9)

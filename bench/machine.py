@@ -172,7 +172,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 def triode(*flags: str) -> tuple[list[str | Path], int]:
     """The command line of `triode serve` for a benchmark, and its port."""
     port = free_port()
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "triode", "serve", "--port", str(port)]
     return [*command, "--max-clients", "19000", *TRIODE_FLAGS, *flags], port
 
 

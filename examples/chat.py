@@ -9,9 +9,9 @@ Run `python -m examples.chat`, and open http://127.0.0.1:8000/ in two windows.
 
 import trio
 
-from app.triode import Triode
 from examples.site import main, make_site, run_with
-from store.path import format_path
+from triode.app.service.triode import Triode
+from triode.store.path import format_path
 
 LOOK_S = 0.25
 

@@ -10,9 +10,9 @@ import trio
 from quart import request
 from quart_trio import QuartTrio
 
-from app.settings import Settings
-from app.triode import Triode
-from store.path import format_path
+from triode.app.config.settings import Settings
+from triode.app.service.triode import Triode
+from triode.store.path import format_path
 
 PAGE = """<!doctype html><title>Sensors</title><pre id=board></pre><b id=note></b><script>
 const board = {}, stream = new EventSource('live/events?filter=.sensors.*&room=alarms')

@@ -16,7 +16,7 @@ import trio
 from quart import request
 
 from examples.site import main, make_site, run_with
-from store.operation import Delete, Merge, Set
+from triode.store.operation import Delete, Merge, Set
 
 WORKERS, WAITING, KEPT, STEP_S = 3, 100, 20, 0.2
 

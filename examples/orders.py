@@ -115,7 +115,7 @@ def triode_for(origin: str) -> Iterator[str]:
     if "TRIODE_URL" in os.environ:
         yield os.environ["TRIODE_URL"]
         return
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "triode", "serve", "--port", "0", "--json"]
     command += ["--cors-origins", origin]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 # our own words
         assert process.stdout is not None

@@ -13,7 +13,7 @@ from itertools import islice, product
 import trio
 
 from examples.site import main, make_site, run_with
-from store.operation import Merge
+from triode.store.operation import Merge
 
 SYMBOLS = ["".join(three) for three in islice(product(string.ascii_uppercase, repeat=3), 500)]
 TICK_S = 0.05

@@ -12,8 +12,8 @@ from hypercorn.trio import serve
 from quart import Response
 from quart_trio import QuartTrio
 
-from app.settings import Settings
-from app.triode import Triode
+from triode.app.config.settings import Settings
+from triode.app.service.triode import Triode
 
 HERE = Path(__file__).parent
 

@@ -1,7 +1,8 @@
 """The meter: how much work one request, command or write may still cause.
 
 One step is about a microsecond. A meter bounds a whole request (`limit`), and it tells when a turn
-is over: each `turn` steps it calls `pause`, which may let others run (see `app.turns`). A meter
+is over: each `turn` steps it calls `pause`, which may let others run (see `app.runtime.turns`). A
+meter
 without `pause` never gives way: then `limit` bounds how long the loop is held.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from store.work import TooCostly
+from triode.store.work import TooCostly
 
 # How long one may hold the loop before others get their turn.
 TURN_STEPS = 2_000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from store.path import FilterError
-from store.value import Json
+from triode.store.path import FilterError
+from triode.store.value import Json
 
 MAX_STEPS = 5_000_000
 

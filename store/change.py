@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from store.path import Path
-    from store.value import Json, Missing
+    from triode.store.path import Path
+    from triode.store.value import Json, Missing
 
 # A double holds integers exactly up to here, and so does every client's `Number`.
 MAX_SEQ: Final = 2**53

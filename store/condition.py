@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from store.value import MISSING, Json, Missing, equal
+from triode.store.value import MISSING, Json, Missing, equal
 
 Literal = None | bool | int | float | str
 

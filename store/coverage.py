@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from store.segment import (
+from triode.store.segment import (
     Conditions,
     Descent,
     Elements,

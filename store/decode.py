@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from store.kind import Json, JsonError
+from triode.store.json_type import Json, JsonError
 
 Data = bytes | bytearray | memoryview | str
 

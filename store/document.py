@@ -18,12 +18,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from store.change import Edit
-from store.draft import Draft, get, put
-from store.kind import MISSING
-from store.locate import locate
-from store.merge import plan_merge
-from store.operation import (
+from triode.store.change import Edit
+from triode.store.draft import Draft, get, put
+from triode.store.json_type import MISSING
+from triode.store.merge import plan_merge
+from triode.store.operation import (
     Append,
     Batch,
     Delete,
@@ -35,15 +34,16 @@ from store.operation import (
     Set,
     WriteError,
 )
-from store.patch import MAX_OPS, plan_patch
-from store.plan import Plan
-from store.write import append_edit, increment_edit, plan_delete, set_edit
+from triode.store.patch import MAX_OPS, plan_patch
+from triode.store.plan import Plan
+from triode.store.resolve import locate
+from triode.store.write import append_edit, increment_edit, plan_delete, set_edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.kind import Json, Missing
-    from store.path import Path
+    from triode.store.json_type import Json, Missing
+    from triode.store.path import Path
 
 __all__ = ["Document", "Draft"]
 

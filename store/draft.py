@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.kind import MISSING, Json, Missing
-from store.path import Path
+from triode.store.json_type import MISSING, Json, Missing
+from triode.store.path import Path
 
 
 class Draft:

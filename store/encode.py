@@ -9,7 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.kind import Json
+    from triode.store.json_type import Json
 
 _encode: Final = msgspec.json.Encoder().encode
 

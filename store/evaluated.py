@@ -21,17 +21,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.event import Event, as_it_is
-from store.filter import Conditions, Descent, Elements, FilterError, Index, Members, Name
-from store.value import MISSING
+from triode.store.event import Event, as_it_is
+from triode.store.filter import Conditions, Descent, Elements, FilterError, Index, Members, Name
+from triode.store.value import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from store.change import Edit
-    from store.filter import Filter, Segment
-    from store.path import Path
-    from store.value import Json, Missing
+    from triode.store.change import Edit
+    from triode.store.filter import Filter, Segment
+    from triode.store.path import Path
+    from triode.store.value import Json, Missing
 
 
 class Evaluated:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from store.value import MISSING
+from triode.store.value import MISSING
 
 if TYPE_CHECKING:
-    from store.path import Path
-    from store.value import Json, Missing
+    from triode.store.path import Path
+    from triode.store.value import Json, Missing
 
 
 class Event(NamedTuple):

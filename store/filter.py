@@ -29,10 +29,10 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from store.condition import OPERATORS, Literal, Test
-from store.coverage import covers_segments
-from store.path import FilterError, Path, Reader, parse_pointer
-from store.segment import (
+from triode.store.condition import OPERATORS, Literal, Test
+from triode.store.coverage import covers_segments
+from triode.store.path import FilterError, Path, Reader, parse_pointer
+from triode.store.segment import (
     Conditions,
     Descent,
     Elements,
@@ -44,10 +44,10 @@ from store.segment import (
     Slice,
     Token,
 )
-from store.value import Json
+from triode.store.value import Json
 
 if TYPE_CHECKING:
-    from store.jsonpath import Query
+    from triode.store.jsonpath import Query
 
 __all__ = [
     "Conditions",
@@ -142,7 +142,7 @@ class Filter:
 def parse_filter(text: str) -> Filter:
     """The filter that ``text`` stands for. Raises FilterError, with the column of the fault."""
     if text.startswith("$"):
-        from store.jsonpath import parse_query  # 3 MB with its parser, for those who use it
+        from triode.store.jsonpath import parse_query  # 3 MB with its parser, for those who use it
 
         return Filter(text, parse_query(text))
     if text.startswith("/"):

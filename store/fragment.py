@@ -32,7 +32,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from store.decode import (
+from triode.store.decode import (
     HIGH,
     LOW,
     TO_CLOSER,
@@ -46,12 +46,12 @@ from store.decode import (
     repeated,
     skeleton,
 )
-from store.kind import Json, JsonError
+from triode.store.json_type import Json, JsonError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from store.decode import Data
+    from triode.store.decode import Data
 
 # A run of a string's content that ends with a whole escape; a pair of surrogates is one.
 _RUN: Final = re.compile(

@@ -11,14 +11,14 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from store.change import Edit, Rearranged
-from store.kind import MISSING
-from store.splice import Splice, splice
-from store.value import approx_bytes, copy_deep
+from triode.store.change import Edit, Rearranged
+from triode.store.json_type import MISSING
+from triode.store.splice import Splice, splice
+from triode.store.value import approx_bytes, copy_deep
 
 if TYPE_CHECKING:
-    from store.change import Change
-    from store.path import Path
+    from triode.store.change import Change
+    from triode.store.path import Path
 
 # What the objects of a change and an edit take beside the values, roughly (CPython, 64 bit).
 _CHANGE_BYTES: Final = 300

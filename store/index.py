@@ -30,22 +30,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from store.evaluated import Evaluated
-from store.event import Event, as_it_is, difference
-from store.filter import Index as At
-from store.filter import Name
-from store.groups import put_back
-from store.selection import Selection
-from store.trie import Found, Node, descend, gather, gather_below, prune
-from store.value import MISSING
+from triode.store.condition_index import put_back
+from triode.store.evaluated import Evaluated
+from triode.store.event import Event, as_it_is, difference
+from triode.store.filter import Index as At
+from triode.store.filter import Name
+from triode.store.selection import Selection
+from triode.store.trie import Found, Node, descend, gather, gather_below, prune
+from triode.store.value import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.change import Edit
-    from store.filter import Filter
-    from store.groups import Groups
-    from store.value import Json
+    from triode.store.change import Edit
+    from triode.store.condition_index import Groups
+    from triode.store.filter import Filter
+    from triode.store.value import Json
 
 __all__ = ["Event", "Index", "Selection"]
 

@@ -33,12 +33,12 @@ from jsonpath_rfc9535 import filter_expressions as ast
 from jsonpath_rfc9535 import selectors as sel
 from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
 
-from store.budget import Run
-from store.condition import comparable
-from store.path import FilterError, Path, Reader
-from store.pattern import MAX_STATES, TOO_LARGE, Pattern, parse_pattern
-from store.segment import Node, containers
-from store.value import MISSING, Json, Missing, equal
+from triode.store.budget import Run
+from triode.store.condition import comparable
+from triode.store.path import FilterError, Path, Reader
+from triode.store.pattern import MAX_STATES, TOO_LARGE, Pattern, parse_pattern
+from triode.store.segment import Node, containers
+from triode.store.value import MISSING, Json, Missing, equal
 
 MAX_NESTING = 32
 MAX_QUERY_SEGMENTS = 128  # with those in conditions; each is a generator on Python's stack

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from store.change import Edit
-from store.kind import MISSING, equal
-from store.locate import locate
+from triode.store.change import Edit
+from triode.store.json_type import MISSING, equal
+from triode.store.resolve import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.kind import Json, Missing
-    from store.operation import Merge
-    from store.plan import Plan
+    from triode.store.json_type import Json, Missing
+    from triode.store.operation import Merge
+    from triode.store.plan import Plan
 
 
 def plan_merge(plan: Plan, op: Merge) -> None:

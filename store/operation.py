@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 if TYPE_CHECKING:
-    from store.change import Position
-    from store.path import Path
-    from store.value import Json
+    from triode.store.change import Position
+    from triode.store.path import Path
+    from triode.store.value import Json
 
 
 @dataclass(frozen=True, slots=True)

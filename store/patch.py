@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from store.change import Edit
-from store.kind import MISSING, equal
-from store.locate import existing, locate
-from store.operation import Invalid, NotFound, TestFailed, WriteError
-from store.path import Path, PathError, format_path, parse_pointer
+from triode.store.change import Edit
+from triode.store.json_type import MISSING, equal
+from triode.store.operation import Invalid, NotFound, TestFailed, WriteError
+from triode.store.path import Path, PathError, format_path, parse_pointer
+from triode.store.resolve import existing, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from store.kind import Json
-    from store.operation import Patch
-    from store.plan import Plan
+    from triode.store.json_type import Json
+    from triode.store.operation import Patch
+    from triode.store.plan import Plan
 
 # One call plans them all without a pause; some 5 µs each.
 MAX_OPS: Final = 10_000

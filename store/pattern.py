@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from iregexp_check import check
 
-from store.budget import Run
+from triode.store.budget import Run
 
 MAX_STATES = 1000
 MAX_PATTERN_CHARS = 512

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from store.change import Edit, Rearranged
-from store.draft import Draft, get
-from store.kind import MISSING
-from store.operation import Invalid
-from store.value import copy_measured
+from triode.store.change import Edit, Rearranged
+from triode.store.draft import Draft, get
+from triode.store.json_type import MISSING
+from triode.store.operation import Invalid
+from triode.store.value import copy_measured
 
 if TYPE_CHECKING:
-    from store.kind import Json, Missing
-    from store.path import Path
+    from triode.store.json_type import Json, Missing
+    from triode.store.path import Path
 
 # A path has at most 256 segments and a decoded value is at most 256 deep, so writes reach this and
 # no more; only copies within the document could go on. It is below the interpreter's recursion

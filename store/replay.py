@@ -18,22 +18,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from store.change import Edit
-from store.document import Draft
-from store.event import Event
-from store.index import Index
-from store.splice import Splice
-from store.value import MISSING, copy_deep
+from triode.store.change import Edit
+from triode.store.document import Draft
+from triode.store.event import Event
+from triode.store.index import Index
+from triode.store.splice import Splice
+from triode.store.value import MISSING, copy_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from store.change import Change, Position
-    from store.filter import Filter
-    from store.history import History
-    from store.path import Path
-    from store.selection import Selection
-    from store.value import Json
+    from triode.store.change import Change, Position
+    from triode.store.filter import Filter
+    from triode.store.history import History
+    from triode.store.path import Path
+    from triode.store.selection import Selection
+    from triode.store.value import Json
 
 
 MAX_EVALUATIONS: Final = 200

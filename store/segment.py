@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from store.condition import Test
-from store.path import Path
-from store.value import MISSING, Json
+from triode.store.condition import Test
+from triode.store.path import Path
+from triode.store.value import MISSING, Json
 
 Node = tuple[Path, Json]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from store.evaluated import Evaluated
-    from store.filter import Filter
-    from store.trie import Node
+    from triode.store.evaluated import Evaluated
+    from triode.store.filter import Filter
+    from triode.store.trie import Node
 
 
 class Selection:

@@ -11,10 +11,10 @@ from itertools import compress, count
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from store.value import copy_deep
+from triode.store.value import copy_deep
 
 if TYPE_CHECKING:
-    from store.kind import Json
+    from triode.store.json_type import Json
 
 
 class Splice(NamedTuple):

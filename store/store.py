@@ -14,20 +14,20 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from store.change import Change, Position
-from store.document import Document
-from store.history import History
-from store.index import Event, Index, Selection
-from store.operation import Batch, Conflict, NotFound, Operation
-from store.replay import Replay
-from store.splice import Splice
-from store.value import approx_bytes, copy_deep
+from triode.store.change import Change, Position
+from triode.store.document import Document
+from triode.store.history import History
+from triode.store.index import Event, Index, Selection
+from triode.store.operation import Batch, Conflict, NotFound, Operation
+from triode.store.replay import Replay
+from triode.store.splice import Splice
+from triode.store.value import approx_bytes, copy_deep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from store.filter import Filter
-    from store.value import Json
+    from triode.store.filter import Filter
+    from triode.store.value import Json
 
 
 class Committed(NamedTuple):

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from store.filter import Conditions, Elements, Index, Members, Name
-from store.groups import Groups
+from triode.store.condition_index import Groups
+from triode.store.filter import Conditions, Elements, Index, Members, Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from store.filter import Segment
-    from store.path import Path
-    from store.selection import Selection
-    from store.value import Json
+    from triode.store.filter import Segment
+    from triode.store.path import Path
+    from triode.store.selection import Selection
+    from triode.store.value import Json
 
 # For each selection, its places in some value, in document order. An evaluated selection that may
 # have places there is listed with none.

@@ -10,10 +10,10 @@ import math
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
-from store.decode import decode
-from store.encode import encode, encode_steps
-from store.fragment import decode_steps
-from store.kind import MISSING, Json, JsonError, Missing, equal
+from triode.store.decode import decode
+from triode.store.encode import encode, encode_steps
+from triode.store.fragment import decode_steps
+from triode.store.json_type import MISSING, Json, JsonError, Missing, equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from store.change import Edit
-from store.kind import MISSING
-from store.locate import existing, locate
-from store.operation import Invalid, NotFound
-from store.path import format_path
-from store.value import MAX_INT_BITS
+from triode.store.change import Edit
+from triode.store.json_type import MISSING
+from triode.store.operation import Invalid, NotFound
+from triode.store.path import format_path
+from triode.store.resolve import existing, locate
+from triode.store.value import MAX_INT_BITS
 
 if TYPE_CHECKING:
-    from store.kind import Json
-    from store.operation import Append, Delete, Increment, Set
-    from store.path import Path
-    from store.plan import Plan
+    from triode.store.json_type import Json
+    from triode.store.operation import Append, Delete, Increment, Set
+    from triode.store.path import Path
+    from triode.store.plan import Plan
 
 
 def set_edit(root: Json, op: Set) -> Edit:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.blueprints import (
+from triode.app.blueprints import (
     batch,
     connections,
     debug,
@@ -22,12 +22,12 @@ from app.blueprints import (
     tokens,
     ws,
 )
-from app.blueprints.errors import guard
+from triode.app.blueprints.errors import guard
 
 if TYPE_CHECKING:
     from quart import Blueprint
 
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 
 def all_blueprints(triode: Triode) -> list[Blueprint]:

@@ -22,10 +22,9 @@ import trio
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
-from app.blueprints._answer import PIECE_BYTES
-from app.blueprints._request import gated, visit
-from app.command import ref_of
-from app.content import (
+from triode.app.blueprints.gated import gated, visit
+from triode.app.blueprints.json_answer import PIECE_BYTES
+from triode.app.blueprints.request_body import (
     JSON,
     NDJSON,
     ONE_GO_BYTES,
@@ -35,12 +34,13 @@ from app.content import (
     media_type,
     read_body,
 )
-from app.problem import Refusal, bad_request
-from store.value import JsonError, approx_bytes, decode, encode, encode_steps
+from triode.app.service.execute import ref_of
+from triode.app.wire.refusal import Refusal, bad_request
+from triode.store.value import JsonError, approx_bytes, decode, encode, encode_steps
 
 if TYPE_CHECKING:
-    from app.triode import Triode
-    from limits.principal import Principal
+    from triode.app.service.triode import Triode
+    from triode.limits.principal import Principal
 
 SLICE: Final = 50
 

@@ -16,23 +16,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quart_trio.wrappers import TrioResponse as Response
 
-from app import ends
-from app.blueprints._answer import json_response
-from app.blueprints._request import Visit, gated
-from app.clients import in_turns, portraits, select
-from app.content import JSON, decode_json, has_content, media_type, members, read_body, read_json
-from app.frame import BINARY, TEXT, Frame, VerbatimFrame, control, ws_frame
-from app.origin import check_origin
-from app.problem import bad_request
-from app.request import check_limit, check_tag_count, check_tags, selectors
-from store.value import encode
+from triode.app.access.origin import check_origin
+from triode.app.blueprints.gated import Visit, gated
+from triode.app.blueprints.json_answer import json_response
+from triode.app.blueprints.request_body import (
+    JSON,
+    decode_json,
+    has_content,
+    media_type,
+    members,
+    read_body,
+    read_json,
+)
+from triode.app.service.client_queries import in_turns, portraits, select
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import BINARY, TEXT, Frame, VerbatimFrame, control, ws_frame
+from triode.app.wire.refusal import bad_request
+from triode.app.wire.stream_request import check_limit, check_tag_count, check_tags, selectors
+from triode.store.value import encode
 
 if TYPE_CHECKING:
     from quart import Blueprint
 
-    from app.frame import Kind
-    from app.triode import Triode
-    from store.value import Json
+    from triode.app.service.triode import Triode
+    from triode.app.wire.frame import Kind
+    from triode.store.value import Json
 
 BYTES: Final = "application/octet-stream"
 LISTED: Final = 1000
@@ -140,7 +148,7 @@ def blueprint(triode: Triode) -> Blueprint:
         async for client in in_turns(select(hub, *who)):
             if last is not None:
                 hub.push(client, frames[client.kind])
-            hub.finish(client, ends.NORMAL)
+            hub.finish(client, end_reasons.NORMAL)
             reached += 1
         return json_response({"reached": reached})
 

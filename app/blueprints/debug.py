@@ -16,13 +16,13 @@ import trio
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
-from app.blueprints._request import gated, visit
-from app.problem import Refusal, bad_request
+from triode.app.blueprints.gated import gated, visit
+from triode.app.wire.refusal import Refusal, bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 MAX_SECONDS: Final = 60
 # Idle streams are thousands of tasks that all look alike.
@@ -84,6 +84,6 @@ def _where(task: trio.lowlevel.Task) -> str:
     frames = [frame for frame, _ in task.iter_await_frames()]
     if not frames:
         return "(running)"
-    ours = [f for f in frames if f.f_globals.get("__name__", "").startswith("app")] or frames
+    ours = [f for f in frames if f.f_globals.get("__name__", "").startswith("triode.app")] or frames
     [line] = traceback.extract_stack(ours[-1], limit=1)
     return f"{line.name} {line.filename.rpartition('/')[2]}:{line.lineno}"

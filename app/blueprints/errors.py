@@ -22,19 +22,19 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
-from app.asgi import HttpConnection, SocketConnection
-from app.blueprints._request import METHODS, NOT_ALLOWED, allowed_methods, current_request
-from app.content import discard, is_unread
-from app.problem import Refusal
-from app.request import malformed_filter
-from store.filter import FilterError
-from store.value import encode
+from triode.app.blueprints.gated import METHODS, NOT_ALLOWED, allowed_methods, current_request
+from triode.app.blueprints.request_body import discard, is_unread
+from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection
+from triode.app.wire.refusal import Refusal
+from triode.app.wire.stream_request import malformed_filter
+from triode.store.filter import FilterError
+from triode.store.value import encode
 
 if TYPE_CHECKING:
     from quart.blueprints import BlueprintSetupState
     from quart_trio import QuartTrio
 
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 log = logging.getLogger("triode")
 
@@ -61,7 +61,7 @@ def install(app: QuartTrio, triode: Triode) -> None:
     Quart's limits.
 
     `MAX_CONTENT_LENGTH` bounds what Quart holds of a body that nobody reads; what a route reads is
-    bounded by `app.content`.
+    bounded by `app.blueprints.request_body`.
     """
     handle = error_handler(triode)
     app.register_error_handler(Exception, handle)

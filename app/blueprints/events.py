@@ -2,7 +2,8 @@
 serves the application.
 
 The body of the response is the client's writer: it drains the outbox for as long as the stream
-lives. Hypercorn shields what it sends from cancellation; see `app.below` for how a frozen client is
+lives. Hypercorn shields what it sends from cancellation; see `app.service.below` for how a frozen
+client is
 ended all the same.
 """
 
@@ -15,20 +16,21 @@ import trio
 from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 
-from app import ends, opening
-from app.asgi import wire_in
-from app.blueprints._request import gated, head_of
-from app.content import JSON, media_type, read_json
-from app.writers import WRITE_BYTES
-from store.value import MISSING, Json, Missing
+from triode.app.blueprints.gated import gated, head_of
+from triode.app.blueprints.request_body import JSON, media_type, read_json
+from triode.app.delivery.slow_writer import WRITE_BYTES
+from triode.app.lanes.asgi_adapter import wire_in
+from triode.app.service import stream_start
+from triode.app.wire import end_reasons
+from triode.store.value import MISSING, Json, Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.below import Below, Wire
-    from app.client import Client
-    from app.hub import Hub
-    from app.triode import Triode
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+    from triode.app.service.below import Below, Wire
+    from triode.app.service.triode import Triode
 
 
 class AsgiLane:
@@ -44,10 +46,10 @@ class AsgiLane:
         self._wire = wire
 
     @property
-    def how_it_ended(self) -> ends.End:
+    def how_it_ended(self) -> end_reasons.End:
         """Why it is over, if nobody here has ended it."""
         late = self._wire is not None and self._wire.late
-        return ends.WRITE_TIMEOUT if late else ends.CLIENT_CLOSED
+        return end_reasons.WRITE_TIMEOUT if late else end_reasons.CLIENT_CLOSED
 
     def begin(self) -> None:
         """Before each send: it has a deadline, where the connection below is in reach."""
@@ -137,12 +139,14 @@ def blueprint(triode: Triode) -> Blueprint:
 
     def _open(body: Json | Missing) -> Response:
         head = head_of(request)
-        wanted, principal, fields = opening.admit(triode, head, body)
+        wanted, principal, fields = stream_start.admit(triode, head, body)
         if request.method == "HEAD":
-            return Response(b"", headers=opening.STREAM_FIELDS | fields)
+            return Response(b"", headers=stream_start.STREAM_FIELDS | fields)
         lane = AsgiLane(triode.below, wire_in(request.scope))
         client = triode.open("sse", lane, head, wanted, principal)
-        response = Response(EventStream(triode.hub, client), headers=opening.STREAM_FIELDS | fields)
+        response = Response(
+            EventStream(triode.hub, client), headers=stream_start.STREAM_FIELDS | fields
+        )
         response.timeout = None  # a stream lives for hours
         return response
 

@@ -11,16 +11,16 @@ import trio
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
-from app.blueprints._answer import json_response
-from app.blueprints._request import gated, visit
-from app.clients import ends_log, furthest_behind, portraits
-from app.metrics import RATE_WINDOW_S, exposition, registry
-from app.problem import bad_request
-from app.request import check_limit
-from app.vitals import DocumentSize, gauges, health
+from triode.app.blueprints.gated import gated, visit
+from triode.app.blueprints.json_answer import json_response
+from triode.app.runtime.metrics import RATE_WINDOW_S, exposition, registry
+from triode.app.service.client_queries import ends_log, furthest_behind, portraits
+from triode.app.service.health import DocumentSize, gauges, health
+from triode.app.wire.refusal import bad_request
+from triode.app.wire.stream_request import check_limit
 
 if TYPE_CHECKING:
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 FRESH = {"Cache-Control": "no-store"}
 LISTED: Final = 100

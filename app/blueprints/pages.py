@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
-from app.blueprints._answer import json_response
-from app.blueprints._request import gated
-from app.openapi import describe
-from app.problem import Refusal
+from triode.app.blueprints.gated import gated
+from triode.app.blueprints.json_answer import json_response
+from triode.app.blueprints.openapi.document import describe
+from triode.app.wire.refusal import Refusal
 
 if TYPE_CHECKING:
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 STATIC: Final = Path(__file__).resolve().parent.parent / "static"
 # The wheel brings the client along, a checkout has it where it is written.

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from quart_trio.wrappers import TrioResponse as Response
 
-from app.blueprints._answer import json_response
-from app.blueprints._request import Visit, gated
-from app.content import JSON, media_type, members, read_json
+from triode.app.blueprints.gated import Visit, gated
+from triode.app.blueprints.json_answer import json_response
+from triode.app.blueprints.request_body import JSON, media_type, members, read_json
 
 if TYPE_CHECKING:
     from quart import Blueprint
 
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 
 def blueprint(triode: Triode) -> Blueprint:

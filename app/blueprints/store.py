@@ -13,23 +13,35 @@ from typing import TYPE_CHECKING
 
 from quart_trio.wrappers import TrioResponse as Response
 
-from app.blueprints._answer import item_pieces, json_response, stream_json, value_pieces
-from app.blueprints._condition import not_modified, write_condition
-from app.blueprints._request import Visit, gated
-from app.command import check_path, refused
-from app.content import JSON, JSON_PATCH, MERGE_PATCH, in_hand, media_type, read_json
-from app.problem import Refusal, bad_request
-from app.request import check_filter
-from store.filter import Filter, parse_filter, split_filters
-from store.operation import Delete, Merge, Operation, Patch, Set, WriteError
-from store.path import Path, format_path
-from store.value import MISSING, Json
+from triode.app.blueprints.conditional import not_modified, write_condition
+from triode.app.blueprints.gated import Visit, gated
+from triode.app.blueprints.json_answer import (
+    item_pieces,
+    json_response,
+    stream_json,
+    value_pieces,
+)
+from triode.app.blueprints.request_body import (
+    JSON,
+    JSON_PATCH,
+    MERGE_PATCH,
+    in_hand,
+    media_type,
+    read_json,
+)
+from triode.app.service.execute import check_path, refused
+from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.stream_request import check_filter
+from triode.store.filter import Filter, parse_filter, split_filters
+from triode.store.operation import Delete, Merge, Operation, Patch, Set, WriteError
+from triode.store.path import Path, format_path
+from triode.store.value import MISSING, Json
 
 if TYPE_CHECKING:
     from quart import Blueprint
 
-    from app.head import Head
-    from app.triode import Triode
+    from triode.app.net.request_head import Head
+    from triode.app.service.triode import Triode
 
 # A shared cache must not keep it, and a private one must ask each time whether it is still so: that
 # is what the ETag is for.

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
-from app import ends
-from app.blueprints._answer import json_response
-from app.blueprints._request import gated, no_content, visit
-from app.content import JSON, media_type, members, read_json
-from app.problem import Refusal, bad_request
-from limits.grant import Grant
-from limits.principal import credentials
-from limits.token import DEFAULT_TTL_S, TokensFull
-from store.filter import parse_filter
+from triode.app.blueprints.gated import gated, no_content, visit
+from triode.app.blueprints.json_answer import json_response
+from triode.app.blueprints.request_body import JSON, media_type, members, read_json
+from triode.app.wire import end_reasons
+from triode.app.wire.refusal import Refusal, bad_request
+from triode.limits.grant import Grant
+from triode.limits.principal import credentials
+from triode.limits.token import DEFAULT_TTL_S, TokensFull
+from triode.store.filter import parse_filter
 
 if TYPE_CHECKING:
-    from app.triode import Triode
+    from triode.app.service.triode import Triode
 
 GRANT = ("read", "write", "rooms", "admin")
 # A request for a token is small; nobody needs 20 MiB to say what may be read.
@@ -103,7 +103,7 @@ def _end_streams_of(triode: Triode, token_id: str) -> None:
     """A revoked token ends what it opened at once, not when it would have expired."""
     clients = [c for c in triode.hub.clients.values() if c.principal.token_id == token_id]
     for client in clients:
-        triode.hub.finish(client, ends.TOKEN_ENDED)
+        triode.hub.finish(client, end_reasons.TOKEN_ENDED)
 
 
 def _grant(asked: dict[str, Any]) -> Grant:

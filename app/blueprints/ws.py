@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING
 import trio
 from quart import Blueprint, Response, websocket
 
-from app import ends, opening
-from app.asgi import wire_in
-from app.blueprints._request import head_of
-from app.blueprints.events import AsgiLane
-from app.frame import BINARY, CLOSE, TEXT, unwrap
-from app.problem import Refusal
-from app.session import Session
-from app.writers import WRITE_BYTES
-from store.value import encode
+from triode.app.blueprints.events import AsgiLane
+from triode.app.blueprints.gated import head_of
+from triode.app.delivery.slow_writer import WRITE_BYTES
+from triode.app.lanes.asgi_adapter import wire_in
+from triode.app.service import stream_start
+from triode.app.service.session import Session
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import BINARY, CLOSE, TEXT, unwrap
+from triode.app.wire.refusal import Refusal
+from triode.store.value import encode
 
 if TYPE_CHECKING:
-    from app.client import Client
-    from app.hub import Hub
-    from app.triode import Triode
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+    from triode.app.service.triode import Triode
 
 FIN = 0x80
 
@@ -38,7 +39,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def serve(**_tags: str) -> Response | None:
         head = head_of(websocket)
         try:
-            wanted, principal, _ = opening.admit(triode, head)
+            wanted, principal, _ = stream_start.admit(triode, head)
             lane = AsgiLane(triode.below, wire_in(websocket.scope))
             client = triode.open("ws", lane, head, wanted, principal)
         except Refusal as refusal:
@@ -86,7 +87,7 @@ async def _read(triode: Triode, client: Client) -> None:
         if client.end is not None:
             continue  # the goodbye is on its way; what the peer still says changes nothing
         if len(message) > limit:
-            triode.hub.finish(client, ends.TOO_BIG)
+            triode.hub.finish(client, end_reasons.TOO_BIG)
             continue
         await session.receive(message)
 
@@ -109,7 +110,7 @@ async def _write(hub: Hub, client: Client, lane: AsgiLane, scope: trio.CancelSco
             await trio.lowlevel.checkpoint()
             await message.send(data)
         del frames  # a feed among them holds a pin, or much of a replay
-    await message.close(client.end or ends.NORMAL)
+    await message.close(client.end or end_reasons.NORMAL)
     scope.cancel()
 
 
@@ -141,7 +142,7 @@ class Message:
                     await websocket.send(message if self._binary else message.decode())
                     self._lane.done()
 
-    async def close(self, end: ends.End) -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def close(self, end: end_reasons.End) -> None:  # noqa: ASYNC910 # Quart awaits around it
         """Close, unless a close frame has been sent."""
         if not self._closed:
             await self._close(end.code, end.label)

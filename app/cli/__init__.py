@@ -14,18 +14,18 @@ import click
 # Command → where it is. Imported when it is run: the HTTP client is 13 MB that a server never
 # needs.
 COMMANDS: Final = {
-    "serve": ("app.cli.serve", "serve"),
-    "watch": ("app.cli.watch", "watch"),
-    "tail": ("app.cli.tail", "tail"),
-    "top": ("app.cli.top", "top"),
-    "get": ("app.cli.document", "get"),
-    "set": ("app.cli.document", "set_"),
-    "merge": ("app.cli.document", "merge"),
-    "delete": ("app.cli.document", "delete"),
-    "publish": ("app.cli.publish", "publish"),
-    "load": ("app.cli.load", "load"),
-    "token": ("app.cli.token", "token"),
-    "completion": ("app.cli.complete", "completion"),
+    "serve": ("triode.app.cli.serve", "serve"),
+    "watch": ("triode.app.cli.watch", "watch"),
+    "tail": ("triode.app.cli.tail", "tail"),
+    "top": ("triode.app.cli.top", "top"),
+    "get": ("triode.app.cli.document", "get"),
+    "set": ("triode.app.cli.document", "set_"),
+    "merge": ("triode.app.cli.document", "merge"),
+    "delete": ("triode.app.cli.document", "delete"),
+    "publish": ("triode.app.cli.publish", "publish"),
+    "load": ("triode.app.cli.load", "load"),
+    "token": ("triode.app.cli.token", "token"),
+    "completion": ("triode.app.cli.complete", "completion"),
 }
 
 

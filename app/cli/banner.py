@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.render import DEFAULT_URL
-from app.settings import Settings, option_text
+from triode.app.cli.render import DEFAULT_URL
+from triode.app.config.settings import Settings, option_text
 
 
 @dataclass(frozen=True, slots=True)

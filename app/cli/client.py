@@ -15,8 +15,8 @@ import httpx
 import msgspec
 import trio
 
-from app.cli.render import DEFAULT_URL, clean, escape, explain
-from app.http_client import CannotConnect, ClientError, HttpClient, Refused
+from triode.app.cli.render import DEFAULT_URL, clean, escape, explain
+from triode.app.remote.http_client import CannotConnect, ClientError, HttpClient, Refused
 
 REFUSED: Final = 1
 NO_ANSWER: Final = 3

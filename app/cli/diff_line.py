@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from app.cli.render import clock_text, value_text
-from store.change import Edit
-from store.path import Path, format_path
-from store.value import Json, Missing
+from triode.app.cli.render import clock_text, value_text
+from triode.store.change import Edit
+from triode.store.path import Path, format_path
+from triode.store.value import Json, Missing
 
 UP: Final = "green"
 DOWN: Final = "red"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import click
 
-from app.cli.client import NO_ADVICE, Target, server_options
-from app.cli.complete import complete_filter
-from app.cli.render import print_json
-from app.cli.value import read_value
-from app.http_client import HttpClient
+from triode.app.cli.client import NO_ADVICE, Target, server_options
+from triode.app.cli.complete import complete_filter
+from triode.app.cli.render import print_json
+from triode.app.cli.value import read_value
+from triode.app.remote.http_client import HttpClient
 
 # Or -5 would be taken for an option; `read_value` sees to the options that were mistyped.
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 from rich.text import Text
 
-from app.cli.render import LinePrinter, clean_line, clock_text, value_text
-from app.sse_parser import StreamEvent
+from triode.app.cli.render import LinePrinter, clean_line, clock_text, value_text
+from triode.app.wire.sse_parser import StreamEvent
 
 _LABEL: Final = 12
 _STYLES: Final = {

@@ -28,11 +28,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from app.cli.client import REFUSED, Target, server_options
-from app.cli.complete import complete_filter
-from app.cli.load_report import Line, Report
-from app.cli.render import clean, print_json
-from app.http_client import CannotConnect, ClientError, HttpClient, Refused
+from triode.app.cli.client import REFUSED, Target, server_options
+from triode.app.cli.complete import complete_filter
+from triode.app.cli.load_report import Line, Report
+from triode.app.cli.render import clean, print_json
+from triode.app.remote.http_client import CannotConnect, ClientError, HttpClient, Refused
 
 # A chunk is small beside the server's limit for bodies (20 MiB), and takes it well under a second.
 CHUNK_LINES: Final = 2000

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from app.cli.render import clean, escape
+from triode.app.cli.render import clean, escape
 
 
 class Line(NamedTuple):

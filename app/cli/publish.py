@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 import msgspec
 
-from app.cli.client import Target, server_options
-from app.cli.render import note, print_json
-from app.cli.value import read_value
-from app.http_client import HttpClient
+from triode.app.cli.client import Target, server_options
+from triode.app.cli.render import note, print_json
+from triode.app.cli.value import read_value
+from triode.app.remote.http_client import HttpClient
 
 
 @click.command(

@@ -20,10 +20,10 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from app.units import format_duration
+from triode.app.config.readers import format_duration
 
 if TYPE_CHECKING:
-    from app.http_client import Refused
+    from triode.app.remote.http_client import Refused
 
 # DEL and C1, and what reorders text (bidirectional overrides): inside JSON strings they can be
 # written as escapes without changing the value. C0 is escaped in any JSON already.

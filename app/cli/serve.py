@@ -17,8 +17,8 @@ import click
 import trio
 from rich.console import Console
 
-from app.cli.banner import OpenFiles, banner, url_of
-from app.settings import DEFAULTS, OPTIONS, Faults, Settings, load_here, option_text
+from triode.app.cli.banner import OpenFiles, banner, url_of
+from triode.app.config.settings import DEFAULTS, OPTIONS, Faults, Settings, load_here, option_text
 
 CANNOT_START: Final = 1
 FAILED: Final = 1
@@ -82,8 +82,8 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
 
 def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
     """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound."""
-    from app.handoff import LifespanEnded  # the client commands need none of it
-    from app.serve import serve as serve_forever
+    from triode.app.lanes.hypercorn import LifespanEnded  # the client commands need none of it
+    from triode.app.serve import serve as serve_forever
 
     try:
         trio.run(partial(serve_forever, settings, bound=announce))

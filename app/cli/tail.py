@@ -8,11 +8,11 @@ from typing import Any, Final
 import click
 import trio
 
-from app.cli.client import Target, server_options
-from app.cli.complete import complete_filter
-from app.cli.event_line import EventPrinter
-from app.cli.render import note
-from app.http_client import CannotConnect, HttpClient, Refused, Watch
+from triode.app.cli.client import Target, server_options
+from triode.app.cli.complete import complete_filter
+from triode.app.cli.event_line import EventPrinter
+from triode.app.cli.render import note
+from triode.app.remote.http_client import CannotConnect, HttpClient, Refused, Watch
 
 POLL_S: Final = 1.0
 # As `tail` does: so many of the ends before now.

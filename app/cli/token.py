@@ -8,10 +8,10 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from app.cli.client import Target, server_options
-from app.cli.render import note, print_json, print_tokens
-from app.http_client import HttpClient
-from app.units import duration, format_duration
+from triode.app.cli.client import Target, server_options
+from triode.app.cli.render import note, print_json, print_tokens
+from triode.app.config.readers import duration, format_duration
+from triode.app.remote.http_client import HttpClient
 
 
 @click.group(short_help="Issue, list and revoke tokens.")

@@ -11,12 +11,12 @@ import click
 import trio
 from rich.console import Console
 
-from app.cli.client import Target, server_options
-from app.cli.render import print_json
-from app.cli.screen import show
-from app.cli.tail import ADMIN_ADVICE
-from app.cli.top_scene import TopScene, tables
-from app.http_client import CannotConnect, HttpClient, Refused
+from triode.app.cli.client import Target, server_options
+from triode.app.cli.render import print_json
+from triode.app.cli.screen import show
+from triode.app.cli.tail import ADMIN_ADVICE
+from triode.app.cli.top_scene import TopScene, tables
+from triode.app.remote.http_client import CannotConnect, HttpClient, Refused
 
 PIPE_WIDTH: Final = 160
 # The server looks at each of its clients for this, and draws a portrait of so many.

@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.render import clean_line
-from app.cli.screen import Scroll, sparkline, spread
+from triode.app.cli.render import clean_line
+from triode.app.cli.screen import Scroll, sparkline, spread
 
 COURSE: Final = 24
 HEAD_LINES: Final = 6

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from app.cli.render import note
+from triode.app.cli.render import note
 
 
 def read_value(text: str) -> bytes:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, TypeAlias
 
-from store.change import Edit
-from store.document import Document
-from store.operation import Delete, Set, WriteError
-from store.path import Path, parse_path
-from store.value import MISSING, Json, Missing, equal
+from triode.store.change import Edit
+from triode.store.document import Document
+from triode.store.operation import Delete, Set, WriteError
+from triode.store.path import Path, parse_path
+from triode.store.value import MISSING, Json, Missing, equal
 
 Item: TypeAlias = tuple[Path, Json]
 

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import click
 import trio
 
-from app.cli.client import Target, server_options
-from app.cli.complete import complete_filter
-from app.cli.diff_line import diff_line, now_line
-from app.cli.event_line import EventPrinter, body_of
-from app.cli.render import LinePrinter, note
-from app.cli.screen import show
-from app.cli.view import Views
-from app.cli.watch_scene import WatchScene
-from app.http_client import HttpClient, Watch
-from app.sse_parser import StreamEvent
-from store.change import Edit
+from triode.app.cli.client import Target, server_options
+from triode.app.cli.complete import complete_filter
+from triode.app.cli.diff_line import diff_line, now_line
+from triode.app.cli.event_line import EventPrinter, body_of
+from triode.app.cli.render import LinePrinter, note
+from triode.app.cli.screen import show
+from triode.app.cli.view import Views
+from triode.app.cli.watch_scene import WatchScene
+from triode.app.remote.http_client import HttpClient, Watch
+from triode.app.wire.sse_parser import StreamEvent
+from triode.store.change import Edit
 
 
 @click.command(short_help="Show what filters select, live.")

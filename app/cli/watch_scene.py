@@ -14,15 +14,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.diff_line import delta_text, diff_line, path_text, style_of
-from app.cli.event_line import body_of
-from app.cli.render import clean_line, value_text
-from app.cli.screen import Scroll, sparkline, spread
-from app.cli.view import Views
-from app.sse_parser import StreamEvent
-from store.change import Edit
-from store.path import Path
-from store.value import Json
+from triode.app.cli.diff_line import delta_text, diff_line, path_text, style_of
+from triode.app.cli.event_line import body_of
+from triode.app.cli.render import clean_line, value_text
+from triode.app.cli.screen import Scroll, sparkline, spread
+from triode.app.cli.view import Views
+from triode.app.wire.sse_parser import StreamEvent
+from triode.store.change import Edit
+from triode.store.path import Path
+from triode.store.value import Json
 
 HOT_S: Final = 1.5  # how long a change stands out
 COURSE: Final = 16  # values of a number that are remembered

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 from click.testing import CliRunner, Result
 
-from app.cli import main
+from triode.app.cli import main
 
 SECRET = "kept-out-of-every-output"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import trio
 
-from app.frame import unwrap
-from store.value import decode
+from triode.app.wire.frame import unwrap
+from triode.store.value import decode
 
 
 def inflated(payload: bytes) -> bytes:

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from store.value import MISSING, equal
+from triode.store.value import MISSING, equal
 
 Steps = tuple[Any, ...]
 # The document hangs in a box, so that the root is a place like any other.

@@ -15,13 +15,13 @@ from typing import Any, cast
 import trio
 from hypercorn.typing import ASGIFramework
 
-from app.connection import Connection
-from app.handoff import HypercornLane, make_config, run_lifespan
-from app.handoff_stream import Direct, HandoffLimits
-from app.head import Head, lane
-from app.listener import ListenerCounts, open_sockets, serve
-from app.reception import ListenerLimits, Reception
-from limits.admission import Admission
+from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
+from triode.app.lanes.hypercorn_stream import Direct, HandoffLimits
+from triode.app.net.connection import Connection
+from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.listener import ListenerCounts, open_sockets, serve
+from triode.app.net.request_head import Head, lane
+from triode.limits.admission import Admission
 
 wants = lane(streams=frozenset({"/events"}), sockets=frozenset({"/ws"}))
 BIG = os.urandom(1 << 20) * 20

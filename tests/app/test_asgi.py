@@ -7,9 +7,10 @@ import contextlib
 import pytest
 import trio
 
-from app import asgi, ends
 from tests.app.test_blueprints_body import over_tcp
 from tests.app.web import serving
+from triode.app.lanes import asgi_adapter
+from triode.app.wire import end_reasons
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -23,7 +24,7 @@ GRACEFUL_S = 60.0
 
 async def test_hypercorn_is_not_left_with_a_full_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peer goes on for longer than its answer to our close frame is waited for."""
-    monkeypatch.setattr(asgi, "CLOSED_S", 0.0)
+    monkeypatch.setattr(asgi_adapter, "CLOSED_S", 0.0)
     with trio.fail_after(20):
         async with (
             serving({}, ws_rate=None) as web,
@@ -36,4 +37,4 @@ async def test_hypercorn_is_not_left_with_a_full_queue(monkeypatch: pytest.Monke
             with contextlib.suppress(trio.BrokenResourceError):
                 while await stream.receive_some():
                     pass
-            assert web.triode.hub.ended[-1].reason == ends.ABUSE.label
+            assert web.triode.hub.ended[-1].reason == end_reasons.ABUSE.label

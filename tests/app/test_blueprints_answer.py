@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from app.blueprints._answer import PIECE_BYTES, item_pieces
-from store.value import encode
 from tests.app.web import Answer, Web, serving
+from triode.app.blueprints.json_answer import PIECE_BYTES, item_pieces
+from triode.store.value import encode
 
 
 def big(items: int = 3000) -> dict[str, Any]:

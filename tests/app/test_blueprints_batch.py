@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from app.blueprints.batch import split_lines
 from tests.app.web import ADMIN, Web, serving
+from triode.app.blueprints.batch import split_lines
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

@@ -13,8 +13,8 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 from trio.testing import MockClock
 
-from app.content import DISCARD_S, FIRST_DEADLINE_S, MIN_BYTES_PER_S
 from tests.app.web import ADMIN, JSON, Web, problem_of, serving
+from triode.app.blueprints.request_body import DISCARD_S, FIRST_DEADLINE_S, MIN_BYTES_PER_S
 
 LIMIT = 20 * 1024 * 1024
 CHUNK = 256 * 1024

@@ -8,11 +8,11 @@ import pytest
 from quart.testing.connections import WebsocketResponseError
 from quart_trio import QuartTrio
 
-from app.problem import Refusal
-from app.settings import Settings
-from app.triode import Triode
-from limits.rate import Rate
 from tests.app.web import ADMIN, JSON, Web, problem_of, serving
+from triode.app.config.settings import Settings
+from triode.app.service.triode import Triode
+from triode.app.wire.refusal import Refusal
+from triode.limits.rate import Rate
 
 ORIGIN = {"Origin": "https://a.example"}
 

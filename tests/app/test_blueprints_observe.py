@@ -13,8 +13,8 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
-from app.blueprints.pages import CLIENT, STATIC
 from tests.app.web import ADMIN, Web, serving
+from triode.app.blueprints.pages import CLIENT, STATIC
 
 # These move between two requests.
 MOVING = {"triode_http_requests_total", "triode_cpu_seconds_total", "triode_uptime_seconds"}

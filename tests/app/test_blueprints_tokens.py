@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from app.client import Client
-from limits.principal import Principal
 from tests.app.web import ADMIN, Web, serving
+from triode.app.delivery.subscriber import Client
+from triode.limits.principal import Principal
 
 
 class DeafLane:

@@ -15,15 +15,15 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from app.cli import main
-from app.cli.banner import OpenFiles, banner, url_of
-from app.cli.event_line import EventPrinter
-from app.cli.render import clean, escape, print_json
-from app.cli.serve import raise_open_files
-from app.http_client import HttpClient
-from app.settings import Settings, load
-from app.sse_parser import StreamEvent
 from tests.app.fake_server import SECRET, FakeServer, problem
+from triode.app.cli import main
+from triode.app.cli.banner import OpenFiles, banner, url_of
+from triode.app.cli.event_line import EventPrinter
+from triode.app.cli.render import clean, escape, print_json
+from triode.app.cli.serve import raise_open_files
+from triode.app.config.settings import Settings, load
+from triode.app.remote.http_client import HttpClient
+from triode.app.wire.sse_parser import StreamEvent
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli import load as load_module
-from app.cli.load import chunks_of
 from tests.app.fake_server import FakeServer, problem
+from triode.app.cli import load as load_module
+from triode.app.cli.load import chunks_of
 
 Reply = Callable[[httpx.Request], httpx.Response]
 

@@ -54,7 +54,7 @@ def triode(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, without a terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
+        [sys.executable, "-m", "triode", *arguments],
         env=environment(server, **more),
         input=stdin,
         capture_output=True,
@@ -73,7 +73,7 @@ class Terminal:
         self.before = termios.tcgetattr(self.theirs)
         self.output = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", *arguments],
+            [sys.executable, "-m", "triode", *arguments],
             env=environment(server, **more),
             stdin=self.theirs,
             stdout=self.theirs,
@@ -309,7 +309,7 @@ def test_completion_is_a_script(server: Server, shell: str) -> None:
 
 
 def test_serve_tells_a_machine_where_it_listens(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "triode", "serve", "--port", "0", "--json"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -324,7 +324,7 @@ def test_serve_tells_a_machine_where_it_listens(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_this_machine_and_tells_the_console_s_address(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "app.cli", "serve", "--demo", "--port", "0"]
+    command = [sys.executable, "-m", "triode", "serve", "--demo", "--port", "0"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -12,11 +12,11 @@ import trio
 import trio.testing
 from rich.console import Console, RenderableType
 
-from app.cli.event_line import EventPrinter
-from app.cli.tail import EARLIER, follow_ends, newer
-from app.cli.top_scene import TopScene
-from app.http_client import HttpClient, Refused
 from tests.app.fake_server import FakeServer, problem
+from triode.app.cli.event_line import EventPrinter
+from triode.app.cli.tail import EARLIER, follow_ends, newer
+from triode.app.cli.top_scene import TopScene
+from triode.app.remote.http_client import HttpClient, Refused
 
 
 def client(client_id: str, /, **members: Any) -> dict[str, Any]:

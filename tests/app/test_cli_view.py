@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.view import View, Views, leaf_edits, leaves
-from store.change import Edit
-from store.filter import parse_filter
-from store.operation import Append, Delete, Merge, Operation, Set, WriteError
-from store.path import Path, format_path
-from store.store import Store
-from store.value import MISSING, equal
+from triode.app.cli.view import View, Views, leaf_edits, leaves
+from triode.store.change import Edit
+from triode.store.filter import parse_filter
+from triode.store.operation import Append, Delete, Merge, Operation, Set, WriteError
+from triode.store.path import Path, format_path
+from triode.store.store import Store
+from triode.store.value import MISSING, equal
 
 FILTERS = [".", ".a", ".a.*", ".a[*]", ".*.b", ".a[0]", "..b", ".a[b=1]", ".*[b=1]", "$..b"]
 EMPTY: list[Any] = [{}, []]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.diff_line import diff_line
-from app.cli.screen import Scroll, keys_of, sparkline
-from app.cli.watch import DiffPrinter
-from app.cli.watch_scene import HOT_S, WatchScene
-from app.sse_parser import StreamEvent
-from store.change import Edit
-from store.value import MISSING
 from tests.app.fake_server import FakeServer, problem
+from triode.app.cli.diff_line import diff_line
+from triode.app.cli.screen import Scroll, keys_of, sparkline
+from triode.app.cli.watch import DiffPrinter
+from triode.app.cli.watch_scene import HOT_S, WatchScene
+from triode.app.wire.sse_parser import StreamEvent
+from triode.store.change import Edit
+from triode.store.value import MISSING
 
 
 def event(kind: str, position: str = "e:1", **body: Any) -> StreamEvent:

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from app.connection import Connection
+from triode.app.net.connection import Connection
 
 DEADLINE_S = 10.0
 DATA = bytes(256 * 1024)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.cors import cors_headers, preflight_headers
-from app.settings import Settings
+from triode.app.access.cors import cors_headers, preflight_headers
+from triode.app.config.settings import Settings
 
 A, B, C = "https://a.example", "https://b.example", "https://c.example"
 

@@ -9,16 +9,16 @@ import pytest
 import trio
 import trio.testing
 
-from app import deflate, ends
-from app.deflate import negotiate, on_wire
-from app.feed import without_positions
-from app.frame import PONG, TEXT, Frame, Rest, unwrap, ws_frame
-from app.head import Head
-from app.native import MessageReader
-from store.operation import Set
-from store.value import Json
 from tests.app.lanes import FakeLane, inflated
 from tests.app.test_exactness_found import connect, start
+from triode.app.delivery.lazy_frame import without_positions
+from triode.app.lanes.native import MessageReader
+from triode.app.net.request_head import Head
+from triode.app.wire import compression, end_reasons
+from triode.app.wire.compression import negotiate, on_wire
+from triode.app.wire.frame import PONG, TEXT, Frame, Rest, unwrap, ws_frame
+from triode.store.operation import Set
+from triode.store.value import Json
 
 settle = trio.testing.wait_all_tasks_blocked
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -76,7 +76,7 @@ def test_only_what_is_worth_it_is_compressed() -> None:
     rest = ws_frame(TEXT, long)
     assert on_wire(Rest(rest), 100) == rest
     assert on_wire(Frame(rest), 0) == rest
-    huge = ws_frame(TEXT, b"1" * (deflate.MOST_BYTES + 1))
+    huge = ws_frame(TEXT, b"1" * (compression.MOST_BYTES + 1))
     assert on_wire(Frame(huge), 100) == huge
 
 
@@ -139,7 +139,7 @@ async def test_a_write_that_is_cut_anywhere_goes_on_there(nursery: trio.Nursery)
         await settle()
         values = [message.get("value") for message in lane.messages()]
         assert values[-2:] == [f"{cut}{LONG}", f"{cut}{LONG}!"]
-        triode.hub.close(client, ends.CLIENT_LOST)
+        triode.hub.close(client, end_reasons.CLIENT_LOST)
 
 
 def masked(first: int, payload: bytes) -> bytes:
@@ -180,14 +180,14 @@ def test_a_bomb_ends_the_connection_before_it_is_one(parts: int) -> None:
         assert reader.feed(masked(first, piece)) == []
         if reader.end is not None:
             break
-    assert reader.end is ends.TOO_BIG
+    assert reader.end is end_reasons.TOO_BIG
     assert int.from_bytes(reader.answer[2:4], "big") == 1009
 
 
 def test_what_was_not_agreed_on_is_refused() -> None:
     reader = MessageReader(MIB)
     assert reader.feed(masked(0xC1, squeezed(b'"one"'))) == []
-    assert reader.end is ends.PROTOCOL
+    assert reader.end is end_reasons.PROTOCOL
 
 
 async def test_a_snapshot_in_pieces_is_not_compressed(nursery: trio.Nursery) -> None:

@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from app.demo import TOP, Meter, run
-from app.problem import bad_request
-from store.operation import Operation, Set
-from store.value import check
+from triode.app.service.demo import TOP, Meter, run
+from triode.app.wire.refusal import bad_request
+from triode.store.operation import Operation, Set
+from triode.store.value import check
 
 
 def test_a_sample_is_json_with_every_section() -> None:

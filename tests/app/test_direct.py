@@ -16,16 +16,16 @@ import trio
 from hypercorn.typing import ASGIFramework
 from quart import Response, request
 
-from app.application import create_app
-from app.asgi import DIRECT
-from app.exchange import BODY_BYTES, Exchange
-from app.handoff_stream import HandoffLimits
-from app.settings import Settings
-from app.triode import Triode
-from limits.grant import Grant
-from limits.rate import Rate
 from tests.app.serving import Client, Server, running
 from tests.app.web import ADMIN
+from triode.app.application import create_app
+from triode.app.config.settings import Settings
+from triode.app.lanes.asgi_adapter import DIRECT
+from triode.app.lanes.http_fast_path import BODY_BYTES, Exchange
+from triode.app.lanes.hypercorn_stream import HandoffLimits
+from triode.app.service.triode import Triode
+from triode.limits.grant import Grant
+from triode.limits.rate import Rate
 
 JSON: Final = {"Content-Type": "application/json"}
 MERGE: Final = {"Content-Type": "application/merge-patch+json"}

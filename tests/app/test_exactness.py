@@ -87,7 +87,7 @@ def run(data: st.DataObject, *, small: bool, starved: bool) -> None:
     }
     with ExitStack() as stack:
         stack.enter_context(patch.multiple(secrets, **unrandom))
-        for module in [m for n, m in sys.modules.items() if small and n.startswith("app.")]:
+        for module in [m for n, m in sys.modules.items() if small and n.startswith("triode.app.")]:
             values = {name: value for name, value in SMALL.items() if name in vars(module)}
             if values:
                 stack.enter_context(patch.dict(vars(module), values))

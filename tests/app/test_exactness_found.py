@@ -9,25 +9,26 @@ import pytest
 import trio
 import trio.testing
 
-import app.feed
-import app.snapshot
-import store.budget
-from app import ends, opening
-from app.blueprints.events import AsgiLane, EventStream
-from app.client import Client
-from app.feed import SharedFeed
-from app.frame import CLOSE, PONG, Kind, unwrap, without_id, ws_frame
-from app.problem import Refusal
-from app.request import StreamRequest
-from app.session import Session
-from app.settings import Settings
-from app.triode import OWNER, Triode
-from limits.policy import Policy
-from store.change import Position
-from store.operation import Batch, Delete, Merge, Patch, Set
-from store.value import Json, encode
 from tests.app.lanes import FakeLane
 from tests.app.watcher import ByteLane, Reader
+from triode.app.blueprints.events import AsgiLane, EventStream
+from triode.app.config.settings import Settings
+from triode.app.delivery import lazy_frame as lazy_frame_module
+from triode.app.delivery import snapshot as snapshot_module
+from triode.app.delivery.lazy_frame import SharedFeed
+from triode.app.delivery.subscriber import Client
+from triode.app.service import stream_start
+from triode.app.service.session import Session
+from triode.app.service.triode import OWNER, Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import CLOSE, PONG, Kind, unwrap, without_id, ws_frame
+from triode.app.wire.refusal import Refusal
+from triode.app.wire.stream_request import StreamRequest
+from triode.limits.policy import Policy
+from triode.store import budget as budget_module
+from triode.store.change import Position
+from triode.store.operation import Batch, Delete, Merge, Patch, Set
+from triode.store.value import Json, encode
 
 settle = trio.testing.wait_all_tasks_blocked
 
@@ -50,7 +51,7 @@ def connect(
     position = None if since is None else Position(triode.store.epoch, since)
     request = StreamRequest(filters, rooms, policy, since=position, resume=since is not None)
     client = triode.hub.open(kind, lane, OWNER, "", {})
-    opening.begin(triode.hub, client, request, version="0")
+    stream_start.begin(triode.hub, client, request, version="0")
     return client
 
 
@@ -207,7 +208,7 @@ async def test_nothing_comes_after_the_goodbye(nursery: trio.Nursery) -> None:
         triode.write_nowait(Set(("a",), value))
     for data in triode.hub.writers.drain(client):
         written += data
-    assert client.end is ends.SLOW
+    assert client.end is end_reasons.SLOW
     opcodes = [first for first, _ in unwrap(written)]
     assert opcodes.index(CLOSE) == len(opcodes) - 1
 
@@ -225,21 +226,21 @@ async def test_a_stream_that_waits_ends_when_its_client_is_closed(nursery: trio.
 
     nursery.start_soon(serve)
     await settle()
-    triode.hub.close(client, ends.IDLE)
+    triode.hub.close(client, end_reasons.IDLE)
     await settle()
     assert ended.is_set()
 
 
 async def test_a_snapshot_that_nobody_reads_any_more_lets_go(nursery: trio.Nursery) -> None:
     """At once: the collector may have put aside what only it could free."""
-    with patch.object(app.snapshot, "FRAME_BYTES", 100):
+    with patch.object(snapshot_module, "FRAME_BYTES", 100):
         triode = await start(nursery, {"a": list(range(100))})
         lane = ByteLane(0)
         client = connect(triode, lane, ".a[*]")
         await settle()
         gc.disable()
         try:
-            triode.hub.close(client, ends.CLIENT_LOST)
+            triode.hub.close(client, end_reasons.CLIENT_LOST)
             lane.lose()
             del client
             await settle()
@@ -249,7 +250,7 @@ async def test_a_snapshot_that_nobody_reads_any_more_lets_go(nursery: trio.Nurse
 
 
 async def test_a_big_snapshot_is_not_kept_when_all_have_it(nursery: trio.Nursery) -> None:
-    with patch.object(app.snapshot, "FRAME_BYTES", 100):
+    with patch.object(snapshot_module, "FRAME_BYTES", 100):
         triode = await start(nursery, {"a": list(range(1000))})
         client = connect(triode, FakeLane(), ".a[*]")
         await settle()
@@ -288,7 +289,7 @@ async def test_a_filter_that_looks_at_too_much_cannot_be_healed_and_harms_nobody
         await triode.write(Set(("a",), value))
         await settle()
     with monkeypatch.context() as patched:
-        patched.setattr(store.budget, "MAX_STEPS", 0)
+        patched.setattr(budget_module, "MAX_STEPS", 0)
         await triode.write(Set(("a",), [3]))
         await settle()
         lane.feed(None)
@@ -309,7 +310,7 @@ async def test_newcomers_of_a_filter_that_looks_at_too_much_are_told(
     first, second, third = FakeLane(), FakeLane(), FakeLane()
     connect(triode, first, "$..a")
     clients = [connect(triode, second), connect(triode, third)]
-    monkeypatch.setattr(store.budget, "MAX_STEPS", 0)
+    monkeypatch.setattr(budget_module, "MAX_STEPS", 0)
     await triode.write(Set(("a",), [3]))
     await say(triode, clients[0], type="subscribe", filter="$..a")
     await say(triode, clients[1], type="subscribe", filter="$..b")
@@ -329,7 +330,7 @@ async def test_a_filter_may_come_to_look_at_too_much_in_the_middle_of_a_change(
     lane = FakeLane()
     connect(triode, lane, "$..a")
     await settle()
-    monkeypatch.setattr(store.budget, "MAX_STEPS", 40)
+    monkeypatch.setattr(budget_module, "MAX_STEPS", 40)
     nested: Json = {"a": [{"a": 1}]}
     await triode.write(Batch((Set(("a",), [nested]), Set(("b",), [[] for _ in range(100)]))))
     await settle()
@@ -351,7 +352,7 @@ async def test_a_fault_in_writing_to_one_client_is_its_own(
     await settle()
     await triode.write(Set(("a",), 1))
     await settle()
-    assert client.end is ends.FAULT
+    assert client.end is end_reasons.FAULT
     assert lane.aborted
     assert other.types() == ["connected", "snapshot", "update"]
     assert "could not be written" in caplog.text
@@ -406,7 +407,7 @@ async def test_a_client_may_end_by_subscribing_again(nursery: trio.Nursery) -> N
         await settle()
     triode.write_nowait(Set(("a",), 3))
     await say(triode, client, type="subscribe", filter=".a")
-    assert client.end is ends.SLOW
+    assert client.end is end_reasons.SLOW
     assert len(triode.store.index) == 0
     assert not any(triode.hub.statistics().values())
 
@@ -453,7 +454,7 @@ async def test_the_first_frame_keeps_its_position_whatever_is_lost_later(
     lane = FakeLane(0)
     client = triode.hub.open("ws", lane, OWNER, "", {})
     request = StreamRequest((".a",), ("r",), policy=Policy.LATEST, snapshot=False)
-    opening.begin(triode.hub, client, request, version="0")
+    stream_start.begin(triode.hub, client, request, version="0")
     for number in range(3):
         triode.write_nowait(Set(("a",), number))
     for number in range(3):
@@ -490,7 +491,7 @@ async def test_messages_of_a_room_keep_their_position_when_it_is_left(
 
 
 async def test_a_big_answer_comes_in_pieces_and_is_of_its_moment(nursery: trio.Nursery) -> None:
-    with patch.object(app.snapshot, "FRAME_BYTES", 300):
+    with patch.object(snapshot_module, "FRAME_BYTES", 300):
         root: Json = {"a": [{"n": number, "id": "x"} for number in range(200)], "b": 0}
         triode = await start(nursery, root)
         lane = ByteLane(0)
@@ -513,7 +514,10 @@ async def test_who_hardly_reads_a_big_snapshot_does_not_make_us_keep_it(
     nursery: trio.Nursery,
 ) -> None:
     """It gets the same as the others all the same."""
-    with patch.object(app.snapshot, "FRAME_BYTES", 300), patch.object(app.feed, "KEPT_BYTES", 1500):
+    with (
+        patch.object(snapshot_module, "FRAME_BYTES", 300),
+        patch.object(lazy_frame_module, "KEPT_BYTES", 1500),
+    ):
         triode = await start(nursery, {"a": [*range(2000)]})
         quick, slow = ByteLane(), ByteLane(1000)
         client = connect(triode, slow, ".a[*]")

@@ -17,9 +17,9 @@ from hypercorn.typing import ASGIFramework
 from quart import request
 from quart_trio import QuartTrio
 
-from app.handoff import LifespanEnded, make_config, run_lifespan
-from app.handoff_stream import HandoffLimits
 from tests.app.serving import BIG, Client, application, running
+from triode.app.lanes.hypercorn import LifespanEnded, make_config, run_lifespan
+from triode.app.lanes.hypercorn_stream import HandoffLimits
 
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 PLAIN = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"

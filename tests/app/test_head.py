@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.body import Body
-from app.head import (
+from triode.app.net.body_length import Body
+from triode.app.net.request_head import (
     BadHead,
     Head,
     answer,

@@ -12,20 +12,20 @@ import pytest
 import trio
 import trio.testing
 
-from app import ends
-from app.client import Client
-from app.frame import Frame, control
-from app.group import SIZE
-from app.request import StreamRequest
-from app.session import Session
-from app.settings import Settings
-from app.socket_route import SocketRoute
-from app.triode import OWNER, Triode
-from limits.grant import Grant
-from limits.policy import Policy
-from limits.rate import Rate
-from store.operation import Set
 from tests.app.lanes import FakeLane
+from triode.app.config.settings import Settings
+from triode.app.config.socket_route import SocketRoute
+from triode.app.delivery.group import SIZE
+from triode.app.delivery.subscriber import Client
+from triode.app.service.session import Session
+from triode.app.service.triode import OWNER, Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import Frame, control
+from triode.app.wire.stream_request import StreamRequest
+from triode.limits.grant import Grant
+from triode.limits.policy import Policy
+from triode.limits.rate import Rate
+from triode.store.operation import Set
 
 
 @asynccontextmanager
@@ -40,10 +40,10 @@ async def running(settings: Settings | None = None, root: Any = None) -> AsyncIt
 def connect(
     triode: Triode, lane: FakeLane, *filters: str, policy: Policy = Policy.DROP_NEWEST
 ) -> Client:
-    from app import opening
+    from triode.app.service import stream_start
 
     client = triode.hub.open("ws", lane, OWNER, "127.0.0.1", {})
-    opening.begin(triode.hub, client, StreamRequest(filters, policy=policy), version="0")
+    stream_start.begin(triode.hub, client, StreamRequest(filters, policy=policy), version="0")
     return client
 
 
@@ -150,7 +150,7 @@ async def test_an_empty_room_vanishes() -> None:
         triode.hub.leave(client, "r")
         assert triode.hub.rooms == {}
         triode.hub.join(client, "r")
-        triode.hub.close(client, ends.CLIENT_CLOSED)
+        triode.hub.close(client, end_reasons.CLIENT_CLOSED)
         assert triode.hub.rooms == {}
 
 
@@ -159,8 +159,8 @@ async def test_a_client_that_goes_leaves_nothing_behind() -> None:
         client = connect(triode, FakeLane(), ".a", "..c")
         triode.hub.join(client, "r")
         triode.hub.tags.update(client, {"k": "v"})
-        triode.hub.close(client, ends.CLIENT_CLOSED)
-        triode.hub.close(client, ends.CLIENT_CLOSED)
+        triode.hub.close(client, end_reasons.CLIENT_CLOSED)
+        triode.hub.close(client, end_reasons.CLIENT_CLOSED)
         hub = triode.hub
         assert (hub.clients, hub.rooms, hub.tags.index, len(triode.store.index)) == ({}, {}, {}, 0)
         assert hub.statistics()["groups"] == 0
@@ -260,7 +260,7 @@ async def test_the_disconnect_policy_ends_the_client() -> None:
         for value in range(9):
             await triode.write(Set(("a",), value))
             await settle()
-        assert client.end is ends.SLOW
+        assert client.end is end_reasons.SLOW
         assert triode.hub.clients == {}
 
 
@@ -273,7 +273,7 @@ async def test_a_lost_socket_ends_its_client_only() -> None:
         lane.lost = True
         await triode.write(Set(("a",), 1))
         await settle()
-        assert client.end is ends.CLIENT_LOST
+        assert client.end is end_reasons.CLIENT_LOST
         assert lane.aborted
         assert other.messages()[-1]["value"] == 1
 
@@ -284,7 +284,7 @@ async def test_finish_sends_what_is_owed_then_the_goodbye() -> None:
         client = connect(triode, lane, ".a")
         await settle()
         triode.write_nowait(Set(("a",), 1))
-        triode.hub.finish(client, ends.RESTART, retry_ms=123)
+        triode.hub.finish(client, end_reasons.RESTART, retry_ms=123)
         assert lane.types()[-1] == "update"
         assert bytes(lane.taken).endswith(b'\x03\xf4{"retry_ms":123}')  # 1012
         assert lane.woken == 1
@@ -344,7 +344,7 @@ async def test_heartbeats_and_idle(autojump_clock: trio.testing.MockClock) -> No
         await trio.sleep(16)
         assert bytes(lane.taken).count(b"\x89\x00") == 1
         await trio.sleep(50)
-        assert client.end is ends.IDLE
+        assert client.end is end_reasons.IDLE
 
 
 async def test_a_stream_ends_with_its_token(autojump_clock: trio.testing.MockClock) -> None:
@@ -356,7 +356,7 @@ async def test_a_stream_ends_with_its_token(autojump_clock: trio.testing.MockClo
         await trio.sleep(12)
         assert lane.types()[-1] == "expiring"
         await trio.sleep(30)
-        assert client.end is ends.TOKEN_ENDED
+        assert client.end is end_reasons.TOKEN_ENDED
 
 
 async def test_revocation_ends_the_stream_within_a_second(
@@ -368,11 +368,11 @@ async def test_revocation_ends_the_stream_within_a_second(
         triode.authenticate(client, issued.secret)
         triode.tokens.revoke(issued.info.id)
         await trio.sleep(1.1)
-        assert client.end is ends.TOKEN_ENDED
+        assert client.end is end_reasons.TOKEN_ENDED
 
 
 async def test_resume_gives_exactly_what_was_missed() -> None:
-    from app import opening
+    from triode.app.service import stream_start
 
     async with running() as triode:
         await triode.write(Set(("a",), 1))
@@ -383,7 +383,7 @@ async def test_resume_gives_exactly_what_was_missed() -> None:
         lane = FakeLane()
         client = triode.hub.open("ws", lane, OWNER, "", {})
         request = StreamRequest((".a",), since=since, resume=True)
-        opening.begin(triode.hub, client, request, version="0")
+        stream_start.begin(triode.hub, client, request, version="0")
         await settle()
         connected, *missed = lane.messages()
         assert connected["resumed"] is True

@@ -8,20 +8,20 @@ import pytest
 import trio
 import trio.testing
 
-from app import opening
-from app.client import Client
-from app.problem import Refusal
-from app.request import StreamRequest, check_lease
-from app.settings import Settings
-from app.triode import OWNER, Triode
 from tests.app.lanes import FakeLane
 from tests.app.test_hub import running
+from triode.app.config.settings import Settings
+from triode.app.delivery.subscriber import Client
+from triode.app.service import stream_start
+from triode.app.service.triode import OWNER, Triode
+from triode.app.wire.refusal import Refusal
+from triode.app.wire.stream_request import StreamRequest, check_lease
 
 
 def connect(triode: Triode, lease_s: float | None) -> tuple[Client, FakeLane]:
     lane = FakeLane()
     client = triode.hub.open("sse", lane, OWNER, "127.0.0.1", {})
-    opening.begin(triode.hub, client, StreamRequest((".a",), lease_s=lease_s), version="0")
+    stream_start.begin(triode.hub, client, StreamRequest((".a",), lease_s=lease_s), version="0")
     return client, lane
 
 

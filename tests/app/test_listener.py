@@ -13,11 +13,11 @@ import pytest
 import trio
 import trio.testing
 
-from app.connection import Connection
-from app.listener import ListenerCounts, open_sockets, serve
-from app.reception import ListenerLimits, peer_ip
-from limits.admission import Admission
 from tests.app.serving import running
+from triode.app.net.connection import Connection
+from triode.app.net.dispatcher import ListenerLimits, peer_ip
+from triode.app.net.listener import ListenerCounts, open_sockets, serve
+from triode.limits.admission import Admission
 
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 QUICK = ListenerLimits(head_deadline_s=0.2, linger_s=0.2)

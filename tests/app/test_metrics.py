@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 from trio.testing import MockClock
 
-from app.metrics import FAMILIES, Gauge, Metrics, exposition, registry, watch_loop
+from triode.app.runtime.metrics import FAMILIES, Gauge, Metrics, exposition, registry, watch_loop
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from app.blueprints._request import NOT_ALLOWED
-from app.openapi import describe
-from app.problem import Refusal
-from app.settings import Settings
 from tests.app.web import serving
+from triode.app.blueprints.gated import NOT_ALLOWED
+from triode.app.blueprints.openapi.document import describe
+from triode.app.config.settings import Settings
+from triode.app.wire.refusal import Refusal
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 

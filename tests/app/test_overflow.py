@@ -9,15 +9,16 @@ import pytest
 import trio
 import trio.testing
 
-from app import ends, opening
-from app.client import Client
-from app.request import StreamRequest
-from app.settings import Settings
-from app.triode import OWNER, Triode
-from limits.policy import Policy
-from store.operation import Append, Delete, Set
 from tests.app.lanes import FakeLane
 from tests.app.test_hub import connect, running, settle
+from triode.app.config.settings import Settings
+from triode.app.delivery.subscriber import Client
+from triode.app.service import stream_start
+from triode.app.service.triode import OWNER, Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.stream_request import StreamRequest
+from triode.limits.policy import Policy
+from triode.store.operation import Append, Delete, Set
 
 BOARD = {"prices": {"A": 0, "B": 0, "C": 0}, "log": []}
 
@@ -187,7 +188,9 @@ async def test_rooms_lose_by_the_policy_of_the_connection(policy: Policy, kept: 
     async with running(Settings(queue_items=3)) as triode:
         lane = FakeLane()
         client = triode.hub.open("ws", lane, OWNER, "", {})
-        opening.begin(triode.hub, client, StreamRequest((), ("r",), policy=policy), version="0")
+        stream_start.begin(
+            triode.hub, client, StreamRequest((), ("r",), policy=policy), version="0"
+        )
         await settle()
         lane.feed(0)
         for number in range(11):
@@ -207,7 +210,7 @@ async def test_rooms_too_can_end_who_is_slow() -> None:
     async with running(Settings(queue_items=3)) as triode:
         client = triode.hub.open("ws", FakeLane(0), OWNER, "", {})
         request = StreamRequest((), ("r",), policy=Policy.DISCONNECT)
-        opening.begin(triode.hub, client, request, version="0")
+        stream_start.begin(triode.hub, client, request, version="0")
         for number in range(11):
             triode.publish(rooms=["r"], data=number)
             await settle()
@@ -395,4 +398,4 @@ async def test_big_messages_to_one_client_are_bounded_in_bytes() -> None:
         for _ in range(8):
             triode.publish(to=client.id, data="x" * 1_000_000)
             await settle()
-        assert client.end is ends.SLOW
+        assert client.end is end_reasons.SLOW

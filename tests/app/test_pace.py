@@ -6,15 +6,15 @@ import pytest
 import trio
 import trio.testing
 
-from app import ends
-from app.frame import PING, PONG, TEXT, unwrap, ws_frame
-from app.native import MessageReader
-from app.outbox import CONTROL_ITEMS
-from app.session import Session
-from store.value import encode
 from tests.app.lanes import FakeLane
 from tests.app.test_deflate import masked
 from tests.app.test_exactness_found import connect, start
+from triode.app.delivery.outbox import CONTROL_ITEMS
+from triode.app.lanes.native import MessageReader
+from triode.app.service.session import Session
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import PING, PONG, TEXT, unwrap, ws_frame
+from triode.store.value import encode
 
 settle = trio.testing.wait_all_tasks_blocked
 
@@ -66,7 +66,7 @@ async def test_a_session_that_waits_ends_with_its_client(nursery: trio.Nursery) 
         for _ in range(20):
             await settle()
         assert asking.child_tasks
-        triode.hub.close(client, ends.CLIENT_LOST)
+        triode.hub.close(client, end_reasons.CLIENT_LOST)
 
 
 async def test_who_takes_what_it_is_sent_is_not_idle(
@@ -83,7 +83,7 @@ async def test_who_takes_what_it_is_sent_is_not_idle(
     await trio.sleep(triode.settings.idle_s - 5)
     assert not client.has_ended()
     await trio.sleep(10)
-    assert client.end is ends.IDLE
+    assert client.end is end_reasons.IDLE
 
 
 def test_a_flood_of_pings_is_answered_once() -> None:
@@ -102,4 +102,4 @@ def test_fragments_of_nothing_take_no_room() -> None:
         assert reader.feed(masked(0x00, b"") * 100) == []
     assert reader.feed(masked(0x80, b"}")) == [b"{}"]
     assert reader.feed(ws_frame(TEXT, b"unmasked")) == []
-    assert reader.end is ends.PROTOCOL
+    assert reader.end is end_reasons.PROTOCOL

@@ -11,16 +11,16 @@ import pytest
 import trio
 import trio.testing
 
-from app import ends
-from app.client import Client
-from app.clients import ends_log, furthest_behind, portraits, select
-from app.frame import Frame, control
-from app.portrait import portrait
-from app.settings import Settings
-from app.triode import Triode
-from store.operation import Set
 from tests.app.lanes import FakeLane
 from tests.app.test_hub import connect, running, settle
+from triode.app.config.settings import Settings
+from triode.app.delivery.subscriber import Client
+from triode.app.service.client_info import portrait
+from triode.app.service.client_queries import ends_log, furthest_behind, portraits, select
+from triode.app.service.triode import Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import Frame, control
+from triode.store.operation import Set
 
 
 def seen(triode: Triode, client: Client) -> dict[str, Any]:
@@ -190,7 +190,7 @@ async def test_one_frame_for_all_of_a_group_and_for_some() -> None:
 
         assert triode.hub.send(clients, encode) == 3
         assert triode.hub.send(clients[:2], encode) == 2
-        triode.hub.close(clients[0], ends.NORMAL)
+        triode.hub.close(clients[0], end_reasons.NORMAL)
         assert triode.hub.send(clients, encode) == 2
         await settle()
         assert made == ["ws"] * 3
@@ -201,7 +201,7 @@ async def test_one_frame_for_all_of_a_group_and_for_some() -> None:
 async def test_portraits_of_those_who_are_still_there() -> None:
     async with running() as triode:
         clients = [connect(triode, FakeLane()) for _ in range(250)]
-        triode.hub.close(clients[3], ends.NORMAL)
+        triode.hub.close(clients[3], end_reasons.NORMAL)
         assert len(await portraits(triode.hub, clients)) == 249
 
 
@@ -209,7 +209,7 @@ async def test_the_log_of_ends_is_bounded(autojump_clock: trio.testing.MockClock
     async with running() as triode:
         for _ in range(205):
             last = connect(triode, FakeLane())
-            triode.hub.close(last, ends.CLIENT_LOST)
+            triode.hub.close(last, end_reasons.CLIENT_LOST)
         at_ms = triode.clock.unix_ms()
         await trio.sleep(3)
         log = ends_log(triode.hub, triode.clock)

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from app import quiet
+from triode.app.net import idle_wait
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -29,7 +29,7 @@ async def watching(on: bool) -> AsyncIterator[None]:
     """With the watch running, or without: the functions are to behave alike."""
     async with trio.open_nursery() as nursery:
         if on:
-            nursery.start_soon(quiet.watch)
+            nursery.start_soon(idle_wait.watch)
             await trio.testing.wait_all_tasks_blocked()
         yield
         nursery.cancel_scope.cancel()
@@ -47,13 +47,13 @@ async def test_woken_by_bytes_and_by_the_end(pair: Pair, on: bool) -> None:
             assert ours.recv(10) == b"x"
         theirs.close()
         with trio.fail_after(1):
-            await quiet.wait_readable(ours)
+            await idle_wait.wait_readable(ours)
         assert ours.recv(10) == b""
 
 
 async def quiet_wait(sock: socket.socket) -> None:
     with trio.fail_after(2):
-        await quiet.wait_readable(sock)
+        await idle_wait.wait_readable(sock)
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -62,13 +62,13 @@ async def test_woken_by_one_who_closes(pair: Pair, on: bool) -> None:
 
     async def wait() -> None:
         with pytest.raises(trio.ClosedResourceError):
-            await quiet.wait_readable(ours)
+            await idle_wait.wait_readable(ours)
 
     async with watching(on), trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
-        quiet.notify_closing(ours)
-        quiet.notify_closing(ours)  # nobody waits any more: nothing
+        idle_wait.notify_closing(ours)
+        idle_wait.notify_closing(ours)  # nobody waits any more: nothing
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -77,18 +77,18 @@ async def test_cancelled_it_leaves_nothing_behind(pair: Pair, on: bool) -> None:
     async with watching(on):
         for _ in range(2):
             with trio.move_on_after(0.01) as scope:
-                await quiet.wait_readable(ours)
+                await idle_wait.wait_readable(ours)
             assert scope.cancelled_caught
         theirs.send(b"x")
         await quiet_wait(ours)
 
 
 async def test_many_are_woken_each_by_its_own() -> None:
-    pairs = [socket.socketpair() for _ in range(2 * quiet.BATCH)]
+    pairs = [socket.socketpair() for _ in range(2 * idle_wait.BATCH)]
     woken = []
 
     async def wait(number: int, sock: socket.socket) -> None:
-        await quiet.wait_readable(sock)
+        await idle_wait.wait_readable(sock)
         woken.append(number)
 
     try:
@@ -116,8 +116,8 @@ async def test_a_descriptor_that_is_used_again(pair: Pair) -> None:
         for _ in range(3):
             ours, theirs = socket.socketpair()
             with trio.move_on_after(0.01):
-                await quiet.wait_readable(ours)
-            quiet.notify_closing(ours)
+                await idle_wait.wait_readable(ours)
+            idle_wait.notify_closing(ours)
             ours.close()
             theirs.close()
         pair[1].send(b"x")
@@ -127,7 +127,7 @@ async def test_a_descriptor_that_is_used_again(pair: Pair) -> None:
 async def test_who_still_waits_when_the_watch_ends_is_told(pair: Pair) -> None:
     async def wait() -> None:
         with pytest.raises(trio.ClosedResourceError):
-            await quiet.wait_readable(pair[0])
+            await idle_wait.wait_readable(pair[0])
 
     async with trio.open_nursery() as nursery:
         async with watching(True):
@@ -137,6 +137,6 @@ async def test_who_still_waits_when_the_watch_ends_is_told(pair: Pair) -> None:
 
 async def test_a_system_without_epoll(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(select, "epoll")
-    await quiet.watch()
+    await idle_wait.watch()
     pair[1].send(b"x")
     await quiet_wait(pair[0])

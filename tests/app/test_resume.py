@@ -6,15 +6,17 @@ import pytest
 import trio
 import trio.testing
 
-from app import ends, opening, resume
-from app.request import StreamRequest
-from app.resume import EDITS_AT_ONCE
-from app.settings import Settings
-from app.triode import OWNER, Triode
-from store.change import Position
-from store.operation import Set
 from tests.app.lanes import FakeLane
 from tests.app.test_hub import running, settle
+from triode.app.config.settings import Settings
+from triode.app.delivery import resume
+from triode.app.delivery.resume import EDITS_AT_ONCE
+from triode.app.service import stream_start
+from triode.app.service.triode import OWNER, Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.stream_request import StreamRequest
+from triode.store.change import Position
+from triode.store.operation import Set
 
 MANY = 4 * EDITS_AT_ONCE
 
@@ -30,7 +32,7 @@ def come_back(triode: Triode, since: Position, *filters: str, appetite: int | No
     lane = FakeLane(appetite)
     client = triode.hub.open("ws", lane, OWNER, "", {})
     request = StreamRequest(filters, since=since, resume=True)
-    opening.begin(triode.hub, client, request, version="0")
+    stream_start.begin(triode.hub, client, request, version="0")
     return lane
 
 
@@ -75,7 +77,7 @@ async def test_who_is_cut_off_in_a_replay_has_come_further() -> None:
         await settle()
         ids = [m["id"] for m in lane.messages() if m["type"] == "update"]
         assert 0 < len(ids) < MANY
-        triode.hub.close(next(iter(triode.hub.clients.values())), ends.CLIENT_LOST)
+        triode.hub.close(next(iter(triode.hub.clients.values())), end_reasons.CLIENT_LOST)
         lane.feed(None)
         await settle()
         reached = Position(triode.store.epoch, int(str(ids[-1]).partition(":")[2]))
@@ -106,7 +108,7 @@ async def test_a_replay_that_nobody_takes_any_more_lets_go() -> None:
         lane = come_back(triode, since, ".a", appetite=0)
         await settle()
         assert triode.store.document._pins == 1
-        triode.hub.close(next(iter(triode.hub.clients.values())), ends.CLIENT_LOST)
+        triode.hub.close(next(iter(triode.hub.clients.values())), end_reasons.CLIENT_LOST)
         lane.lost = True
         lane.feed(None)
         await settle()
@@ -137,7 +139,7 @@ async def test_the_position_of_a_document_is_none_of_a_room() -> None:
         lane = FakeLane()
         client = triode.hub.open("ws", lane, OWNER, "", {})
         request = StreamRequest((".a",), ("r",), since=since, resume=True)
-        opening.begin(triode.hub, client, request, version="0")
+        stream_start.begin(triode.hub, client, request, version="0")
         await settle()
         room = client.rooms["r"]
         connected = lane.messages()[0]

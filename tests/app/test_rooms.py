@@ -12,17 +12,19 @@ import pytest
 import trio
 import trio.testing
 
-from app import ends, opening, rooms
-from app.client import Client
-from app.frame import unwrap
-from app.request import StreamRequest
-from app.session import Session
-from app.settings import Settings
-from app.triode import OWNER, Triode
-from store.change import Position, parse_position
-from store.operation import Set
 from tests.app.lanes import FakeLane
 from tests.app.test_hub import running, settle
+from triode.app.config.settings import Settings
+from triode.app.delivery import rooms
+from triode.app.delivery.subscriber import Client
+from triode.app.service import stream_start
+from triode.app.service.session import Session
+from triode.app.service.triode import OWNER, Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import unwrap
+from triode.app.wire.stream_request import StreamRequest
+from triode.store.change import Position, parse_position
+from triode.store.operation import Set
 
 KIB = 1024
 
@@ -62,7 +64,7 @@ class Member:
         return [frame for frame in frames if frame["type"] == "message"]
 
     def leave(self) -> None:
-        self.triode.hub.close(self.client, ends.CLIENT_LOST)
+        self.triode.hub.close(self.client, end_reasons.CLIENT_LOST)
 
 
 def stream(triode: Triode, since: Position | None, *names: str) -> tuple[Client, FakeLane]:
@@ -70,7 +72,7 @@ def stream(triode: Triode, since: Position | None, *names: str) -> tuple[Client,
     lane = FakeLane()
     client = triode.hub.open("sse", lane, OWNER, "127.0.0.1", {})
     request = StreamRequest((), names, since=since, resume=since is not None)
-    opening.begin(triode.hub, client, request, version="0")
+    stream_start.begin(triode.hub, client, request, version="0")
     return client, lane
 
 

@@ -11,13 +11,13 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as serve_by_hypercorn
 
-from app.application import create_app
-from app.cli.serve import run
-from app.flusher import Flusher
-from app.handoff import LifespanEnded
-from app.serve import serve
-from app.settings import Settings
 from tests.app.serving import Client
+from triode.app.application import create_app
+from triode.app.cli.serve import run
+from triode.app.config.settings import Settings
+from triode.app.delivery.flusher import Flusher
+from triode.app.lanes.hypercorn import LifespanEnded
+from triode.app.serve import serve
 
 FAULT = "the flusher failed"
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.settings import DEFAULTS, OPTIONS, Faults, Settings, load, load_here, option_text
-from app.units import format_duration, format_size, read_flag, read_origins, size
-from limits.rate import Rate
+from triode.app.config.readers import format_duration, format_size, read_flag, read_origins, size
+from triode.app.config.settings import (
+    DEFAULTS,
+    OPTIONS,
+    Faults,
+    Settings,
+    load,
+    load_here,
+    option_text,
+)
+from triode.limits.rate import Rate
 
 SECRET = "correct-horse-battery-staple-0123456789"
 

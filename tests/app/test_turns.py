@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from app.turns import in_turns
-from limits.meter import TURN_STEPS, Meter
-from store.work import TooCostly
+from triode.app.runtime.turns import in_turns
+from triode.limits.meter import TURN_STEPS, Meter
+from triode.store.work import TooCostly
 
 
 def spin(meter: Meter, turns: int) -> str:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from app.listener import UNSENT_BYTES, open_sockets
+from triode.app.net.listener import UNSENT_BYTES, open_sockets
 
 pytestmark = pytest.mark.skipif(
     not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no such bound"

@@ -12,8 +12,8 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http_client import CannotConnect, HttpClient, Refused, Watch
-from app.sse_parser import SseParser, StreamEvent
+from triode.app.remote.http_client import CannotConnect, HttpClient, Refused, Watch
+from triode.app.wire.sse_parser import SseParser, StreamEvent
 
 CONNECTED = b'event: connected\ndata: {"client":"c","resumed":false,"heartbeat_s":5}\n\n'
 HEARTBEAT = b": \n\n"

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import trio
 
-from app.frame import CLOSE
-from store.change import parse_position
-from store.filter import Filter, parse_filter
-from store.path import Path, parse_path
-from store.value import MISSING, Json, decode, equal
 from tests.app.lanes import FakeLane, inflated
 from tests.store.oracle import View, find, same_places, selected
+from triode.app.wire.frame import CLOSE
+from triode.store.change import parse_position
+from triode.store.filter import Filter, parse_filter
+from triode.store.path import Path, parse_path
+from triode.store.value import MISSING, Json, decode, equal
 
 
 class Record(Protocol):

@@ -17,9 +17,9 @@ import trio
 from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 
-from app.application import create_app
-from app.settings import Settings
-from app.triode import Triode
+from triode.app.application import create_app
+from triode.app.config.settings import Settings
+from triode.app.service.triode import Triode
 
 JSON = {"Content-Type": "application/json"}
 ADMIN = "admin-secret-of-the-tests"

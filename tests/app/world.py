@@ -18,26 +18,26 @@ import trio.testing
 from hypothesis import note
 from hypothesis import strategies as st
 
-import app.hub
-from app import ends
-from app.blueprints.events import EventStream
-from app.client import Client
-from app.clock import Clock
-from app.head import Head
-from app.heal import due_at
-from app.opening import admit
-from app.problem import Refusal
-from app.session import Session
-from app.settings import Settings
-from app.triode import Triode
-from store.change import Position
-from store.filter import parse_filter
-from store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
-from store.store import Committed
-from store.value import Json, encode, equal
 from tests.app import naive
 from tests.app.watcher import ByteLane, Hall, Held, Inbox, Pending, held_of, untouched
 from tests.store.oracle import documents, filters, filters_on, find, keys, operations, weighted
+from triode.app.blueprints.events import EventStream
+from triode.app.config.settings import Settings
+from triode.app.delivery import hub as hub_module
+from triode.app.delivery.resync import due_at
+from triode.app.delivery.subscriber import Client
+from triode.app.net.request_head import Head
+from triode.app.runtime.clock import Clock
+from triode.app.service.session import Session
+from triode.app.service.stream_start import admit
+from triode.app.service.triode import Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.refusal import Refusal
+from triode.store.change import Position
+from triode.store.filter import parse_filter
+from triode.store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
+from triode.store.store import Committed
+from triode.store.value import Json, encode, equal
 
 POLICIES = ("drop-newest", "drop-newest", "drop-oldest", "latest", "disconnect")
 STARVED_POLICIES = ("latest", "latest", "drop-oldest")
@@ -164,7 +164,7 @@ class World:
         seq = committed.change.position.seq
         self.seq_at[committed.change.time_ms] = seq
         for selection, events in committed.matched:
-            found = app.hub.bounded(events)
+            found = hub_module.bounded(events)
             for peer in self.living:
                 held = peer.filters.get(selection.filter.text) if peer.alive else None
                 if held is not None:
@@ -180,7 +180,7 @@ class World:
         for peer in list(self.living):
             peer.inbox.read()
             if not peer.alive:
-                assert peer.client.end is ends.SLOW
+                assert peer.client.end is end_reasons.SLOW
                 assert peer.may_be_ended
                 self._forget(peer)
             elif peer.lane.appetite is None and due_at(peer.client) <= trio.current_time():
@@ -292,7 +292,7 @@ class World:
         if peer is not None:
             note(f"{peer.name} leaves")
             peer.inbox.read()
-            self.hub.close(peer.client, ends.CLIENT_CLOSED)
+            self.hub.close(peer.client, end_reasons.CLIENT_CLOSED)
             self._forget(peer)
 
     async def ration(self) -> None:
@@ -561,9 +561,9 @@ class World:
         await self._jump(10)
         for peer in self.living:
             if self.one_of(False, True):
-                self.hub.finish(peer.client, ends.RESTART)
+                self.hub.finish(peer.client, end_reasons.RESTART)
             else:
-                self.hub.close(peer.client, ends.CLIENT_CLOSED)
+                self.hub.close(peer.client, end_reasons.CLIENT_CLOSED)
         await trio.testing.wait_all_tasks_blocked()
         for peer in self.living:
             peer.inbox.read()

@@ -159,7 +159,7 @@ class Server:
         if self.lane == "hypercorn":
             bind = f"127.0.0.1:{self.port}"
             return [sys.executable, "-m", "hypercorn", "-k", "trio", "app:app", "--bind", bind]
-        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(self.port)]
+        command = [sys.executable, "-m", "triode", "serve", "--port", str(self.port)]
         for name, value in self.settings.items():
             if name in FLAGS:
                 command += ["--" + name.replace("_", "-"), str(value)]

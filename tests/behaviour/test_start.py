@@ -21,7 +21,7 @@ def serve(folder: Path, *flags: str, **environment: str) -> subprocess.Completed
     """`triode serve` with a configuration that must not start."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIODE_")}
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", "serve", "--port", "0", *flags],
+        [sys.executable, "-m", "triode", "serve", "--port", "0", *flags],
         cwd=folder,
         env={**kept, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from limits.address import MAX_HOPS, Networks, client_ip, ip_key, parse_address
+from triode.limits.address import MAX_HOPS, Networks, client_ip, ip_key, parse_address
 
 PROXIES = Networks(["10.0.0.0/8", "::1"])
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from limits.admission import Admission, Full, Ticket
+from triode.limits.admission import Admission, Full, Ticket
 
 
 def refused(admission: Admission, ip: str | None, principal: str | None) -> tuple[str, int]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limits.grant import FULL, NONE, READ_ALL, Grant, glob_covers, glob_matches
+from triode.limits.grant import FULL, NONE, READ_ALL, Grant, glob_covers, glob_matches
 
 
 def covers(granted: str, asked: str) -> bool:

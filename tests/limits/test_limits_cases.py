@@ -17,11 +17,17 @@ from typing import Any
 
 import pytest
 
-from limits.address import Networks, client_ip
-from limits.grant import FULL, Grant
-from limits.principal import TokenRefused, anonymous, authenticate, credentials, token_check
-from limits.rate import Buckets, Rate, per_replica
-from limits.token import Tokens
+from triode.limits.address import Networks, client_ip
+from triode.limits.grant import FULL, Grant
+from triode.limits.principal import (
+    TokenRefused,
+    anonymous,
+    authenticate,
+    credentials,
+    token_check,
+)
+from triode.limits.rate import Buckets, Rate, per_replica
+from triode.limits.token import Tokens
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("TRIODE_CASES") or PROJECT.parent / "shared" / "cases")

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from limits.grant import FULL, NONE, READ_ALL, Grant
-from limits.jwt import JwtKey, JwtVerifier, hmac_key, jwks, looks_like_jwt, pem_key
-from limits.principal import TokenRefused, authenticate, token_check
-from limits.token import Tokens
+from triode.limits.grant import FULL, NONE, READ_ALL, Grant
+from triode.limits.jwt import JwtKey, JwtVerifier, hmac_key, jwks, looks_like_jwt, pem_key
+from triode.limits.principal import TokenRefused, authenticate, token_check
+from triode.limits.token import Tokens
 
 NOW = 1_763_692_800.0
 SECRET = "0123456789abcdef0123456789abcdef"

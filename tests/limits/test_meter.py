@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from limits.meter import Meter
-from store.work import TooCostly
+from triode.limits.meter import Meter
+from triode.store.work import TooCostly
 
 
 def test_a_charge_beyond_the_limit_is_refused_with_both_figures() -> None:

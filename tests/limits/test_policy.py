@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from limits.policy import Policy, parse_policy
+from triode.limits.policy import Policy, parse_policy
 
 
 @pytest.mark.parametrize("name", ["drop-newest", "drop-oldest", "latest", "disconnect"])

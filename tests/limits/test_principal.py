@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from limits.grant import FULL, NONE
-from limits.principal import (
+from triode.limits.grant import FULL, NONE
+from triode.limits.principal import (
     MAX_CREDENTIALS,
     Principal,
     TokenRefused,
@@ -13,7 +13,7 @@ from limits.principal import (
     from_token,
     token_check,
 )
-from limits.token import Tokens
+from triode.limits.token import Tokens
 
 
 def present(headers: dict[str, str], **params: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limits.rate import (
+from triode.limits.rate import (
     PRESETS,
     RETRY_AFTER_MAX_S,
     Buckets,

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from limits import token
-from limits.grant import FULL, NONE, Grant
-from limits.token import Tokens, TokensFull
+from triode.limits import token
+from triode.limits.grant import FULL, NONE, Grant
+from triode.limits.token import Tokens, TokensFull
 
 NOW = 1_763_692_800.0
 

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
-from store.value import MISSING, equal
+from triode.store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
+from triode.store.value import MISSING, equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-    from store.event import Event
-    from store.filter import Filter
-    from store.path import Path
-    from store.value import Json, Missing
+    from triode.store.event import Event
+    from triode.store.filter import Filter
+    from triode.store.path import Path
+    from triode.store.value import Json, Missing
 
 # How hard to try. TRIODE_NIGHTLY=1 tries harder.
 NIGHTLY = os.environ.get("TRIODE_NIGHTLY", "") not in ("", "0")

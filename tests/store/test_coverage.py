@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.filter import FilterError, covers, parse_filter
-from store.path import Path
-from store.value import Json
+from triode.store.filter import FilterError, covers, parse_filter
+from triode.store.path import Path
+from triode.store.value import Json
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.change import Change, Edit, Position
-from store.document import Document, Draft
-from store.history import History
-from store.operation import (
+from triode.store.change import Change, Edit, Position
+from triode.store.document import Document, Draft
+from triode.store.history import History
+from triode.store.operation import (
     Append,
     Batch,
     Delete,
@@ -26,10 +26,10 @@ from store.operation import (
     Set,
     WriteError,
 )
-from store.path import MAX_SEGMENTS, Path
-from store.plan import MAX_DEPTH
-from store.splice import Splice
-from store.value import MISSING, Json, Missing, equal
+from triode.store.path import MAX_SEGMENTS, Path
+from triode.store.plan import MAX_DEPTH
+from triode.store.splice import Splice
+from triode.store.value import MISSING, Json, Missing, equal
 
 NAMES = st.sampled_from(["a", "b", "0", "-"])
 LEAVES = st.none() | st.booleans() | st.integers(-3, 3) | st.just(1.5) | st.sampled_from(["", "x"])

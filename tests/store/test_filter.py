@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.filter import (
+from triode.store.filter import (
     Conditions,
     Descent,
     Elements,
@@ -22,8 +22,8 @@ from store.filter import (
     parse_filter,
     split_filters,
 )
-from store.path import format_path
-from store.value import MISSING, Json, equal
+from triode.store.path import format_path
+from triode.store.value import MISSING, Json, equal
 
 DOCUMENT: dict[str, Any] = {
     "users": [

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.change import MAX_SEQ, Change, Edit, Position, parse_position
-from store.history import History
-from store.path import Path
-from store.value import MISSING
+from triode.store.change import MAX_SEQ, Change, Edit, Position, parse_position
+from triode.store.history import History
+from triode.store.path import Path
+from triode.store.value import MISSING
 
 
 def change(seq: int, *edits: Edit) -> Change:

@@ -12,15 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import budget
-from store.change import Edit
-from store.condition import Test
-from store.document import Document
-from store.filter import Filter, FilterError, parse_filter
-from store.index import Event, Index, Selection
-from store.operation import Delete, Set, WriteError
-from store.path import parse_path
-from store.value import MISSING, Json, equal
 from tests.store.oracle import (
     EDITS,
     EXAMPLES,
@@ -34,6 +25,15 @@ from tests.store.oracle import (
     same_places,
     selected,
 )
+from triode.store import budget
+from triode.store.change import Edit
+from triode.store.condition import Test
+from triode.store.document import Document
+from triode.store.filter import Filter, FilterError, parse_filter
+from triode.store.index import Event, Index, Selection
+from triode.store.operation import Delete, Set, WriteError
+from triode.store.path import parse_path
+from triode.store.value import MISSING, Json, equal
 
 # ---------------------------------------------------------------------------- the harness
 

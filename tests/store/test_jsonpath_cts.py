@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import budget
-from store.budget import Run
-from store.filter import FilterError, parse_filter
-from store.path import Path
-from store.pattern import Pattern, parse_pattern
-from store.value import Json, equal
+from triode.store import budget
+from triode.store.budget import Run
+from triode.store.filter import FilterError, parse_filter
+from triode.store.path import Path
+from triode.store.pattern import Pattern, parse_pattern
+from triode.store.value import Json, equal
 
 _CASES = os.environ.get("TRIODE_CASES")
 _SHARED = File(_CASES).parent if _CASES else File(__file__).parents[2].parent / "shared"

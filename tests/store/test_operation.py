@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.change import Edit, Position
-from store.document import Document
-from store.operation import (
+from triode.store.change import Edit, Position
+from triode.store.document import Document
+from triode.store.operation import (
     Append,
     Batch,
     Conflict,
@@ -26,8 +26,8 @@ from store.operation import (
     TestFailed,
     WriteError,
 )
-from store.path import Path
-from store.value import MISSING, Json, equal
+from triode.store.path import Path
+from triode.store.value import MISSING, Json, equal
 
 DATA: dict[str, Any] = {
     "users": [{"id": 1, "name": "Alice"}],

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.path import MAX_INDEX, PathError, format_path, parse_path
+from triode.store.path import MAX_INDEX, PathError, format_path, parse_path
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 paths = st.lists(keys | st.integers(-MAX_INDEX, MAX_INDEX), max_size=12).map(tuple)

@@ -9,15 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.change import Change, Edit, Position
-from store.document import Document
-from store.filter import Filter, parse_filter
-from store.history import History
-from store.index import Event, Index, Selection
-from store.operation import Append, Delete, Set, WriteError
-from store.path import parse_path
-from store.replay import Replayed, TooCostly, replay
-from store.value import Json, equal
 from tests.store.oracle import (
     EDITS,
     EXAMPLES,
@@ -28,6 +19,15 @@ from tests.store.oracle import (
     same_places,
     selected,
 )
+from triode.store.change import Change, Edit, Position
+from triode.store.document import Document
+from triode.store.filter import Filter, parse_filter
+from triode.store.history import History
+from triode.store.index import Event, Index, Selection
+from triode.store.operation import Append, Delete, Set, WriteError
+from triode.store.path import parse_path
+from triode.store.replay import Replayed, TooCostly, replay
+from triode.store.value import Json, equal
 
 
 class Live:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.splice import splice
+from triode.store.splice import splice
 
 ELEMENTS: st.SearchStrategy[list[Any]] = st.lists(st.builds(list), max_size=8)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from store.value import (
+from triode.store.value import (
     MISSING,
     Json,
     JsonError,

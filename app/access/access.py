@@ -1,0 +1,257 @@
+"""The gate: who is asking, what may they do, and is there room for them.
+
+Identity comes from a valid token and from nothing else. A request that shows no token is
+anonymous: with auth off that is full rights (the server then listens on loopback only, or was
+told `--insecure`), with auth on it is what `anonymous_read` allows, usually nothing. A token that
+is shown and is not valid is refused, never taken for anonymous.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from triode.app.wire.refusal import Refusal, forbidden, unauthorized
+from triode.limits.address import Networks, client_ip, ip_key
+from triode.limits.admission import Admission, ClientTicket, Full
+from triode.limits.grant import FULL, Grant
+from triode.limits.principal import (
+    Check,
+    Principal,
+    TokenRefused,
+    anonymous,
+    authenticate,
+    credentials,
+    token_check,
+)
+from triode.limits.rate import Buckets, Verdict, rate_headers
+from triode.limits.token import Tokens
+from triode.store.filter import covers, parse_filter
+
+if TYPE_CHECKING:
+    from triode.app.config.settings import Settings
+    from triode.app.config.socket_route import SocketRoute
+    from triode.app.delivery.subscriber import Client
+    from triode.app.net.request_head import Head
+    from triode.app.runtime.clock import Clock
+    from triode.app.runtime.metrics import Metrics
+    from triode.limits.jwt import JwtVerifier
+
+# A full house empties at its own pace: newcomers are told to come back spread over this window.
+FULL_RETRY_S: Final = 5
+# Any of these says that a request came through a proxy.
+PROXY_FIELDS: Final = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
+
+
+class Gate:
+    """Identity, rights, rates and places of one server."""
+
+    def __init__(self, settings: Settings, tokens: Tokens, metrics: Metrics, clock: Clock) -> None:
+        self.settings = settings
+        self.tokens = tokens
+        self.metrics = metrics
+        self.clock = clock
+        self.jwt = jwt_verifier(settings)
+        self.trusted = Networks(settings.trusted_proxies)
+        self.control = Networks(settings.control_from)
+        self.http_rates = Buckets(settings.http_rate)
+        self.ws_rates = Buckets(settings.ws_rate)
+        self.route_rates: dict[str, Buckets] = {}
+        self.admission = Admission(
+            total=settings.max_clients,
+            per_ip=settings.max_clients_per_ip,
+            per_principal=settings.max_clients_per_token,
+            heads=settings.max_heads,
+        )
+        self._anonymous = self._anonymous_grant()
+
+    def _anonymous_grant(self) -> Grant:
+        if not self.settings.auth:
+            return FULL
+        return Grant(read=tuple(self.settings.anonymous_read), write=(), rooms=(), admin=False)
+
+    # ── who ─────────────────────────────────────────────────────────────────────────────────────
+
+    def identify(self, head: Head) -> Principal:
+        """Who is asking. Raises `Refusal` 401 when a token was shown and none shown is valid, or
+        when one is needed.
+        """
+        now = self.clock.unix_s()
+        try:
+            principal = authenticate(credentials(head.get, head.params), self._checks(now))
+        except TokenRefused as refused:
+            raise unauthorized(refused.detail, error=refused.error) from refused
+        if principal is not None:
+            return principal
+        if self.settings.auth and not self.settings.anonymous_read:
+            raise unauthorized("a token is needed: send Authorization: Bearer TOKEN")
+        return anonymous(self.address(head), self._anonymous)
+
+    def _neighbour(self, head: Head) -> Principal | None:
+        """Who may use the control API by address alone, for a request that shows no token.
+
+        What a proxy nobody vouches for passes on is not from where it seems to be.
+        """
+        if credentials(head.get, head.params):
+            return None
+        hops = [name for name in PROXY_FIELDS if head.get(name) is not None]
+        vouched = hops == ["x-forwarded-for"] and self.trusted.contains(head.peer)
+        address = self.address(head)
+        if (hops and not vouched) or not self.control.contains(address):
+            return None
+        return Principal(key=ip_key(address), name="control", grant=FULL)
+
+    def principal_of(self, token: str) -> Principal:
+        """Whose token this is. Raises `TokenRefused`."""
+        principal = authenticate([token], self._checks(self.clock.unix_s()))
+        assert principal is not None
+        return principal
+
+    def still_holds(self, principal: Principal) -> bool:
+        """Whether the token behind a living connection has neither ended nor been revoked."""
+        now = self.clock.unix_s()
+        if principal.expires_at is not None and principal.expires_at <= now:
+            return False
+        return principal.token_id is None or self.tokens.get(principal.token_id, now) is not None
+
+    def _checks(self, now: float) -> list[Check]:
+        checks: list[Check] = [token_check(self.tokens, now)]
+        if self.jwt is not None:
+            verify = self.jwt
+            checks.append(lambda text: verify(text, now))
+        return checks
+
+    def address(self, head: Head) -> str:
+        """The address that counts for limits: the peer's, or what a trusted proxy says of it. No
+        port.
+        """
+        return client_ip(head.peer, head.get("x-forwarded-for"), self.trusted)
+
+    # ── what ────────────────────────────────────────────────────────────────────────────────────
+
+    def require_read(self, principal: Principal, filter_text: str) -> None:
+        """Raises `Refusal` 403 unless everything the filter can select is granted."""
+        if not principal.grant.may_read(filter_text, covers):
+            raise forbidden(f"this token may not read {filter_text}", filter=filter_text)
+
+    def require_write(self, principal: Principal, path_text: str) -> None:
+        """Raises `Refusal` 403 unless the path is inside a granted one."""
+        if not principal.grant.may_write(path_text, covers):
+            raise forbidden(f"this token may not write {path_text}", path=path_text)
+
+    def require_room(self, principal: Principal, room: str) -> None:
+        """Raises `Refusal` 403 unless the room is granted."""
+        if not principal.grant.may_room(room):
+            raise forbidden(f"this token may not use the room {room}", room=room)
+
+    def require_admin(self, principal: Principal) -> None:
+        """Raises `Refusal` 403, or 401 for a stranger, unless the principal is an admin."""
+        if not principal.grant.admin:
+            if principal.source == "anonymous":
+                raise unauthorized("this needs a token with admin rights")
+            raise forbidden("this needs a token with admin rights")
+
+    # ── how much ────────────────────────────────────────────────────────────────────────────────
+
+    def visit(self, head: Head, *, control: bool = False) -> tuple[Principal, dict[str, str]]:
+        """Who asks, with one request counted; the fields to answer with. Raises `Refusal` 401, 429.
+
+        Whoever shows a bad token is counted too, by address: guessing is no faster than asking.
+        `control`: for the control API an address may do instead of a token (`control_from`).
+        """
+        neighbour = self._neighbour(head) if control else None
+        try:
+            principal = neighbour or self.identify(head)
+        except Refusal:
+            self._charge(ip_key(self.address(head)))
+            raise
+        return principal, self.check_rate(head, principal)
+
+    def check_rate(self, head: Head, principal: Principal) -> dict[str, str]:
+        """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there
+        were too many.
+        """
+        return self._charge(principal.key or ip_key(self.address(head)))
+
+    def _charge(self, key: str) -> dict[str, str]:
+        verdict = self.http_rates.take(key, trio.current_time())
+        fields = rate_headers(verdict, jitter=random.random())  # noqa: S311 # spreads a herd, keeps no secret
+        if not verdict.allowed:
+            raise self._too_many(verdict, fields)
+        return fields
+
+    def rates_of(self, route: SocketRoute | None) -> Buckets:
+        """The rates of the commands of a route's clients."""
+        if route is None:
+            return self.ws_rates
+        rates = self.route_rates.get(route.path)
+        if rates is None:
+            rates = self.route_rates[route.path] = Buckets(route.rate)
+        return rates
+
+    def check_command(self, client: Client) -> None:
+        """Count one command of a WebSocket client. Raises `Refusal` 429 for one too many."""
+        now = trio.current_time()
+        rates = client.rates
+        if rates is None or rates.allow(client.id, now):
+            return
+        verdict = rates.take(client.id, now, 0)
+        wait_s = rates.retry_after_s(client.id, now)
+        raise self._too_many(verdict._replace(allowed=False, retry_after_s=wait_s), {})
+
+    def sweep(self, now: float) -> None:
+        """Forget who has been idle for long. `now` is Trio's time."""
+        for rates in (self.http_rates, self.ws_rates, *self.route_rates.values()):
+            rates.sweep(now)
+
+    def _too_many(self, verdict: Verdict, fields: dict[str, str]) -> Refusal:
+        self.metrics.rate_limited += 1
+        rate = verdict.rate
+        per_s = f"{rate.rps:g} a second, {rate.burst} at once" if rate is not None else "none"
+        return Refusal(
+            429,
+            f"too many requests; allowed are {per_s}. Retry in {verdict.retry_after_s:.3f} s",
+            extra={"retry_after": round(verdict.retry_after_s, 3), "limit": verdict.limit},
+            headers=fields,
+            close=4429,
+        )
+
+    def admit(self, ip: str, principal: Principal) -> ClientTicket:
+        """Take a place for one client. Raises `Refusal` 503 with a jittered `Retry-After` when
+        there is none.
+        """
+        try:
+            known = None if principal.source == "anonymous" else principal.key
+            return self.admission.enter(ip_key(ip), known)
+        except Full as full:
+            raise self.no_place(full) from full
+
+    def no_place(self, full: Full) -> Refusal:
+        """503 with a jittered `Retry-After`."""
+        retry_s = 1 + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
+        return Refusal(
+            503,
+            f"no place is free ({full.which}: {full.limit}); retry in {retry_s} s",
+            extra={"limit": full.limit, "retry_after": retry_s, "which": full.which},
+            headers={"Retry-After": str(retry_s)},
+            close=1013,
+        )
+
+
+def jwt_verifier(settings: Settings) -> JwtVerifier | None:
+    """The verifier of the configured key, None without one. Raises ValueError for an unusable
+    key.
+    """
+    if settings.jwt_key is None:
+        return None
+    from triode.app.config.jwt_key import (
+        read_keys,  # with its cryptography 10 MB, which few servers need
+    )
+    from triode.limits.jwt import JwtVerifier
+
+    keys = read_keys(settings.jwt_key, settings.jwt_algorithms)
+    return JwtVerifier(
+        keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer, check=parse_filter
+    )

@@ -1,0 +1,78 @@
+"""Direct routes, answered without Quart's dispatch: for an application that is all ours.
+
+Quart's contexts, signals, hooks and routing, and the nursery with two tasks that Quart-Trio opens
+for each request, took most of the time of a small write. A route that needs none of them is a
+function of its visit (`Gated.direct`), and here are the same steps around it that `gated` and
+`errors.guard` put around it under Quart: arrive, the route or the answer for what it raised,
+depart. Request and response are Quart's own, so both ways give the same bytes (a test holds it).
+
+An embedding application has hooks of its own, which must not be passed by: it always has Quart's
+dispatch (`Triode.attach` alone), and so has ours while hooks for all requests are added to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from triode.app.blueprints.errors import answer
+from triode.app.blueprints.gated import Gated, View, Visit, arrive, depart, head_of
+
+if TYPE_CHECKING:
+    from quart import Request
+    from quart_trio import QuartTrio
+    from quart_trio.wrappers import TrioResponse as Response
+
+    from triode.app.net.request_head import Head
+    from triode.app.service.triode import Triode
+
+
+class DirectRoute:
+    """A view with what comes before and after it."""
+
+    def __init__(self, triode: Triode, view: View, *, control: bool = False) -> None:
+        self._triode = triode
+        self._view = view
+        self._control = control
+
+    async def answer(self, incoming: Request, head: Head | None = None) -> Response:
+        """The answer to a request, also when it is a refusal. Quart's contexts are not there.
+
+        Without `head` it is taken from the ASGI scope.
+        """
+        self._triode.metrics.http_requests += 1
+        seen: Visit | None = None
+        try:
+            head = head or head_of(incoming)
+            seen = arrive(self._triode, incoming, head, control=self._control)
+            response = await self._view(seen)
+        except Exception as error:
+            response = answer(self._triode, error, incoming)
+        depart(self._triode, incoming, seen, response)
+        return response  # noqa: ASYNC910 # what need not wait does not; sending has the checkpoints
+
+
+class DirectRoutes:
+    """The direct routes of an application."""
+
+    def __init__(self, app: QuartTrio) -> None:
+        """Of the blueprints that are registered now, without a prefix."""
+        self._app = app
+        self._routes = {
+            key: DirectRoute(blueprint.triode, view, control=blueprint.control)
+            for blueprint in app.blueprints.values()
+            if isinstance(blueprint, Gated)
+            for key, view in blueprint.direct_routes.items()
+        }
+
+    def find(self, method: str, path: str) -> DirectRoute | None:
+        """The route; None when there is none, or Quart has to serve it."""
+        route = self._routes.get((method, path))
+        return None if route is None or self._has_hooks() else route
+
+    def _has_hooks(self) -> bool:
+        app = self._app  # the hooks of all requests are listed under None
+        return bool(
+            app.before_request_funcs.get(None)
+            or app.after_request_funcs.get(None)
+            or app.teardown_request_funcs.get(None)
+        )

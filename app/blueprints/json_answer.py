@@ -1,0 +1,136 @@
+"""Answers: small ones at once, large ones in pieces that others can run between.
+
+A value may be hundreds of megabytes. Encoding it takes seconds, sending it minutes, and meanwhile
+the document goes on changing. So a large answer pins the document (`Document.pin`): it is encoded
+piece by piece from a root that stays as it was when the request was read, and every write in
+between copies what it changes.
+
+A pin that is never released would make all later writes copy. It is released when the answer is
+sent, when the client goes away (Quart leaves the body's context also when cancelled), and at the
+latest when the body is garbage: between the route and the body's context lies the sending of the
+head, and a cancellation there enters no context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from quart.wrappers.response import ResponseBody
+from quart_trio.wrappers import TrioResponse as Response
+
+from triode.app.blueprints.request_body import JSON
+from triode.store.path import Path, format_path
+from triode.store.value import Json, approx_bytes, encode, encode_steps
+
+if TYPE_CHECKING:
+    from triode.app.service.triode import Triode
+
+# What is encoded without a checkpoint: a fraction of a millisecond.
+PIECE_BYTES: Final = 64 * 1024
+
+
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A small JSON answer."""
+    return Response(encode(value), status=status, headers=dict(headers or {}), content_type=JSON)
+
+
+def stream_json(
+    triode: Triode,
+    method: str,
+    pieces_of: Callable[[Json], Iterator[bytes]],
+    headers: Mapping[str, str],
+) -> Response:
+    """A JSON answer to GET or HEAD made from the document as it is now; `pieces_of(root)` encodes
+    it, with little work for each piece.
+
+    Sent at once if it is small. Call without a checkpoint since the position in `headers` was read.
+    """
+    pin = ExitStack()
+    try:
+        pieces = pieces_of(pin.enter_context(triode.store.document.pin()))
+        start = bytearray()
+        for piece in pieces:
+            start += piece
+            if len(start) > PIECE_BYTES:
+                break
+        else:
+            pin.close()
+            return Response(bytes(start), headers=dict(headers), content_type=JSON)
+    except BaseException:
+        pin.close()
+        raise
+    if method == "HEAD":
+        # Nobody will read it, so it is not worth holding a pin and encoding all of it.
+        pin.close()
+        return Response(None, headers=dict(headers), content_type=JSON)
+    body = Pinned(bytes(start), pieces, pin)
+    response = Response(body, headers=dict(headers), content_type=JSON)
+    # Quart's own limit would cut a long download after 60 s; a client that stopped reading is the
+    # lane's matter.
+    response.timeout = None
+    return response
+
+
+class Pinned(ResponseBody):
+    """A body in pieces that holds a pin. `close` releases it; more often is harmless.
+
+    Its own iterator, not an async generator: one that is cancelled half way lives on until it is
+    collected, and would keep the pin as long.
+    """
+
+    def __init__(self, start: bytes, pieces: Iterator[bytes], pin: ExitStack) -> None:
+        self._pieces = chain([start], pieces)
+        self._pin = pin
+
+    async def __aenter__(self) -> Pinned:
+        return self  # noqa: ASYNC910 # Quart awaits around it
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the pin and forget what was left to send."""
+        self._pieces = chain()
+        self._pin.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __aiter__(self) -> Pinned:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+def value_pieces(value: Json) -> Iterator[bytes]:
+    """One value, encoded."""
+    if approx_bytes(value, limit=PIECE_BYTES) < PIECE_BYTES:
+        yield encode(value)
+    else:
+        yield from encode_steps(value)
+
+
+def item_pieces(items: Iterator[tuple[Path, Json]]) -> Iterator[bytes]:
+    """`[{"path", "value"}…]` of the selected places, joined to pieces of about `PIECE_BYTES`."""
+    joined = bytearray(b"[")
+    comma = b""
+    for path, value in items:
+        joined += comma + b'{"path":' + encode(format_path(path)) + b',"value":'
+        comma = b","
+        for piece in value_pieces(value):
+            joined += piece
+            if len(joined) > PIECE_BYTES:
+                yield bytes(joined)
+                joined.clear()
+        joined += b"}"
+    yield bytes(joined + b"]")

@@ -1,0 +1,300 @@
+"""The routes of the HTTP side as OpenAPI describes them; a test holds them to the real ones."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from triode.app.blueprints.openapi.parts import OPEN, content, field, in_path, ok, query, route
+from triode.app.blueprints.openapi.schemas import (
+    ANY,
+    POSITION,
+    SCHEMAS,
+    Schema,
+    array,
+    integer,
+    ref,
+    text,
+)
+from triode.app.blueprints.request_body import JSON, JSON_PATCH, MERGE_PATCH, NDJSON
+
+READ: Final = (400, 401, 403, 404, 429)
+WRITE: Final = (400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429)
+ADMIN: Final = (401, 403, 429)
+CONTROL: Final = (400, *ADMIN, 408, 413, 415)
+
+PLACE: Final = query("path", text("A path; . is the whole document"), required=True)
+WHOLE: Final = query("path", text("A path", default="."))
+CREATE: Final = query("create", {"type": "boolean", "description": "Make missing parents"})
+IF: Final = query("if", POSITION)
+IF_MATCH: Final = field("If-Match", "A position in quotes: write only if unchanged since")
+IF_NONE: Final = field("If-None-Match", "A position in quotes; on writes only *")
+CONDITIONS: Final = [IF_MATCH, IF_NONE, IF]
+FILTERS: Final = query("filter", text("A filter; several are OR"), many=True)
+STREAM: Final = [
+    FILTERS,
+    query("room", text("A room to hear"), many=True),
+    query("policy", SCHEMAS["Subscription"]["properties"]["policy"]),
+    query("snapshot", {"enum": ["full", "none"]}),
+    query("since", POSITION),
+]
+SELECTORS: Final = [
+    query("id", text("The id of a client; any of several"), many=True),
+    {
+        "name": "tag",
+        "in": "query",
+        "description": "tag.NAME=VALUE; all of several",
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+]
+SENT: Final = content(ref("Content")) | content(
+    {"type": "string", "format": "binary"}, "application/octet-stream"
+)
+REACHED: Final = ok("How many were selected", ref("Reached"))
+LEASE: Final = SCHEMAS["Subscription"]["properties"]["lease"]
+LIMIT: Final = integer("At most so many clients", minimum=1)
+WRITTEN: Final = ok("Written", ref("Written"))
+TEXT: Final[Schema] = {"type": "string"}
+ANSWERS: Final = content(ref("Answer"), NDJSON) | content(array(ref("Answer")))
+EVENTS: Final = ok("Events until either side ends it", TEXT, "text/event-stream")
+
+PATHS: Final[Schema] = {
+    "/store": {
+        "get": route(
+            "document",
+            "Read a place (bare value), or what a pattern or filters select (a list)",
+            ok("The value, or the selected places", {"anyOf": [ANY, ref("Items")]}),
+            (304, *READ),
+            parameters=[query("path", text("A path, or one filter")), FILTERS, IF_NONE],
+        ),
+        "put": route(
+            "document",
+            "Set a place",
+            WRITTEN,
+            WRITE,
+            parameters=[PLACE, CREATE, *CONDITIONS],
+            body=content(ANY),
+        ),
+        "post": route(
+            "document",
+            "Set the whole document, or a place",
+            WRITTEN,
+            WRITE,
+            parameters=[WHOLE, CREATE, *CONDITIONS],
+            body=content(ANY),
+        ),
+        "patch": route(
+            "document",
+            "Set (JSON), merge (RFC 7396) or patch (RFC 6902) a place",
+            WRITTEN,
+            WRITE,
+            parameters=[PLACE, CREATE, *CONDITIONS],
+            body=content(ANY, JSON, MERGE_PATCH) | content(ref("JsonPatch"), JSON_PATCH),
+        ),
+        "delete": route(
+            "document",
+            "Remove a place",
+            WRITTEN,
+            (400, 401, 403, 404, 412, 422, 429),
+            parameters=[PLACE, *CONDITIONS],
+        ),
+    },
+    "/store/batch": {
+        "post": route(
+            "document",
+            "Carry out many commands, each by itself; an answer for each, in order",
+            {"200": {"description": "An answer per command", "content": ANSWERS}},
+            (400, 401, 408, 413, 415, 429),
+            body=content(ref("Command"), NDJSON) | content(array(ref("Command"))),
+        )
+    },
+    "/events": {
+        "get": route(
+            "streams",
+            "Server-Sent Events: the state, then every change of it",
+            EVENTS,
+            (400, 401, 403, 429, 503),
+            parameters=[
+                *STREAM,
+                query("lease", LEASE),
+                field("Last-Event-ID", "Resume after this position"),
+            ],
+        ),
+        "post": route(
+            "streams",
+            "As GET, for subscriptions too long for a URL",
+            EVENTS,
+            (400, 401, 403, 413, 415, 429, 503),
+            body=content(ref("Subscription")),
+        ),
+    },
+    "/ws": {
+        "get": route(
+            "streams",
+            "WebSocket: the same and commands, as JSON text frames",
+            ok("The protocol is switched", status=101),
+            (400, 401, 403, 429, 503),
+            parameters=STREAM,
+        )
+    },
+    "/streams/{client_id}/token": {
+        "post": route(
+            "tokens",
+            "Renew the token of a living stream",
+            ok("Renewed", status=204),
+            (400, 401, 404, 413, 415, 429),
+            parameters=[in_path("client_id", "The `client` of the event `connected`")],
+            requestBody={"content": content(ref("Renewal"))},
+            security=OPEN,
+        )
+    },
+    "/streams/{client_id}/alive": {
+        "post": route(
+            "streams",
+            "Renew the lease of a stream that was opened with one",
+            ok("Renewed", status=204),
+            (404, 409, 429),
+            parameters=[in_path("client_id", "The `client` of the event `connected`")],
+            security=OPEN,
+        )
+    },
+    "/publish": {
+        "post": route(
+            "messages",
+            "Send a message to a room, to a client, or to the clients with certain tags",
+            ok("Sent", ref("Reached")),
+            (400, 401, 403, 408, 413, 415, 429),
+            body=content(ref("Message")),
+        )
+    },
+    "/connections": {
+        "get": route(
+            "operations",
+            "List clients: those selected, or all (admin)",
+            ok("As they are now", ref("Clients")),
+            (400, *ADMIN),
+            parameters=[*SELECTORS, query("limit", LIMIT | {"default": 1000, "maximum": 10_000})],
+        )
+    },
+    "/connections/send": {
+        "post": route(
+            "messages",
+            "Send text, JSON or bytes to the selected clients; no selector selects nobody (admin)",
+            REACHED,
+            CONTROL,
+            parameters=SELECTORS,
+            body=SENT,
+        )
+    },
+    "/connections/tags": {
+        "post": route(
+            "operations",
+            "Set and take away tags of the selected clients (admin)",
+            REACHED,
+            CONTROL,
+            parameters=SELECTORS,
+            body=content(ref("TagChange")),
+        )
+    },
+    "/connections/close": {
+        "post": route(
+            "operations",
+            "End the selected clients with 1000, after sending them the body, if any (admin)",
+            REACHED,
+            CONTROL,
+            parameters=SELECTORS,
+            requestBody={"content": SENT},
+        )
+    },
+    "/tokens": {
+        "post": route(
+            "tokens",
+            "Issue a token; its secret is shown this once (admin)",
+            ok("Issued", ref("IssuedToken"), status=201),
+            (400, *ADMIN, 409, 413, 415),
+            body=content(ref("TokenRequest")),
+        ),
+        "get": route("tokens", "List the tokens (admin)", ok("All", ref("Tokens")), ADMIN),
+    },
+    "/tokens/{token_id}": {
+        "delete": route(
+            "tokens",
+            "Revoke a token and end the streams it opened (admin)",
+            ok("Revoked", status=204),
+            (*ADMIN, 404),
+            parameters=[in_path("token_id", "The id of the token, not its secret")],
+        )
+    },
+    "/health": {
+        "get": route(
+            "operations",
+            "How the server is, check by check",
+            ok("Healthy or degraded", ref("Health")) | ok("Unhealthy", ref("Health"), status=503),
+            security=OPEN,
+        )
+    },
+    "/healthz": {
+        "get": route(
+            "operations",
+            "Liveness",
+            ok("Alive", TEXT, "text/plain") | ok("To be restarted", TEXT, "text/plain", status=503),
+            security=OPEN,
+        )
+    },
+    "/readyz": {
+        "get": route(
+            "operations",
+            "Readiness",
+            ok("Ready", TEXT, "text/plain") | ok("Not now", TEXT, "text/plain", status=503),
+            security=OPEN,
+        )
+    },
+    "/stats": {
+        "get": route(
+            "operations",
+            "Counters, rates, gauges; clients that are behind (admin)",
+            ok("Now", ref("Stats")),
+            (400, *ADMIN),
+            parameters=[
+                query("clients", {"enum": ["slow", "all"], "description": "Add clients to it"}),
+                query("limit", LIMIT | {"default": 100, "maximum": 1000}),
+            ],
+        )
+    },
+    "/metrics": {
+        "get": route(
+            "operations",
+            "The same for Prometheus (admin)",
+            ok("Now", TEXT, "text/plain", "application/openmetrics-text"),
+            ADMIN,
+        )
+    },
+    "/openapi.json": {
+        "get": route(
+            "pages", "This description", ok("OpenAPI 3.1", {"type": "object"}), security=OPEN
+        )
+    },
+    "/docs": {
+        "get": route(
+            "pages", "This description, to read", ok("A page", TEXT, "text/html"), security=OPEN
+        )
+    },
+    "/": {"get": route("pages", "The console", ok("A page", TEXT, "text/html"), security=OPEN)},
+    "/console/{name}": {
+        "get": route(
+            "pages",
+            "A part of the console: style, script or picture",
+            ok("A file", TEXT, "text/javascript"),
+            (404,),
+            parameters=[in_path("name", "The name of a file, such as main.js")],
+            security=OPEN,
+        )
+    },
+    "/client.js": {
+        "get": route(
+            "pages",
+            "The browser client",
+            ok("JavaScript", TEXT, "text/javascript"),
+            security=OPEN,
+        )
+    },
+}

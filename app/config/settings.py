@@ -1,0 +1,409 @@
+"""Settings: every option of the server, in one frozen value that has been checked as a whole.
+
+An option is a field of `Settings`; its default, its reader and its help stand in one place, and the
+flags of `triode serve`, the `TRIODE_*` variables, the keys of `triode.toml` and the table of
+docs/configuration.md all come from there. Precedence: flags, environment, file, default. A duration
+is called `write_deadline_s` in the code and `write_deadline` outside, where its value carries the
+unit ("10s").
+
+Nobody should have to start the server five times to find five mistakes: `load` reads every layer,
+also where a higher one wins, collects all faults, and raises them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from triode.app.config.readers import (
+    Reader,
+    choice_list,
+    duration,
+    format_duration,
+    format_size,
+    read_file,
+    read_filters,
+    read_flag,
+    read_jwt_key,
+    read_networks,
+    read_origins,
+    read_rate,
+    read_text,
+    size,
+    whole,
+)
+from triode.app.config.socket_route import SocketRoute, read_socket
+from triode.app.config.validation import contradictions, warnings
+from triode.limits.rate import Rate
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+JWT_ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
+CONFIG_NAME: Final = "triode.toml"
+
+# Not options of the server: the command line's, the tests', and where the file is.
+_OTHER_VARIABLES: Final = frozenset({"TRIODE_URL", "TRIODE_TOKEN", "TRIODE_CASES", "TRIODE_CONFIG"})
+# Kubernetes sets these for a service that is called "triode"; they are nobody's mistake.
+_SERVICE_LINK = re.compile(r"TRIODE_(SERVICE_.*|PORT_\d.*)")
+
+
+class Faults(ValueError):
+    """All that is wrong with a configuration.
+
+    `.faults` has one sentence for each: where it is, what is wrong, what to do.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a field of `Settings` is outside: how its value is read and what it is for."""
+
+    read: Reader[Any]
+    help: str
+    metavar: str
+    secret: bool = False
+
+
+def option(
+    default: Any, read: Reader[Any], help: str, metavar: str, *, secret: bool = False
+) -> Any:
+    """A field of `Settings`. A secret stays out of `repr` and out of every fault."""
+    return field(
+        default=default, repr=not secret, metadata={"option": Option(read, help, metavar, secret)}
+    )
+
+
+_count = whole(1)
+_count_or_off = whole(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every option. Sizes are bytes, names ending in `_s` seconds, 0 is off where it says so."""
+
+    # where
+    host: str = option("127.0.0.1", read_text, "Address to listen on.", "ADDRESS")
+    port: int = option(8080, whole(0, 65535), "Port to listen on; 0 takes a free one.", "PORT")
+    backlog: int = option(65535, whole(1, 65535), "Connections that may wait to be accepted.", "N")
+    certfile: Path | None = option(None, read_file, "TLS certificate chain, PEM.", "FILE")
+    keyfile: Path | None = option(None, read_file, "Private key of the certificate, PEM.", "FILE")
+    trusted_proxies: tuple[str, ...] = option(
+        (), read_networks, "Proxies whose X-Forwarded-For is believed.", "RANGE,…"
+    )
+
+    # who
+    admin_token: str | None = option(
+        None,
+        read_text,
+        "Token that may do everything; switches authentication on.",
+        "TOKEN",
+        secret=True,
+    )
+    jwt_key: str | None = option(
+        None,
+        read_jwt_key,
+        "Key for JWTs: a PEM or JWKS file, or hs256:SECRET.",
+        "KEY",
+        secret=True,
+    )
+    jwt_algorithms: tuple[str, ...] = option(
+        (),
+        choice_list(JWT_ALGORITHMS),
+        "JWT algorithms accepted; unset: what the key is for.",
+        "NAME,…",
+    )
+    jwt_audience: str | None = option(None, read_text, "Audience a JWT must be meant for.", "TEXT")
+    jwt_issuer: str | None = option(None, read_text, "Issuer a JWT must come from.", "TEXT")
+    anonymous_read: tuple[str, ...] = option(
+        (), read_filters, "What may be read without a token when authentication is on.", "FILTER,…"
+    )
+    insecure: bool = option(False, read_flag, "Allow an open address without authentication.", "")
+    cors_origins: tuple[str, ...] = option(
+        (), read_origins, "Other web origins that may use the server; * is all.", "ORIGIN,…"
+    )
+    client_tags: bool = option(True, read_flag, "Let clients tag themselves.", "")
+    control_from: tuple[str, ...] = option(
+        (), read_networks, "Who may use /connections without a token.", "RANGE,…"
+    )
+
+    # how much
+    max_clients: int = option(10_000, _count, "Clients at once; more are answered 503.", "N")
+    max_clients_per_ip: int = option(
+        0, _count_or_off, "Clients at once of one address; 0 is off.", "N"
+    )
+    max_clients_per_token: int = option(
+        0, _count_or_off, "Clients at once of one token; 0 is off.", "N"
+    )
+    http_rate: Rate | None = option(
+        Rate(100, 20), read_rate, "HTTP requests of one token or address; 0 is off.", "RPS/BURST"
+    )
+    ws_rate: Rate | None = option(
+        Rate(100, 200), read_rate, "Commands of one WebSocket; 0 is off.", "RPS/BURST"
+    )
+    max_filters: int = option(100, _count, "Filters of one client.", "N")
+    max_rooms: int = option(100, _count, "Rooms of one client.", "N")
+    max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
+    max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
+    deflate_from: int = option(
+        1024, size(0), "Smallest WebSocket message that is compressed; 0 is off.", "SIZE"
+    )
+    max_depth: int = option(256, whole(1, 512), "Deepest nesting of JSON.", "N")
+    max_head_bytes: int = option(16_384, size(512, 1 * MIB), "Largest request head.", "SIZE")
+    max_heads: int = option(1024, _count, "Connections that may be sending their first head.", "N")
+    head_deadline_s: float = option(10.0, duration(0.001), "Time for a request head.", "TIME")
+
+    # delivery
+    queue_items: int = option(100, _count, "Events that wait for one slow client.", "N")
+    queue_bytes: int = option(64 * KIB, size(1), "Bytes that wait for one slow client.", "SIZE")
+    write_deadline_s: float = option(
+        10.0, duration(0.001), "Time in which a client may take nothing of what it is sent.", "TIME"
+    )
+    heal_wait_max_s: float = option(
+        30.0, duration(0), "Longest wait of who never keeps up for its next snapshot.", "TIME"
+    )
+    heartbeat_s: float = option(15.0, duration(0.001), "Time between heartbeats.", "TIME")
+    idle_s: float = option(
+        60.0, duration(0.001), "Silence after which a WebSocket is dead.", "TIME"
+    )
+    drain_s: float = option(30.0, duration(0), "Time to empty queues at the end.", "TIME")
+    retry_spread_s: float = option(
+        0.001,
+        duration(0),
+        "Time that each client adds to the window in which all come back after the end.",
+        "TIME",
+    )
+    send_buffer_bytes: int = option(
+        0,
+        size(0, 2**31 - 1),
+        "Send buffer of a client's socket; 0 leaves it to the system.",
+        "SIZE",
+    )
+
+    # the document and its log
+    history_items: int = option(10_000, _count_or_off, "Changes kept for resuming clients.", "N")
+    history_bytes: int = option(
+        64 * MIB, size(0), "Bytes of changes kept for resuming clients.", "SIZE"
+    )
+    resume_bytes: int = option(
+        4 * MIB, size(0), "Longest replay to a client; the rest is a gap and a snapshot.", "SIZE"
+    )
+    room_history: int = option(
+        100, _count_or_off, "Messages that each room keeps for resuming members; 0 is off.", "N"
+    )
+    room_history_bytes: int = option(
+        16 * MIB, size(0), "Bytes of messages that all rooms keep.", "SIZE"
+    )
+    load: Path | None = option(
+        None, read_file, "JSON file with the document to begin with.", "FILE"
+    )
+    demo: bool = option(
+        False, read_flag, "Write this machine's counters to .host every second.", ""
+    )
+    debug: bool = option(False, read_flag, "Log more, and offer profiles to admins.", "")
+
+    sockets: tuple[SocketRoute, ...] = ()
+
+    @property
+    def auth(self) -> bool:
+        """Whether callers have to show a token."""
+        return self.admin_token is not None or self.jwt_key is not None
+
+    @property
+    def tls(self) -> bool:
+        """Whether this server itself speaks TLS."""
+        return self.certfile is not None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but should be known: one sentence each, with what to do."""
+        return tuple(warnings(self))
+
+
+# Public name → field name and option, in the order of the class.
+OPTIONS: Final[Mapping[str, tuple[str, Option]]] = {
+    item.name.removesuffix("_s"): (item.name, item.metadata["option"])
+    for item in fields(Settings)
+    if "option" in item.metadata
+}
+_NAMES: Final = {field_name: name for name, (field_name, _) in OPTIONS.items()}
+DEFAULTS: Final = Settings()
+
+
+def option_text(settings: Settings, name: str) -> str:
+    """The value of the option `name` (public name), as one would write it; "" for unset."""
+    field_name, spec = OPTIONS[name]
+    value = getattr(settings, field_name)
+    if (value is None and spec.read is read_rate) or (value == 0 and spec.metavar == "SIZE"):
+        return "0"
+    if value is None:
+        return ""
+    if spec.secret:
+        return "***"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if spec.metavar == "SIZE":
+        return format_size(value)
+    if spec.metavar == "TIME":
+        return format_duration(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def load(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    toml: str | None = None,
+    *,
+    toml_name: str = CONFIG_NAME,
+) -> Settings:
+    """Settings from all layers.
+
+    `flags` has public or field names; None was not given. An empty variable counts as not set.
+    `toml` is the text of the file (None: no file), `toml_name` names it in faults. Raises `Faults`
+    with everything that is wrong.
+    """
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    faulty: set[str] = set()
+    for source, key, raw in [
+        *_from_toml(toml, toml_name, faults),
+        *_from_environ(environ, faults),
+        *_from_flags(flags, faults),
+    ]:
+        field_name, spec = OPTIONS[key]
+        try:
+            values[field_name] = spec.read(raw)
+        except ValueError as exc:
+            faulty.add(field_name)
+            faults.append(f"{source} {exc}{_given(raw, spec)}{_hint(source, raw)}")
+    settings = Settings(**values)
+    settings = replace(settings, sockets=_sockets(toml, toml_name, settings.ws_rate, faults))
+    faults.extend(contradictions(settings, faulty))
+    if faults:
+        raise Faults(faults)
+    return settings
+
+
+def load_here(flags: Mapping[str, object] | None = None, *, config: str | None = None) -> Settings:
+    """Settings of this process: flags, its environment, and its file.
+
+    The file is `config`, or $TRIODE_CONFIG, or ./triode.toml if there is one. Raises `Faults`,
+    also when a file that was named cannot be read.
+    """
+    named = config or os.environ.get("TRIODE_CONFIG")
+    path = Path(named or CONFIG_NAME)
+    try:
+        toml = path.read_text(encoding="utf-8") if named or path.exists() else None
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise Faults([f"{path} cannot be read: {reason}"]) from None
+    return load(flags or {}, os.environ, toml, toml_name=str(path))
+
+
+Layer = Iterator[
+    tuple[str, str, object]
+]  # where it was found, public name of the option, raw value
+
+
+def _from_toml(toml: str | None, name: str, faults: list[str]) -> Layer:
+    try:
+        table = tomllib.loads(toml or "")
+    except tomllib.TOMLDecodeError as exc:
+        faults.append(f"{name} is not TOML: {exc}")
+        return
+    for key, value in table.items():
+        public = _public(key)
+        if key == "socket":
+            continue
+        if public is None:
+            faults.append(
+                f"{name}: {key!r} is not an option{_suggestion(key, [*OPTIONS, 'socket'])}"
+            )
+        else:
+            yield f"{name}: {key}", public, value
+
+
+def _from_environ(environ: Mapping[str, str], faults: list[str]) -> Layer:
+    for variable, value in sorted(environ.items()):
+        ours = variable.startswith("TRIODE_") and variable not in _OTHER_VARIABLES
+        if not ours or not value or _SERVICE_LINK.fullmatch(variable):
+            continue
+        public = _public(variable.removeprefix("TRIODE_").lower())
+        if public is None:
+            known = [f"TRIODE_{name.upper()}" for name in OPTIONS]
+            faults.append(f"{variable} is not an option{_suggestion(variable, known)}")
+        else:
+            yield variable, public, value
+
+
+def _from_flags(flags: Mapping[str, object], faults: list[str]) -> Layer:
+    for key, value in flags.items():
+        public = _public(key)
+        if public is None:
+            faults.append(f"{key!r} is not an option{_suggestion(key, list(OPTIONS))}")
+        elif value is not None:
+            yield f"--{public.replace('_', '-')}", public, value
+
+
+def _public(key: str) -> str | None:
+    key = key.replace("-", "_")
+    return key if key in OPTIONS else _NAMES.get(key)
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; docs/configuration.md lists them all"
+
+
+def _given(raw: object, spec: Option) -> str:
+    return "" if spec.secret else f", not {raw!r}"
+
+
+def _hint(source: str, raw: object) -> str:
+    if source == "TRIODE_PORT" and str(raw).startswith("tcp://"):
+        return (
+            " (Kubernetes sets this for a service called triode: set enableServiceLinks to false)"
+        )
+    return ""
+
+
+def _sockets(
+    toml: str | None, name: str, ws_rate: Rate | None, faults: list[str]
+) -> tuple[SocketRoute, ...]:
+    try:
+        tables = tomllib.loads(toml or "").get("socket", [])
+    except tomllib.TOMLDecodeError:
+        return ()  # _from_toml has said so
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        faults.append(f"{name}: socket must be written as [[socket]] tables")
+        return ()
+    routes: list[SocketRoute] = []
+    for number, table in enumerate(tables, start=1):
+        try:
+            routes.append(read_socket(table, ws_rate))
+        except ValueError as exc:
+            faults.append(f"{name}: [[socket]] number {number}: {exc}")
+    shapes = [re.sub(r"\{\w+\}", "{}", route.path) for route in routes]
+    for path in sorted({shape for shape in shapes if shapes.count(shape) > 1}):
+        faults.append(f"{name}: two [[socket]] tables have the path {path!r}; keep one")
+    return tuple(routes)

@@ -1,0 +1,77 @@
+"""The flusher: the one task that writes to flowing clients.
+
+Publishing only marks the groups that are owed something. The flusher takes all that are marked and
+flushes them; what is published meanwhile is its next pass. Idle, an event leaves at once; under
+load the passes grow and their cost per event falls. It lets other tasks run after every
+`YIELD_CLIENTS` writes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from triode.app.delivery.group import Group
+
+YIELD_CLIENTS: Final = 100
+# What may be published between two passes before publishers have to wait.
+PASS_BYTES: Final = 256 * 1024
+
+
+class Flusher:
+    """Groups to be flushed, and the loop that does it."""
+
+    def __init__(self) -> None:
+        self.runs = False
+        self._dirty: list[Group] = []
+        self._idle = trio.lowlevel.ParkingLot()
+        self._full = trio.lowlevel.ParkingLot()
+        self._pass_bytes = 0
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        self.runs = True
+        try:
+            while True:
+                if not self._dirty:
+                    await self._idle.park()
+                await self._pass()
+        finally:
+            self.runs = False
+
+    async def _pass(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        self._pass_bytes = 0
+        written = 0
+        for group in dirty:
+            written += group.flush()
+            if written >= YIELD_CLIENTS:
+                written = 0
+                await trio.lowlevel.checkpoint()
+        self._full.unpark_all()
+        await trio.lowlevel.checkpoint()
+
+    def mark(self, group: Group) -> None:
+        """This group is owed something: flush it in the next pass."""
+        group.dirty = True
+        if not self._dirty:  # else it has been woken, or looks again after its pass
+            self._idle.unpark_all()
+        self._dirty.append(group)
+
+    def count(self, size: int) -> None:
+        """So many bytes were published, whoever many get them."""
+        self._pass_bytes += size
+
+    @property
+    def full(self) -> bool:
+        """Whether publishers should wait (`room`) before they publish more."""
+        return self._pass_bytes > PASS_BYTES
+
+    async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+        """Wait while more has been published than one pass should carry: publishers wait for the
+        flusher, never for a client. A checkpoint only when there is a wait.
+        """
+        while self.full:
+            await self._full.park()

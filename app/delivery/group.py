@@ -1,0 +1,269 @@
+"""A group: clients of one transport that get the same frames, written to together.
+
+Theory of operation. Publishing appends a frame to each group that hears the source; nothing is
+written yet. A flush joins what the group has gathered once, and writes the same bytes to every
+flowing member: one `send` a client however many frames there are. Slow members get the frames one
+by one into their outboxes.
+
+Not all members are owed the same at every moment. One that joined between two flushes is owed
+only the frames from then on; an answer to a command belongs to one client alone; a sender does
+not hear its own message. Such *particulars* are kept beside the frames, by index, so that a
+client's own order is exact: what it is owed is the group's frames from `start` on, with its own
+frames put in at their places and the omitted ones left out.
+
+`flush` never waits and never raises for a client's sake; a client that can't be written to is
+handed to the hub. A group has at most `SIZE` members (a fuller one is another group with the same
+sources), which bounds one flush to a few milliseconds.
+
+What each member has been sent is known exactly without counting for each: the group counts what it
+writes to all that flow, once a flush, and a client's own count is the difference to that while it
+is among them. So it is lowered by the group's when it begins to flow here, raised when it ceases
+to, and corrected for what a flush did not bring to it as to the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from triode.app.delivery.overflow import lose_all
+from triode.app.wire.compression import on_wire
+
+if TYPE_CHECKING:
+    from triode.app.delivery.audience import Source
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+    from triode.app.wire.frame import Frame, Kind
+
+SIZE: Final = 256
+
+
+def events_in(frames: list[Frame]) -> int:
+    """How many events they hold."""
+    return sum([frame.count for frame in frames])
+
+
+class Particulars:
+    """How one member's due differs from the group's: where it starts, its own frames, the indexes
+    it does not get.
+    """
+
+    __slots__ = ("omitted", "own", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.own: list[tuple[int, Frame]] = []
+        self.omitted: set[int] = set()
+
+    def due(self, frames: list[Frame]) -> list[Frame]:
+        """What this member is owed of `frames`, in order."""
+        due: list[Frame] = []
+        at = self.start
+        for index, frame in [*self.own, (len(frames), None)]:
+            if self.omitted:
+                due += [frames[i] for i in range(at, index) if i not in self.omitted]
+            else:
+                due += frames[at:index]
+            at = max(at, index)
+            if frame is not None:
+                due.append(frame)
+        return due
+
+
+class Group:
+    """Clients of one `kind` that hear exactly the same `sources`; `deflate_from` is that of all."""
+
+    __slots__ = (
+        "deflate_from",
+        "dirty",
+        "flowing",
+        "frames",
+        "hub",
+        "kind",
+        "particulars",
+        "sent",
+        "sent_bytes",
+        "slow",
+        "sources",
+    )
+
+    def __init__(
+        self, hub: Hub, kind: Kind, sources: frozenset[Source], deflate_from: int = 0
+    ) -> None:
+        self.hub = hub
+        self.kind = kind
+        self.deflate_from = deflate_from
+        self.sources = sources
+        self.flowing: dict[Client, None] = {}
+        self.slow: dict[Client, None] = {}
+        self.frames: list[Frame] = []
+        self.particulars: dict[Client, Particulars] = {}
+        self.dirty = False
+        self.sent = 0
+        self.sent_bytes = 0
+
+    @property
+    def bare_messages(self) -> bool:
+        """Whether room messages come without their position: a browser keeps one id for an event
+        stream, so that it can only be a room's where the stream carries nothing else.
+        """
+        return self.kind == "sse" and len(self.sources) > 1
+
+    def __len__(self) -> int:
+        return len(self.flowing) + len(self.slow)
+
+    def append(self, frame: Frame) -> None:
+        """Owe a frame to every member."""
+        self.frames.append(frame)
+        if not self.dirty:
+            self.hub.flusher.mark(self)
+
+    def push(self, client: Client, frame: Frame) -> None:
+        """Owe a frame to one member, after all that it is owed already."""
+        self._of(client).own.append((len(self.frames), frame))
+        if not self.dirty:
+            self.hub.flusher.mark(self)
+
+    def omit_last(self, client: Client) -> None:
+        """The frame appended last is not for this member."""
+        self._of(client).omitted.add(len(self.frames) - 1)
+
+    def add(self, client: Client) -> None:
+        """Take a member; it is owed what comes from now on."""
+        if self.frames:
+            self.particulars[client] = Particulars(len(self.frames))
+        client.group = self
+        if client.outbox is None:
+            self._begin(client)
+        else:
+            self.slow[client] = None
+
+    def remove(self, client: Client) -> list[Frame]:
+        """Let a member go, with what it is still owed."""
+        if client in self.flowing:
+            self._cease(client)
+        else:
+            self.slow.pop(client, None)
+        client.group = None
+        own = self.particulars.pop(client, None)
+        return list(self.frames) if own is None else own.due(self.frames)
+
+    def flow(self, client: Client) -> None:
+        """A slow member takes what it is owed at once again."""
+        del self.slow[client]
+        self._begin(client)
+
+    def stall(self, client: Client) -> None:
+        """A flowing member does not take all: it has an outbox from now on."""
+        self._cease(client)
+        self.slow[client] = None
+
+    def sent_to(self, client: Client) -> tuple[int, int]:
+        """How many events, and bytes, a member has been sent since it connected."""
+        if client not in self.flowing:
+            return client.sent, client.sent_bytes
+        return client.sent + self.sent, client.sent_bytes + self.sent_bytes
+
+    def _begin(self, client: Client) -> None:
+        self.flowing[client] = None
+        client.sent -= self.sent
+        client.sent_bytes -= self.sent_bytes
+
+    def _cease(self, client: Client) -> None:
+        del self.flowing[client]
+        client.sent += self.sent
+        client.sent_bytes += self.sent_bytes
+
+    def flush(self) -> int:
+        """Write out all that is owed to all. Says how many clients were written to."""
+        frames, particulars = self.frames, self.particulars
+        self.dirty = False
+        self.frames = []
+        if particulars:
+            self.particulars = {}
+        writers = self.hub.writers
+        failed: list[tuple[Client, list[Frame], int]] = []
+        count = size = 0  # what each flowing member without particulars is sent
+        if any(frame.data == b"" for frame in frames):
+            # A feed: only a writer can send it.
+            failed += [(c, frames, 0) for c in self.flowing if c not in particulars]
+        elif frames and self.flowing:
+            data = self._on_wire(frames)
+            count, size = events_in(frames), len(data)
+            for client in self.flowing:
+                if client in particulars:
+                    continue
+                try:
+                    sent = client.send_now(data)  # type: ignore[misc] # a flowing client has it
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    sent = -1
+                if sent != size:
+                    failed.append((client, frames, sent))
+            others = sum(client in self.flowing for client in particulars) if particulars else 0
+            writers.count_sent(len(self.flowing) - others - len(failed), count, size)
+            self.sent += count
+            self.sent_bytes += size
+        for client, own in particulars.items():
+            if client in self.flowing:
+                client.sent -= count
+                client.sent_bytes -= size
+                self._write(client, own.due(frames), failed)
+        for client, due, _ in failed:
+            if due is frames:
+                client.sent -= count
+                client.sent_bytes -= size
+        self._enqueue(frames, particulars)
+        for client, due, sent in failed:
+            writers.stalled(client, due, sent)
+        return len(self.flowing) + len(self.slow)
+
+    def _enqueue(self, frames: list[Frame], particulars: dict[Client, Particulars]) -> None:
+        """Put what is owed to the slow members into their outboxes."""
+        source = frames[0].source if frames and self.slow else None
+        if source is not None and any(frame.source is not source for frame in frames):
+            source = None
+        for client in list(self.slow):
+            own = particulars.get(client)
+            if own is not None:
+                self.hub.writers.enqueue(client, own.due(frames))
+            # Most of a crowd that is frozen.
+            elif source is None or not lose_all(self.hub, client, source, frames):
+                self.hub.writers.enqueue(client, frames)
+
+    def _write(
+        self, client: Client, due: list[Frame], failed: list[tuple[Client, list[Frame], int]]
+    ) -> None:
+        if any(frame.data == b"" for frame in due):  # a feed: only a writer can send it
+            failed.append((client, due, 0))
+            return
+        data = self._on_wire(due)
+        if not data:
+            return
+        try:
+            sent = client.send_now(data)  # type: ignore[misc] # a flowing client has it
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = -1
+        if sent != len(data):
+            failed.append((client, due, sent))
+        else:
+            events = events_in(due)
+            client.sent += events
+            client.sent_bytes += sent
+            self.hub.writers.count_sent(1, events, sent)
+
+    def _on_wire(self, frames: list[Frame]) -> bytes:
+        least = self.deflate_from
+        if len(frames) == 1:
+            return on_wire(frames[0], least)
+        return b"".join(
+            [on_wire(frame, least) for frame in frames] if least else [f.data for f in frames]
+        )
+
+    def _of(self, client: Client) -> Particulars:
+        own = self.particulars.get(client)
+        if own is None:
+            own = self.particulars[client] = Particulars(0)
+        return own

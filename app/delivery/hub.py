@@ -1,0 +1,399 @@
+"""The hub: who is connected, what each hears, and what each is owed.
+
+    publish → group.append → (mark) → flusher → group.flush → socket
+                                                           ↘ would block → outbox → writer → socket
+
+Everything here is synchronous, so registration, snapshot and publishing see one another whole, and
+all see one order. What waits is elsewhere: the flusher writes to those who take it (`flusher`), the
+writers to those who do not (`writers`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from triode.app.delivery import overflow
+from triode.app.delivery.audience import Audience, Source
+from triode.app.delivery.flusher import Flusher
+from triode.app.delivery.group import SIZE, Group
+from triode.app.delivery.lazy_frame import past
+from triode.app.delivery.resume import Replays
+from triode.app.delivery.rooms import Rooms
+from triode.app.delivery.slow_writer import Writers
+from triode.app.delivery.snapshot import KEPT, snapshot
+from triode.app.delivery.subscriber import Client, Lane, Subscription
+from triode.app.delivery.tag import Tags
+from triode.app.wire import end_reasons
+from triode.app.wire.compression import on_wire
+from triode.app.wire.end_reasons import Ended
+from triode.app.wire.frame import Frame, Place, control, document_frame, members_of, ws_close
+from triode.store.index import Event
+from triode.store.value import approx_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from triode.app.config.settings import Settings
+    from triode.app.delivery.room import Room
+    from triode.app.runtime.metrics import Metrics
+    from triode.app.wire.end_reasons import End
+    from triode.app.wire.frame import Kind
+    from triode.limits.policy import Policy
+    from triode.limits.principal import Principal
+    from triode.store.store import Committed, Store
+
+# More than this of one change for one filter is not encoded at once: it would take milliseconds.
+EVENTS_AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 256 * 1024
+# How many of the ends that have come are remembered, for `/stats`.
+ENDS_KEPT: Final = 200
+
+
+def bounded(events: list[Event]) -> list[Event]:
+    """The events of one selection, or a snapshot in their stead when they are too much to be
+    encoded in one step: that is made piece by piece, for all who get it together.
+    """
+    if len(events) <= EVENTS_AT_ONCE:
+        room = BYTES_AT_ONCE
+        for event in events:
+            value = event.value
+            if type(value) is dict or type(value) is list:
+                room -= approx_bytes(value, limit=room)
+            elif type(value) is str:
+                room -= len(value)
+            if room <= 0:
+                break
+        else:
+            return events
+    return [Event("snapshot", (), [])]
+
+
+class Hub:
+    """All connections and the delivery to them."""
+
+    def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
+        self.settings = settings
+        self.store = store
+        self.metrics = metrics
+        self.clients: dict[str, Client] = {}
+        self.rooms = Rooms(self)
+        self.tags: Tags[Client] = Tags()
+        self._groups: dict[tuple[Kind, int, frozenset[Source]], Group] = {}
+        self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
+        self.flusher = Flusher()
+        self.writers = Writers(self)
+        self.replays = Replays()
+        # What keeps the last snapshots in memory; their audiences know them.
+        self.snapshots: deque[Frame] = deque(maxlen=KEPT)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with
+        it.
+        """
+        async with trio.open_nursery() as nursery:
+            self.writers.nursery = nursery
+            task_status.started()
+            try:
+                await self.flusher.run()
+            finally:
+                self.writers.nursery = None
+
+    def statistics(self) -> dict[str, int]:
+        """How many clients, slow ones among them, groups and rooms there are."""
+        groups = {client.group for client in self.clients.values()}
+        slow = sum(c.outbox is not None and c.send_now is not None for c in self.clients.values())
+        return {
+            "clients": len(self.clients),
+            "slow": slow,
+            "groups": len(groups - {None}),
+            "open_groups": len(self._groups),
+            "rooms": len(self.rooms),
+        }
+
+    # ── who is connected ────────────────────────────────────────────────────────────────────────
+
+    def open(
+        self, kind: Kind, lane: Lane, principal: Principal, ip: str, tags: dict[str, str]
+    ) -> Client:
+        """Register a connection. It hears nothing yet but what is pushed to it."""
+        client = Client(
+            "c_" + secrets.token_urlsafe(16), kind, lane, principal, ip, trio.current_time()
+        )
+        self.clients[client.id] = client
+        if tags:
+            self.tags.update(client, tags)
+        if lane.send_now is None:
+            client.outbox = self.writers.outbox()
+        self._place(client)
+        self.metrics.connections_total[kind] += 1
+        return client
+
+    def close(self, client: Client, end: End) -> None:
+        """Forget a connection, at once and everywhere; what it was still owed is thrown away.
+        Idempotent.
+        """
+        if self._leave_all(client, end) is None:
+            return
+        if client.outbox is not None:
+            client.outbox.close()
+        client.lane.wake()
+
+    def finish(
+        self, client: Client, end: End, *, retry_ms: int = 1000, goodbye: bytes | None = None
+    ) -> None:
+        """Say goodbye: send what is owed, then `closing` or the close frame, then end the
+        connection. `goodbye` replaces what is said (the echo of a peer's close frame).
+
+        It is out of every registry at once; its lane is woken when all is written or the write
+        deadline has passed.
+        """
+        due = self._leave_all(client, end)
+        if due is None:
+            return
+        if goodbye is None:
+            goodbye = self._goodbye(client, end, retry_ms)
+        due.append(Frame(goodbye))
+        if client.outbox is None and client.send_now is not None:
+            data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
+            try:
+                sent = client.send_now(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                sent = len(data)
+            if sent == len(data):
+                client.lane.wake()
+                return
+            self.writers.stall(client, due, sent)
+        else:
+            self.writers.enqueue(client, due)
+            if client.send_now is None:
+                client.lane.wake()
+
+    def _goodbye(self, client: Client, end: End, retry_ms: int) -> bytes:
+        if client.kind == "sse":
+            closing = control("sse", "closing", {"reason": end.label, "retry_ms": retry_ms})
+            return b"retry: %d\n" % retry_ms + closing  # what an EventSource goes by
+        reason = f'{{"retry_ms":{retry_ms}}}' if end.code == end_reasons.RESTART.code else end.label
+        return ws_close(end.code, reason)
+
+    def _leave_all(self, client: Client, end: End) -> list[Frame] | None:
+        """Take a client out of everything. What it is still owed, or None when it had already
+        gone.
+        """
+        if client.end is not None:
+            return None
+        client.end = end
+        due = self._unplace(client)
+        for subscription in client.subscriptions.values():
+            self._release(subscription.audience)
+        client.subscriptions = {}
+        for room in client.rooms.values():
+            self.rooms.exit(client, room)
+        client.rooms = {}
+        self.tags.remove(client)
+        del self.clients[client.id]
+        if client.ticket is not None:
+            client.ticket.release()
+        self.metrics.ends[end.label] += 1
+        self.ended.append(Ended(trio.current_time(), client.id, client.kind, end.label, client.ip))
+        return due
+
+    # ── what each hears ─────────────────────────────────────────────────────────────────────────
+
+    def subscribe(self, client: Client, texts: Iterable[tuple[str, Policy]]) -> list[Audience]:
+        """Register filters for a client; it hears their changes from this moment. Malformed
+        filters: `FilterError`, and then none is registered. Empty: the client has ended by that.
+        """
+        from triode.store.filter import parse_filter
+
+        wanted = [(parse_filter(text), policy) for text, policy in texts]
+        again = [s.audience for f, _ in wanted if (s := client.subscriptions.get(f.text))]
+        for known in again:
+            if not self._part(client, known):
+                return []  # it has ended by that
+        audiences: list[Audience] = []
+        for parsed, policy in wanted:
+            old = client.subscriptions.get(parsed.text)
+            if old is None:
+                selection = self.store.index.add(parsed, self.store.document.root)
+                if selection.watchers is None:
+                    selection.watchers = Audience(selection)
+                audience: Audience = selection.watchers
+            else:
+                audience = old.audience
+            overflow.hear(client, audience)
+            client.subscriptions[parsed.text] = Subscription(audience, policy)
+            audiences.append(audience)
+        self._replace(client, again)
+        return audiences
+
+    def unsubscribe(self, client: Client, text: str) -> bool:
+        """Take a filter away: nothing for it is sent from now on. False: it was not there."""
+        subscription = client.subscriptions.get(text)
+        if subscription is None:
+            return False
+        if self._part(client, subscription.audience):
+            del client.subscriptions[text]
+            self._replace(client, [subscription.audience])
+            self._release(subscription.audience)
+        return True
+
+    def join(self, client: Client, name: str) -> Room:
+        """Put a client into a room; the room comes into being with its first member."""
+        room = client.rooms.get(name)
+        if room is None:
+            room = client.rooms[name] = self.rooms.enter(client, name)
+            overflow.hear(client, room)
+            self._replace(client)
+        return room
+
+    def leave(self, client: Client, name: str) -> Room | None:
+        """Take a client out of a room; an empty room vanishes. None: it was not in it."""
+        room = client.rooms.get(name)
+        if room is not None and self._part(client, room):
+            del client.rooms[name]
+            self._replace(client, [room])
+            self.rooms.exit(client, room)
+        return room
+
+    def _part(self, client: Client, source: Source) -> bool:
+        """Before a client leaves a source: what it is owed of it so far comes before the answer,
+        and has nothing to do with what it may hear of it later. False: it has ended by that.
+        """
+        if client.outbox is not None and client.group is not None:
+            client.group.flush()
+            if client.end is None:
+                overflow.part(client, source)
+        return client.end is None
+
+    def _release(self, audience: Audience) -> None:
+        self.store.index.remove(audience.selection)
+        if audience.selection.references == 0:
+            audience.selection.watchers = None
+
+    def _place(self, client: Client) -> None:
+        sources: frozenset[Source] = frozenset(
+            [s.audience for s in client.subscriptions.values()] + list(client.rooms.values())
+        )
+        key = (client.kind, client.deflate_from, sources)
+        group = self._groups.get(key)
+        if group is None or len(group) >= SIZE:
+            group = self._groups[key] = Group(self, client.kind, sources, client.deflate_from)
+            for source in sources:
+                source.groups[group] = None
+        group.add(client)
+
+    def _unplace(self, client: Client) -> list[Frame]:
+        group = client.group
+        assert group is not None
+        due = group.remove(client)
+        if not len(group):
+            for source in group.sources:
+                source.groups.pop(group, None)
+            key = (group.kind, group.deflate_from, group.sources)
+            if self._groups.get(key) is group:
+                del self._groups[key]
+        return due
+
+    def _replace(self, client: Client, parted: Sequence[Source] = ()) -> None:
+        """Move a client to the group of its present sources. What it was owed goes with it, also of
+        the sources that it has left (`parted`): that comes before the answer that says so, and
+        positions after it count on it.
+        """
+        due = self._unplace(client)
+        self._place(client)
+        for frame in due:
+            self.push(client, past(frame) if frame.source in parted else frame)
+
+    # ── publishing ──────────────────────────────────────────────────────────────────────────────
+
+    def deliver(self, committed: Committed) -> None:
+        """Owe the events of one change to all who watch. Only the last frame of a change that a
+        client gets carries the position (see `frame`).
+        """
+        matched = committed.matched
+        if not matched:
+            return
+        change = committed.change
+        position = str(change.position).encode()
+        pairs: list[tuple[Audience, Event]] = []
+        whole: set[Audience] = set()
+        for selection, events in matched:
+            audience: Audience | None = selection.watchers
+            if audience is None or audience in whole:
+                continue
+            events = bounded(events)
+            if any(event.kind == "snapshot" for event in events):
+                # It is made of the document as the whole change leaves it: it stands for all.
+                whole.add(audience)
+                pairs = [pair for pair in pairs if pair[0] is not audience]
+                events = [Event("snapshot", (), [])]
+            pairs += [(audience, event) for event in events]
+        last: dict[Group, int] = {}
+        for index, (audience, _) in enumerate(pairs):
+            for group in audience.groups:
+                last[group] = index
+        known: object = None
+        place: Place | None = None
+        type_, members = "", b""
+        for index, (audience, event) in enumerate(pairs):
+            is_whole = event.kind == "snapshot"
+            if event is not known and not is_whole:
+                known = event
+                type_, members = members_of(event, change.time_ms)
+                failed = event.kind == "failed"
+                gone = event.kind == "delete"
+                place = None if failed else Place(event.path, gone, change.time_ms)
+            encoded: dict[tuple[Kind, bool], Frame] = {}
+            for group in audience.groups:
+                kind, with_id = variant = (group.kind, last[group] == index)
+                frame = encoded.get(variant)
+                if frame is None:
+                    if is_whole:
+                        frame = snapshot(self, audience, kind, id=with_id, droppable=True)
+                    else:
+                        id = position if with_id else None
+                        data = document_frame(kind, type_, audience.filter_json, members, id)
+                        frame = Frame(data, audience, change.position.seq, place=place)
+                    encoded[variant] = frame
+                    self.flusher.count(frame.size)
+                group.append(frame)
+
+    def push(self, client: Client, frame: Frame) -> None:
+        """Owe a frame to one client, after all it is owed already. Nothing happens when it has
+        gone.
+        """
+        if client.group is not None:
+            client.group.push(client, frame)
+
+    def send(self, clients: Iterable[Client], encode: Callable[[Kind], Frame]) -> int:
+        """Owe one frame to each of several clients, encoded once for each transport. Says how many
+        they are.
+        """
+        members: dict[Group, list[Client]] = {}
+        for client in clients:
+            if client.group is not None:
+                members.setdefault(client.group, []).append(client)
+        frames: dict[Kind, Frame] = {}
+        for group, meant in members.items():
+            frame = frames.get(group.kind)
+            if frame is None:
+                frame = frames[group.kind] = encode(group.kind)
+                self.flusher.count(frame.size)
+            if len(meant) == len(group):
+                group.append(frame)
+            else:
+                for client in meant:
+                    group.push(client, frame)
+        return sum(map(len, members.values()))
+
+    def tell(self, client: Client, event: str, body: dict[str, Any]) -> None:
+        """Push a control event."""
+        frame = Frame(control(client.kind, event, body))
+        self.flusher.count(frame.size)
+        self.push(client, frame)

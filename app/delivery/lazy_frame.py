@@ -1,0 +1,172 @@
+"""Feeds: frames too big to be encoded at once. And what may be done to any frames that wait."""
+
+from __future__ import annotations
+
+from collections import deque
+from copy import copy
+from typing import TYPE_CHECKING, Final
+
+from triode.app.delivery.audience import PAST
+from triode.app.delivery.room import Room
+from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, without_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from triode.app.delivery.audience import Source
+    from triode.app.wire.frame import Kind
+
+# What a feed counts in a queue: its bytes are made when there is room, but it may hold a pin, so
+# that only a few may wait at once; what follows it has to find room too.
+FEED_BYTES: Final = FRAME_BYTES // 2
+# Of what the quickest reader of a shared feed has had encoded, so much is kept for the others.
+KEPT_BYTES: Final = 16 * FRAME_BYTES
+
+
+class Feed(Frame):
+    """A frame too big to be encoded at once: its bytes come in pieces when there is room for them.
+    For one client.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        source: Source | None = None,
+        seq: int = 0,
+        size: int = 0,
+        count: int = 1,
+    ) -> None:
+        super().__init__(b"", source, seq, count=count)
+        self.size = size
+        self._source = pieces
+
+    def pieces(self) -> Iterator[bytes]:
+        """What is left of it, a piece at a time; an empty one is a pause."""
+        return self._source
+
+
+class SharedFeed(Feed):
+    """A feed that many clients may read, each at its own pace.
+
+    The last pieces that the quickest has had encoded are kept for the others. Who is further behind
+    has its own encoded from there on: one that hardly reads must not make us keep all of it.
+    """
+
+    __slots__ = ("_again", "_first", "_made", "_pin")
+
+    def __init__(
+        self,
+        again: Callable[[], Iterator[bytes]],
+        pin: Iterator[object],
+        source: Source | None = None,
+        seq: int = 0,
+    ) -> None:
+        """`again` makes all pieces, the same each time, as long as there is `pin`."""
+        super().__init__(again(), source, seq, FEED_BYTES)
+        self._again = again
+        self._pin = pin
+        self._made: deque[bytes] = deque()
+        self._first = 0  # the number of the first piece in there
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether who begins to read now finds all that was encoded."""
+        return not self._first
+
+    def pieces(self) -> Iterator[bytes]:
+        """All bytes from the start, a piece at a time; an empty one is a pause."""
+        number = 0
+        while number >= self._first:
+            if number < self._first + len(self._made):
+                yield self._made[number - self._first]
+            else:
+                piece = next(self._source, None)
+                if piece is None:
+                    return
+                self._keep(piece)
+                yield piece
+            number += 1
+        for index, piece in enumerate(self._again()):
+            yield b"" if index < number else piece
+
+    def _keep(self, piece: bytes) -> None:
+        self._made.append(piece)
+        while sum(map(len, self._made)) > KEPT_BYTES:
+            self._made.popleft()
+            self._first += 1
+
+
+class RoomFeed(Feed):
+    """Messages of rooms, whose positions are about nothing else."""
+
+    __slots__ = ()
+
+
+class _BareFeed(Feed):
+    """Another feed without its positions."""
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, whole: Feed, kind: Kind) -> None:
+        bare = (without_id(piece, kind) for piece in whole.pieces())
+        super().__init__(bare, whole.source, whole.seq, whole.size, whole.count)
+        self._whole = whole
+
+    def pieces(self) -> Iterator[bytes]:
+        yield from self._source
+        self.count = self._whole.count  # of a replay it is known only now
+
+
+def without_positions(frame: Frame, kind: Kind) -> Frame:
+    """The same frame for a client that must not be told a position now."""
+    if isinstance(frame, VerbatimFrame | RoomFeed):
+        return frame
+    if isinstance(frame, Feed):
+        return _BareFeed(frame, kind)
+    data = without_id(frame.data, kind)
+    return Frame(data, frame.source, frame.seq, place=frame.place, count=frame.count)
+
+
+def undroppable(frame: Frame) -> Frame:
+    """The same frame, but that no policy is about."""
+    return _of(frame, None)
+
+
+def past(frame: Frame) -> Frame:
+    """The same frame, of a source that the client has left: lost, it is no gap of what it may hear
+    of that source later.
+    """
+    return _of(frame, PAST)
+
+
+def _of(frame: Frame, source: Source | None) -> Frame:
+    if isinstance(frame.source, Room):  # its position is of the room
+        return VerbatimFrame(frame.data, source, frame.seq, count=frame.count)
+    if isinstance(frame, Feed):  # others may read it too
+        return Feed(frame.pieces(), source, frame.seq, frame.size, frame.count)
+    same = copy(frame)
+    same.source = source
+    return same
+
+
+def joined(frames: list[Frame]) -> Frame:
+    """Control frames as one, which takes one place in a queue: a feed if there is a feed among
+    them, or much in all.
+    """
+    if len(frames) == 1:
+        return frames[0]
+    count = sum(frame.count for frame in frames)
+    size = sum(frame.size for frame in frames)
+    if size > FRAME_BYTES or any(isinstance(frame, Feed) for frame in frames):
+        return Feed(_chained(frames), size=min(size, FEED_BYTES), count=count)
+    return Frame(b"".join([frame.data for frame in frames]), count=count)
+
+
+def _chained(frames: list[Frame]) -> Iterator[bytes]:
+    for frame in frames:
+        if isinstance(frame, Feed):
+            yield from frame.pieces()
+        else:
+            yield frame.data

@@ -1,0 +1,209 @@
+"""The outbox: what a slow client has not taken yet, in a bounded Trio memory channel.
+
+Two bounds hold at once, items and bytes; what finds no room is refused and the caller applies the
+subscriber's policy. Control frames (answers, `gap`, `closing`) and feeds (snapshots in pieces)
+have room of their own in the same channel, so their order among the data holds and no data can
+crowd them out.
+
+A channel is first in, first out, and that is what most of this is. For the policies that would
+rather lose what is old, the channel is emptied once, when it is first full (`sift`): the frames
+whose oldest may go wait in the *ring* from then on, which is within the same bounds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from triode.app.delivery.lazy_frame import Feed
+from triode.app.wire.frame import FRAME_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from triode.app.wire.frame import Frame
+
+# Answers to commands come one for one, and a session stops reading commands while its client is
+# behind, so this is reached only by a peer that ignores every answer.
+CONTROL_ITEMS: Final = 64
+# Of big ones: messages that others send to this client alone, or what an admin sends.
+CONTROL_BYTES: Final = CONTROL_ITEMS * FRAME_BYTES
+
+
+class Outbox:
+    """A bounded queue of frames for one client.
+
+    `max_items` and `max_bytes` bound the data; one frame alone is always taken, however large,
+    since it could never be delivered otherwise. `items` and `bytes` is all that waits, `queued` the
+    frames of it that are in the channel. `oldest_at` is when the oldest of what has not been
+    delivered came, if there is any.
+    """
+
+    __slots__ = (
+        "_control_bytes",
+        "_in",
+        "_out",
+        "_progress",
+        "bytes",
+        "items",
+        "max_bytes",
+        "max_items",
+        "oldest_at",
+        "queued",
+        "ring",
+    )
+
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        channel = trio.open_memory_channel["tuple[Frame, float]"](max_items + CONTROL_ITEMS)
+        self._in, self._out = channel
+        self._progress = trio.lowlevel.ParkingLot()
+        self.max_items = max_items
+        self.max_bytes = max_bytes
+        self.items = 0
+        self.bytes = 0
+        self.queued = 0
+        self.oldest_at = 0.0
+        self._control_bytes = 0
+        self.ring: deque[Frame] = deque()
+
+    def put(self, frame: Frame, now: float) -> bool:
+        """Take a frame if there is room. False: there is none, and nothing was changed."""
+        if not (self._has_room_for_control(frame) if frame.source is None else self._admits(frame)):
+            return False
+        try:
+            self._in.send_nowait((frame, now))
+        except trio.WouldBlock:
+            return False
+        if not self.bytes:
+            self.oldest_at = now
+        self.queued += 1
+        self._count(frame)
+        return True
+
+    def has_room(self, frame: Frame) -> bool:
+        """Whether one more frame of data is within the bounds."""
+        return not self.items or (
+            self.items < self.max_items and self.bytes + frame.size <= self.max_bytes
+        )
+
+    def _admits(self, frame: Frame) -> bool:
+        # Of the control frames' own places in the channel data may take half, at the most: what
+        # was data and may not be dropped any more can fill the others.
+        return self.has_room(frame) and self.queued < self.max_items + CONTROL_ITEMS // 2
+
+    def _has_room_for_control(self, frame: Frame) -> bool:
+        return frame.size <= FRAME_BYTES or self._control_bytes <= CONTROL_BYTES
+
+    def keep(self, frame: Frame) -> None:
+        """Put a frame into the ring, where there is room (`has_room`)."""
+        self.ring.append(frame)
+        self._count(frame)
+
+    def evict(self) -> Frame | None:
+        """Take the oldest frame out of the ring, to make room."""
+        if not self.ring:
+            return None
+        frame = self.ring.popleft()
+        self._forget(frame)
+        return frame
+
+    def empty_ring(self) -> list[Frame]:
+        """Take all frames out of the ring."""
+        frames = list(self.ring)
+        self.ring.clear()
+        for frame in frames:
+            self._forget(frame)
+        return frames
+
+    def sift(self, sieve: Callable[[Frame], Frame | None]) -> None:
+        """Pass all that waits in the channel through `sieve`, which says what stays there in place
+        of each frame.
+        """
+        waiting: list[tuple[Frame, float]] = []
+        while True:
+            try:
+                frame, at = self._out.receive_nowait()
+            except trio.WouldBlock:
+                break
+            self._forget(frame)
+            waiting.append((frame, at))
+        self.queued -= len(waiting)  # one may have been handed over, and not be taken yet
+        for frame, at in waiting:
+            staying = sieve(frame)
+            if staying is not None:
+                self._in.send_nowait((staying, at))
+                self.queued += 1
+                self._count(staying)
+
+    def take_nowait(self, max_bytes: int) -> list[Frame]:
+        """All that waits, up to about `max_bytes` and at most one feed, which then comes last.
+        Empty: nothing waits.
+        """
+        taken: list[Frame] = []
+        size = 0
+        while size < max_bytes:
+            try:
+                frame, at = self._out.receive_nowait()
+            except trio.WouldBlock:
+                break
+            if not taken:
+                self.oldest_at = at
+            self.queued -= 1
+            self._forget(frame)
+            taken.append(frame)
+            size += frame.size
+            if isinstance(frame, Feed):
+                break
+        return taken
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits that nothing should be done for the client that adds to it."""
+        controls = self.queued - self.items + len(self.ring)
+        return self.bytes > self.max_bytes or controls > CONTROL_ITEMS // 2
+
+    async def progress(self) -> None:
+        """Wait until some of what waits is taken, or thrown away."""
+        await self._progress.park()
+
+    async def take(self, max_bytes: int) -> list[Frame]:
+        """As `take_nowait`, but wait until there is something. Nothing is lost on cancellation."""
+        first, at = await self._out.receive()
+        self.queued -= 1
+        self._forget(first)
+        if isinstance(first, Feed):
+            self.oldest_at = at
+            return [first]
+        taken = [first, *self.take_nowait(max_bytes - first.size)]
+        self.oldest_at = at
+        return taken
+
+    def close(self) -> None:
+        """Throw away what waits. Whoever waits in `take` gets `trio.ClosedResourceError`."""
+        self._out.close()  # first, or whoever waits would get the end of the channel
+        self._in.close()
+        self._progress.unpark_all()
+        self.ring.clear()
+        self.items = self.bytes = self.queued = self._control_bytes = 0
+
+    def forget(self, frame: Frame) -> None:
+        """A frame of the ring goes another way."""
+        self.ring.remove(frame)
+        self._forget(frame)
+
+    def _count(self, frame: Frame) -> None:
+        self.bytes += frame.size
+        if frame.source is None:
+            self._control_bytes += frame.size
+        else:
+            self.items += 1
+
+    def _forget(self, frame: Frame) -> None:
+        self._progress.unpark_all()
+        self.bytes -= frame.size
+        if frame.source is None:
+            self._control_bytes -= frame.size
+        else:
+            self.items -= 1

@@ -1,0 +1,221 @@
+"""Overflow: how frames come into the outbox of a slow client, and what happens when it is full.
+
+The subscriber has chosen (`Policy`), for each filter and for its rooms:
+
+- `drop-newest`: what comes now is lost.
+- `drop-oldest`: the oldest that waits is lost.
+- `latest`: of each place only the newest value waits. Where that cannot be said (a filter that
+  has to be evaluated, too many places, too large values) the filter is healed as a whole. Rooms
+  have no places: they lose the oldest.
+- `disconnect`: the client ends.
+
+What is lost is a gap, counted and told. From the first full queue until the settlement (`heal`)
+the policy decides about all that comes of the same source, whether there is room again or not: it
+must not overtake what it would be applied to.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from triode.app.delivery.audience import Audience
+from triode.app.delivery.lazy_frame import undroppable, without_positions
+from triode.app.delivery.losses import Arrears, Gap, Latest
+from triode.app.delivery.room import Room
+from triode.app.wire import end_reasons
+from triode.limits.policy import Policy
+
+if TYPE_CHECKING:
+    from triode.app.delivery.audience import Source
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.outbox import Outbox
+    from triode.app.delivery.subscriber import Client
+    from triode.app.wire.frame import Frame
+
+QUEUE_FULL = "queue_full"
+
+
+def enqueue(hub: Hub, client: Client, frames: list[Frame]) -> None:
+    """Put frames into a slow client's outbox. It may end by that."""
+    outbox = client.outbox
+    if outbox is None:
+        return
+    now = trio.current_time()
+    end = client.end  # of one that has ended these are the last frames, with the goodbye
+    for frame in frames:
+        source = frame.source
+        if source is None:
+            if not outbox.put(_bare(client, frame), now):
+                hub.metrics.drops["control", "answers_unread"] += 1
+                hub.close(client, end_reasons.SLOW)
+                client.lane.abort()
+        elif client.arrears and client.arrears.holds(source):
+            _defer(hub, client, outbox, frame, source)
+        else:
+            frame = _bare(client, frame)
+            while not outbox.put(frame, now):
+                old = outbox.evict()
+                if old is None:
+                    _overflow(hub, client, outbox, frame, source)
+                    break
+                _lose(hub, client, old)
+        if client.end is not end:
+            return
+
+
+def lose_all(hub: Hub, client: Client, source: Source, frames: list[Frame]) -> bool:
+    """Lose all these frames of one source at once, if the client has lost something of it before
+    and would rather have what is old. False: that is not so, and nothing was done. It is what
+    `enqueue` does frame by frame.
+    """
+    gap = client.arrears.gaps.get(source) if client.arrears is not None else None
+    if gap is None or _policy(client, source) is not Policy.DROP_NEWEST:
+        return False
+    gap.missed += len(frames)
+    gap.last = frames[-1].seq
+    _count(hub, client, Policy.DROP_NEWEST, QUEUE_FULL, len(frames))
+    return True
+
+
+def part(client: Client, source: Source) -> None:
+    """The client leaves this source. What is in its queue of it comes whatever happens; what waits
+    beyond the queue is not owed any more.
+    """
+    outbox = client.outbox
+    assert outbox is not None
+    outbox.sift(partial(_kept, source))
+    if client.arrears and client.arrears.holds(source):
+        client.arrears.leave(source)
+        for frame in [frame for frame in outbox.ring if frame.source is source]:
+            outbox.forget(frame)
+
+
+def _kept(source: Source, frame: Frame) -> Frame:
+    return undroppable(frame) if frame.source is source else frame
+
+
+def hear(client: Client, source: Source) -> None:
+    """The client hears this source from now on (again): first comes its state."""
+    if client.arrears is not None:
+        client.arrears.left.discard(source)
+
+
+def _bare(client: Client, frame: Frame) -> Frame:
+    """The frame as it may be sent now. A room's own positions are about nothing else."""
+    if not client.arrears or isinstance(frame.source, Room):
+        return frame
+    return without_positions(frame, client.kind)
+
+
+def _policy(client: Client, source: Source) -> Policy:
+    if not _is_heard(client, source):
+        return Policy.DROP_NEWEST
+    if isinstance(source, Audience):
+        return client.subscriptions[source.selection.filter.text].policy
+    return Policy.DROP_OLDEST if client.policy is Policy.LATEST else client.policy
+
+
+def _overflow(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
+    """The queue is full for the first time since the last settlement, for this source."""
+    policy = _policy(client, source)
+    if client.arrears is None:
+        client.arrears = Arrears()
+    if policy in (Policy.DROP_OLDEST, Policy.LATEST):
+        outbox.sift(partial(_sifted, hub, client, outbox, policy))
+    _defer(hub, client, outbox, frame, source)
+
+
+def _sifted(hub: Hub, client: Client, outbox: Outbox, policy: Policy, frame: Frame) -> Frame | None:
+    """What stays in the queue of a frame in it, when the sources of this policy leave it."""
+    source = frame.source
+    if source is None or _policy(client, source) is not policy:
+        return _bare(client, frame)
+    _defer(hub, client, outbox, frame, source)
+    return None
+
+
+def _defer(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
+    """Deal with a frame that may not go into the queue now."""
+    arrears = client.arrears
+    assert arrears is not None
+    policy = _policy(client, source)
+    if isinstance(source, Audience) and (
+        source in arrears.latest or (policy is Policy.LATEST and source not in arrears.gaps)
+    ):
+        _merge(hub, client, source, frame)
+    elif policy is Policy.DISCONNECT:
+        _count(hub, client, policy, QUEUE_FULL)
+        hub.finish(client, end_reasons.SLOW)
+    elif policy is Policy.DROP_OLDEST:
+        _keep(hub, client, outbox, frame, source)
+    else:
+        _lose(hub, client, frame)
+
+
+def _merge(hub: Hub, client: Client, audience: Audience, frame: Frame) -> None:
+    """Remember that a place has changed."""
+    arrears, place = client.arrears, frame.place
+    assert arrears is not None
+    latest = arrears.latest.get(audience)
+    if place is None or not audience.selection.filter.indexable:
+        if latest is not None:
+            give_up(hub, client, audience)
+        _lose(hub, client, frame)
+        return
+    if latest is None:
+        latest = arrears.latest[audience] = Latest(frame.seq)
+    _count(hub, client, Policy.LATEST, "superseded", latest.take(place, frame.seq))
+    if sum(len(each.places) for each in arrears.latest.values()) > hub.settings.queue_items:
+        give_up(hub, client, audience)
+
+
+def give_up(hub: Hub, client: Client, audience: Audience) -> None:
+    """Too much of a filter has changed for values one by one: they are lost, and it is healed as a
+    whole.
+    """
+    arrears = client.arrears
+    assert arrears is not None
+    latest = arrears.latest.pop(audience)
+    _count(hub, client, Policy.LATEST, QUEUE_FULL, len(latest.places))
+    arrears.gaps[audience] = Gap(latest.first, latest.last, latest.events, QUEUE_FULL)
+
+
+def _keep(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
+    """Put a frame into the ring, and out of it what it has no room for."""
+    while not outbox.has_room(frame):
+        old = outbox.evict()
+        if old is None:
+            _lose(hub, client, frame)
+            return
+        _lose(hub, client, old)
+    assert client.arrears is not None
+    client.arrears.rings.add(source)
+    outbox.keep(frame)
+
+
+def _lose(hub: Hub, client: Client, frame: Frame) -> None:
+    source = frame.source
+    assert source is not None
+    _count(hub, client, _policy(client, source), QUEUE_FULL)
+    if client.arrears is None:
+        client.arrears = Arrears()
+    if _is_heard(client, source):
+        client.arrears.lose(source, frame.seq, QUEUE_FULL)
+    else:  # who has left it asks for no repair
+        client.arrears.left.add(source)
+
+
+def _is_heard(client: Client, source: Source) -> bool:
+    return client.group is not None and source in client.group.sources
+
+
+def _count(hub: Hub, client: Client, policy: Policy, reason: str, events: int = 1) -> None:
+    if not events:
+        return
+    hub.metrics.drops[policy.value, reason] += events
+    if client.drops is None:
+        client.drops = {}
+    client.drops[reason] = client.drops.get(reason, 0) + events

@@ -1,0 +1,206 @@
+"""Resuming: exactly what a client has missed since a position, or the answer that it can't be had.
+
+A short absence is replayed at once. A long one would take a tenth of a second and megabytes, for
+each of all that come back after a restart of their network: it is replayed as the client takes it,
+from the document as it was when the client came (a pin), a millisecond of work at a time. Its
+positions come with it, so whoever is cut off in the middle resumes from there, and a client that
+died of a replay does not get the same one again.
+
+A replay may be far longer than the state that it leads to. After `resume_bytes` the rest is only
+counted, told as a `gap`, and healed with a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from triode.app.delivery.lazy_frame import FEED_BYTES, Feed
+from triode.app.delivery.snapshot import snapshot_pieces
+from triode.app.wire.frame import FRAME_BYTES, Frame, control, document_frame, members_of
+from triode.store.change import Position
+from triode.store.replay import TooCostly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from triode.app.delivery.audience import Audience
+    from triode.app.delivery.hub import Hub
+    from triode.app.wire.frame import Kind
+    from triode.app.wire.stream_request import StreamRequest
+    from triode.store.filter import Filter
+    from triode.store.replay import Replay, Replayed
+    from triode.store.value import Json
+
+# So many edits are replayed at once: about 5 ms.
+EDITS_AT_ONCE: Final = 500
+# Between two checkpoints of a longer one: about 1 ms.
+CHANGES_AT_ONCE: Final = 100
+# One evaluation may take a second where the document is big: after so long no more are begun.
+EVALUATING_S: Final = 0.02
+# Each at most FRAME_BYTES.
+REPLAYS_KEPT: Final = 64
+
+
+def missed(
+    hub: Hub, kind: Kind, audiences: Sequence[Audience], request: StreamRequest, *, ids: bool = True
+) -> list[Frame] | None:
+    """The frames missed since the position that was asked for; None when it can't be resumed from
+    there. Without `ids` only the present position is told, at the end.
+    """
+    since = request.since
+    if since is None or not audiences or not hub.store.can_resume(since):
+        return None
+    filters = [audience.selection.filter for audience in audiences]
+    key = (kind, ids, since.seq, *[filter.text for filter in filters])
+    known = hub.replays.get(hub.store.seq, key)
+    if known is not None:
+        return known
+    replay = hub.store.missed(filters, since)
+    replayer = Replayer(hub, kind, audiences, replay, ids=ids)
+    if replay.edits > EDITS_AT_ONCE:
+        # One that is evaluated may fail on the way, when it is too late to say so.
+        return None if replay.evaluates else [Missed(replayer.pieces(since))]
+    try:
+        frame = _at_once(replayer, since, FRAME_BYTES if not replay.evaluates else None)
+    except ValueError:  # too costly to replay, or a filter that can no longer be evaluated
+        return None
+    if frame is None:
+        return [Missed(replayer.pieces(since))]
+    frames = [frame] if frame.size else []
+    if frame.size <= FRAME_BYTES:
+        hub.replays.put(hub.store.seq, key, frames)
+    return frames
+
+
+def _at_once(replayer: Replayer, since: Position, max_bytes: int | None) -> Frame | None:
+    """A short replay as one frame; None if it has more than `max_bytes`. Raises TooCostly."""
+    made: list[bytes] = []
+    size = count = 0
+    until = trio.current_time() + EVALUATING_S
+    for data, events in replayer.pieces(since):
+        if max_bytes is None and trio.current_time() > until:
+            raise TooCostly(f"more than {EVALUATING_S} s of evaluations")
+        made.append(data)
+        size += len(data)
+        count += events
+        if max_bytes is not None and size > max_bytes:
+            return None
+    return Frame(b"".join(made), count=count)
+
+
+class Replays:
+    """The short replays of this moment: when many were cut off together, they come back together,
+    from the same position and with the same filters. All is forgotten with the next change.
+    """
+
+    def __init__(self) -> None:
+        self._seq = -1
+        self._frames: dict[tuple[object, ...], list[Frame]] = {}
+
+    def get(self, seq: int, key: tuple[object, ...]) -> list[Frame] | None:
+        """What was replayed for this key, if the document is still at `seq`."""
+        return self._frames.get(key) if seq == self._seq else None
+
+    def put(self, seq: int, key: tuple[object, ...], frames: list[Frame]) -> None:
+        """Remember a replay, while there is room."""
+        if seq != self._seq:
+            self._seq, self._frames = seq, {}
+        if len(self._frames) < REPLAYS_KEPT:
+            self._frames[key] = frames
+
+
+class Missed(Feed):
+    """The events that a client missed, as it takes them. For this client alone."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Iterator[tuple[bytes, int]]) -> None:
+        super().__init__(iter(()), size=FEED_BYTES, count=0)
+        self._run = run
+        next(run)  # the pin is of now, not of when a writer comes to it
+
+    def pieces(self) -> Iterator[bytes]:
+        """What is left of it, a piece at a time; an empty one is a pause."""
+        for data, events in self._run:
+            self.count += events
+            yield data
+
+
+class Replayer:
+    """Makes the pieces of one client's replay, each with the number of events in it. It knows
+    nothing of who reads them: a cycle would hold the pin for longer than the client is there.
+    """
+
+    def __init__(
+        self, hub: Hub, kind: Kind, audiences: Sequence[Audience], replay: Replay, *, ids: bool
+    ) -> None:
+        self._store = hub.store
+        self._max_bytes = hub.settings.resume_bytes
+        self._kind = kind
+        self._audiences = audiences
+        self._by_filter: dict[Filter, Audience] = {a.selection.filter: a for a in audiences}
+        self._ids = ids
+        self._now = hub.store.position
+        self._replay = replay
+        self._pause = 1 if replay.evaluates else CHANGES_AT_ONCE
+
+    def pieces(self, reached: Position) -> Iterator[tuple[bytes, int]]:
+        """All that came after `reached`. The first piece is empty, and pins the document."""
+        with self._store.document.pin() as root:
+            yield b"", 0
+            sent, pauses = 0, 0
+            batch: list[bytes] = []
+            size = 0
+            rest: Counter[Filter] = Counter()
+            for part in self._replay.run(root):
+                if sent > self._max_bytes:
+                    rest.update({each.filter: len(each.events) for each in part})
+                elif part:
+                    frames = self._frames(part)
+                    reached = part[0].position
+                    batch += frames
+                    size += sum(map(len, frames))
+                pauses += 1
+                if size >= FRAME_BYTES or pauses >= self._pause or not part:
+                    yield b"".join(batch), len(batch)
+                    sent += size
+                    batch, size, pauses = [], 0, 0
+            yield b"".join(batch), len(batch)
+            for data in self._healed(root, rest, reached):
+                yield data, 1
+
+    def _frames(self, part: list[Replayed]) -> list[bytes]:
+        """The events of one change; the last has the position."""
+        position = part[0].position
+        told = self._ids or position == self._now
+        left = sum(len(each.events) for each in part)
+        frames: list[bytes] = []
+        for each in part:
+            name = self._by_filter[each.filter].filter_json
+            for event in each.events:
+                left -= 1
+                id = str(position).encode() if told and not left else None
+                type_, members = members_of(event, each.time_ms)
+                frames.append(document_frame(self._kind, type_, name, members, id))
+        return frames
+
+    def _healed(self, root: Json, rest: Counter[Filter], after: Position) -> Iterator[bytes]:
+        """The end of a replay that was too long."""
+        for filter, missed in rest.items():
+            body = {
+                "filter": filter.text,
+                "missed": missed,
+                "after": str(after),
+                "to": str(self._now),
+                "reason": "resume_too_long",
+            }
+            yield control(self._kind, "gap", body)
+        left = len(rest)
+        for audience in self._audiences:
+            if audience.selection.filter in rest:
+                left -= 1
+                id = None if left else str(self._now).encode()
+                yield from snapshot_pieces(root, audience, self._kind, id)

@@ -1,0 +1,164 @@
+"""Healing: the settlement of a client's arrears, in one step, when its queue is empty.
+
+    gap …                        how much is lost of each source, and between which positions
+    what waited in the ring      the newest events, for those who would rather lose the oldest
+    update …                     the newest value of each place that changed, for `latest`
+    snapshot …                   each filter that has lost something; the last has the position
+
+All of it is made of the document as it is now, after everything that the client's group is owed,
+so that what it assembles is exact again from here on.
+
+A client that can never keep up would get one snapshot after the other. So it is made to wait:
+one that falls behind soon after it was healed is healed again only after a pause, which doubles
+each time up to `heal_wait_max_s`. What it misses meanwhile is counted and told as ever. A client
+that has kept up for a while starts anew.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from triode.app.delivery.audience import Audience
+from triode.app.delivery.lazy_frame import joined, without_positions
+from triode.app.delivery.overflow import enqueue, give_up
+from triode.app.delivery.room import Room
+from triode.app.delivery.snapshot import snapshots
+from triode.app.wire.frame import FRAME_BYTES, Frame, control, document_frame, members_of
+from triode.store.change import Position
+from triode.store.event import Event
+from triode.store.value import MISSING, approx_bytes
+
+if TYPE_CHECKING:
+    from triode.app.delivery.audience import Source
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.losses import Arrears, Gap, Latest
+    from triode.app.delivery.subscriber import Client
+
+# Who has kept up for so long after a heal, and for twice its last pause, is not made to wait.
+CALM_S: Final = 10.0
+FIRST_WAIT_S: Final = 1.0
+
+
+def heal(hub: Hub, client: Client) -> bool:
+    """Queue what settles a client's arrears; its outbox is empty. False: nothing can be done now.
+
+    What its group is still owed is flushed first, so all this comes after everything older.
+    """
+    if not client.arrears or client.group is None:
+        return False
+    if not client.arrears.latest and trio.current_time() < due_at(client):
+        return False
+    client.group.flush()
+    arrears, outbox = client.arrears, client.outbox
+    if client.end is not None or outbox is None:
+        return False
+    arrears.left.clear()
+    room = FRAME_BYTES
+    for audience, latest in list(arrears.latest.items()):
+        size = _size_of(hub, latest, room)
+        if size is None:
+            give_up(hub, client, audience)
+        else:
+            room -= size
+    newest = _newest(hub, client, arrears)
+    if trio.current_time() < due_at(client):
+        frames = newest
+    else:
+        gaps, arrears.gaps = arrears.gaps, {}
+        ring = [_bare(client, frame) for frame in outbox.empty_ring()]
+        arrears.rings.clear()
+        frames = [_told(hub, client, source, gap) for source, gap in gaps.items()]
+        frames += ring + newest + _snapshots(hub, client, gaps)
+        if gaps:
+            _pause(hub, client)
+    if not arrears:
+        client.arrears = None
+    if frames:
+        enqueue(hub, client, [joined(frames)])
+    return bool(frames)
+
+
+def due_at(client: Client) -> float:
+    """When what a client has lost may be healed."""
+    if client.arrears and client.arrears.gaps:
+        return client.healed_at + client.heal_wait_s
+    return -math.inf
+
+
+def _pause(hub: Hub, client: Client) -> None:
+    """A client is healed: how long is it until that may happen again?"""
+    now, wait_s = trio.current_time(), client.heal_wait_s
+    if now > client.healed_at + max(CALM_S, 2 * wait_s):
+        client.heal_wait_s = 0.0
+    else:
+        client.heal_wait_s = min(hub.settings.heal_wait_max_s, max(FIRST_WAIT_S, 2 * wait_s))
+    client.healed_at = now
+    client.heals += 1
+
+
+def _bare(client: Client, frame: Frame) -> Frame:
+    return frame if isinstance(frame.source, Room) else without_positions(frame, client.kind)
+
+
+def _told(hub: Hub, client: Client, source: Source, gap: Gap) -> Frame:
+    if isinstance(source, Audience):
+        epoch = hub.store.epoch
+        body: dict[str, Any] = {"filter": source.selection.filter.text}
+    else:
+        assert isinstance(source, Room)
+        epoch = f"{hub.store.epoch}-{source.epoch}"
+        body = {"room": source.name}
+    body |= {
+        "missed": gap.missed,
+        "after": str(Position(epoch, gap.first - 1)),
+        "to": str(Position(epoch, gap.last)),
+        "reason": gap.reason,
+    }
+    hub.metrics.gaps_total += 1
+    return Frame(control(client.kind, "gap", body))
+
+
+def _snapshots(hub: Hub, client: Client, gaps: dict[Source, Gap]) -> list[Frame]:
+    audiences = [source for source in gaps if isinstance(source, Audience)]
+    return snapshots(hub, audiences, client.kind)
+
+
+def _size_of(hub: Hub, latest: Latest, room: int) -> int | None:
+    """How many bytes the newest values of all these places are; None: more than there is room for,
+    or one is not there.
+    """
+    left = room
+    for path, pending in latest.places.items():
+        value = MISSING if pending.gone else hub.store.document.get(path)
+        if value is not MISSING:
+            left -= approx_bytes(value, limit=left)
+        elif not pending.gone:
+            return None
+        if left <= 0:
+            return None
+    return room - left
+
+
+def _newest(hub: Hub, client: Client, arrears: Arrears) -> list[Frame]:
+    """The newest value of each place that has changed; the last has the position."""
+    owed = [
+        (audience, path, pending)
+        for audience, latest in arrears.latest.items()
+        for path, pending in latest.places.items()
+    ]
+    arrears.latest = {}
+    position = str(hub.store.position).encode()
+    frames: list[Frame] = []
+    for audience, path, pending in owed:
+        if pending.gone:
+            event = Event("delete", path, MISSING)
+        else:
+            event = Event("update", path, hub.store.document.get(path))
+        type_, members = members_of(event, pending.time_ms, pending.events - 1)
+        # With a gap a snapshot comes after it, which has the position.
+        id = position if len(frames) == len(owed) - 1 and not arrears.gaps else None
+        frames.append(Frame(document_frame(client.kind, type_, audience.filter_json, members, id)))
+    return frames

@@ -1,0 +1,76 @@
+"""Rooms: named groups for messages that are not state."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from triode.app.delivery.audience import Source
+
+if TYPE_CHECKING:
+    from triode.app.delivery.subscriber import Client
+
+
+class Message(NamedTuple):
+    """A message as a room remembers it.
+
+    `body` is the event's JSON, for any transport. `omitted` is the id of the client that sent it
+    and does not hear it. `told` names all rooms that the same message went to: who hears several of
+    them gets it in the first.
+    """
+
+    seq: int
+    body: bytes
+    omitted: str | None
+    told: tuple[str, ...]
+
+
+class Room(Source):
+    """Messages are numbered from 1 in the order they are sent. The last ones are remembered for
+    those who come back (see `Rooms`, which bounds it).
+
+    A room that is forgotten and comes into being again counts under a new epoch.
+    """
+
+    __slots__ = ("bytes", "epoch", "log", "members", "name", "seq")
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.epoch = secrets.token_hex(3)
+        self.members: dict[Client, None] = {}
+        self.seq = 0
+        # The last messages, without a hole, up to `seq`. None: there has been none.
+        self.log: deque[Message] | None = None
+        self.bytes = 0
+
+    def number(self) -> int:
+        """Count one more message."""
+        self.seq += 1
+        return self.seq
+
+    def remember(self, message: Message, max_items: int, max_bytes: int) -> None:
+        """Put the message numbered last into the log, and let go what that has no room for."""
+        if self.log is None:
+            self.log = deque()
+        self.log.append(message)
+        self.bytes += len(message.body)
+        while len(self.log) > max_items or self.bytes > max_bytes:
+            self.bytes -= len(self.log.popleft().body)
+
+    def forget(self) -> None:
+        """Empty the log."""
+        self.log = None
+        self.bytes = 0
+
+    def covers(self, seq: int) -> bool:
+        """Whether all messages after this one are in the log."""
+        kept = 0 if self.log is None else len(self.log)
+        return self.seq - kept <= seq <= self.seq
+
+    def since(self, seq: int) -> list[Message]:
+        """The messages after this one, which the log must cover."""
+        log = self.log or ()
+        return list(islice(log, len(log) - (self.seq - seq), None))

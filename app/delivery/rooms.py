@@ -1,0 +1,217 @@
+"""The rooms of a server: who is in which, the messages to them, and what they remember.
+
+A room comes into being with its first member and vanishes with its last. But a client whose
+connection broke is nobody's member for a moment, and may have been the only one. So an empty room
+is kept for `EMPTY_S`, also if nothing was said in it yet: who returns in time finds the same log,
+and in it what was said meanwhile. To everyone else it is gone.
+
+What is remembered is bounded for each room, in items and bytes, and in bytes for all together:
+beyond that the room forgets in which nothing has been said for the longest time.
+
+Everything here is synchronous, like the hub.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from triode.app.delivery.lazy_frame import FEED_BYTES, RoomFeed
+from triode.app.delivery.room import Message, Room
+from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, message_frame
+from triode.store.change import Position
+from triode.store.value import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from triode.app.delivery.group import Group
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+    from triode.app.wire.frame import Kind
+
+# For how long, and how many, rooms without members are kept.
+EMPTY_S: Final = 60.0
+EMPTY_ROOMS: Final = 1000
+# What one room may remember of `room_history_bytes`, so that one cannot make all others forget.
+SHARE: Final = 16
+
+
+class Rooms(dict[str, Room]):
+    """The rooms that have members, by name."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+        # Rooms without members and when they were left, the one left first at the front.
+        self._left: dict[str, tuple[Room, float]] = {}
+        # Rooms that remember something, the one where nothing was said for longest at the front.
+        self._logs: dict[Room, None] = {}
+        self.log_bytes = 0
+
+    # ── who is in which ─────────────────────────────────────────────────────────────────────────
+
+    def enter(self, client: Client, name: str) -> Room:
+        """Make a client a member. The room comes into being, or comes back, with its first one."""
+        room = self.get(name)
+        if room is None:
+            room = self[name] = self._return(name) or Room(name)
+        room.members[client] = None
+        return room
+
+    def exit(self, client: Client, room: Room) -> None:
+        """A client is no member any more. A room without members vanishes."""
+        room.members.pop(client, None)
+        if room.members or self.pop(room.name, None) is None:
+            return
+        if not self._hub.settings.room_history:
+            return  # there is nothing to come back to
+        now = trio.current_time()
+        self._left[room.name] = (room, now)
+        self.sweep(now)
+
+    def sweep(self, now: float) -> None:
+        """Forget the rooms that have been empty for long, and those that are too many."""
+        for name, (room, left_at) in list(self._left.items()):
+            if now - left_at < EMPTY_S and len(self._left) <= EMPTY_ROOMS:
+                return
+            del self._left[name]
+            self._forget(room)
+
+    def _return(self, name: str) -> Room | None:
+        """A room that was left not long ago."""
+        self.sweep(trio.current_time())
+        room, _ = self._left.pop(name, (None, 0.0))
+        return room
+
+    def _known(self, name: str) -> Room | None:
+        """A room with members, or one that remembers."""
+        return self.get(name) or self._left.get(name, (None,))[0]
+
+    # ── messages ────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, names: Iterable[str], body: dict[str, Any], *, omit: Client | None) -> int:
+        """Owe a message to all in the rooms, each once and `omit` not at all. Says how many that
+        is. `body` has its members, but for `room`.
+        """
+        rooms = [room for name in dict.fromkeys(names) if (room := self._known(name)) is not None]
+        told = tuple(room.name for room in rooms)
+        members = encode(body)  # once, however many rooms it goes to
+        if len(rooms) == 1:
+            return self._send_to_all(rooms[0], members, omit)
+        heard: set[Client] = set() if omit is None else {omit}
+        for room in rooms:
+            frame_for = self._publish(room, members, omit, told)
+            for client in room.members:
+                if client not in heard and client.group is not None:
+                    client.group.push(client, frame_for(client.group))
+            heard.update(room.members)
+        return len(heard) - (omit is not None)
+
+    def _send_to_all(self, room: Room, members: bytes, omit: Client | None) -> int:
+        frame_for = self._publish(room, members, omit, (room.name,))
+        for group in room.groups:
+            group.append(frame_for(group))
+            if omit is not None and omit.group is group:
+                group.omit_last(omit)
+        return len(room.members) - (omit is not None and omit in room.members)
+
+    def _publish(
+        self, room: Room, members: bytes, omit: Client | None, told: tuple[str, ...]
+    ) -> Callable[[Group], Frame]:
+        """Number and remember a message. Gives what makes its frame for a group, each once."""
+        encoded = b'{"room":%b,%b' % (encode(room.name), members[1:])
+        message = Message(room.number(), encoded, None if omit is None else omit.id, told)
+        self._remember(room, message)
+        position = str(self.position(room))
+        frames: dict[tuple[Kind, bool], Frame] = {}
+
+        def frame_for(group: Group) -> Frame:
+            variant = (group.kind, group.bare_messages)
+            frame = frames.get(variant)
+            if frame is None:
+                id = None if group.bare_messages else position
+                data = message_frame(group.kind, encoded, id)
+                frame = frames[variant] = Frame(data, room, message.seq)
+                self._hub.flusher.count(frame.size)
+            return frame
+
+        return frame_for
+
+    # ── what rooms remember ─────────────────────────────────────────────────────────────────────
+
+    def position(self, room: Room, seq: int | None = None) -> Position:
+        """A position in the log of a room; by default that of its last message."""
+        return Position(self._epoch(room), room.seq if seq is None else seq)
+
+    def missed(
+        self, kind: Kind, sinces: Mapping[Room, Position | None], *, was: str | None = None
+    ) -> dict[Room, list[Frame]]:
+        """What was said in rooms after positions, as frames. Rooms of which that can't be told are
+        left out.
+
+        What went to several of the rooms comes once. A client that `was` another before does not
+        hear what that one sent without hearing it.
+        """
+        known = {
+            room: since.seq
+            for room, since in sinces.items()
+            if since is not None and since.epoch == self._epoch(room) and room.covers(since.seq)
+        }
+        names = {room.name for room in known}
+        return {room: self._frames(kind, room, seq, names, was) for room, seq in known.items()}
+
+    def _frames(
+        self, kind: Kind, room: Room, seq: int, names: set[str], was: str | None
+    ) -> list[Frame]:
+        messages = [
+            message
+            for message in room.since(seq)
+            if next(name for name in message.told if name in names) == room.name
+            and (message.omitted is None or message.omitted != was)
+        ]
+        if not messages:
+            return []
+        frames = (
+            message_frame(kind, message.body, str(self.position(room, message.seq)))
+            for message in messages
+        )
+        count = len(messages)
+        if sum(len(message.body) for message in messages) <= FRAME_BYTES:
+            return [VerbatimFrame(b"".join(frames), count=count)]
+        # Until they are taken they are those that the room remembers too, and no copies.
+        return [RoomFeed(_batches(frames), size=FEED_BYTES, count=count)]
+
+    def _epoch(self, room: Room) -> str:
+        return f"{self._hub.store.epoch}-{room.epoch}"
+
+    def _remember(self, room: Room, message: Message) -> None:
+        settings = self._hub.settings
+        if not settings.room_history:
+            return
+        self.log_bytes -= room.bytes
+        room.remember(message, settings.room_history, settings.room_history_bytes // SHARE)
+        self.log_bytes += room.bytes
+        self._logs.pop(room, None)
+        self._logs[room] = None
+        while self.log_bytes > settings.room_history_bytes:
+            self._forget(next(iter(self._logs)))
+
+    def _forget(self, room: Room) -> None:
+        self._logs.pop(room, None)
+        self.log_bytes -= room.bytes
+        room.forget()
+
+
+def _batches(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Joined to pieces of about `FRAME_BYTES`."""
+    batch: list[bytes] = []
+    size = 0
+    for data in frames:
+        batch.append(data)
+        size += len(data)
+        if size >= FRAME_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+    yield b"".join(batch)

@@ -1,0 +1,179 @@
+"""The writers of slow clients: what happens to those who do not take what they are owed at once.
+
+A client whose socket would not take all leaves the flushing and gets an outbox, and a writer: a
+task that lives until the outbox is empty. What finds no room in it is dealt with by the
+subscriber's policy (`overflow`). What is dropped is counted; before a client flows again it is told
+(`gap`), and what it watches is repaired by a snapshot (`heal`).
+
+Two rules keep the promises:
+
+- A write that is cut off may have sent part of a frame: it ends the connection.
+- From the first loss until the repair nothing carries a position. A position says that everything
+  up to it has arrived; whoever is cut off meanwhile resumes from before the loss.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from triode.app.delivery import overflow
+from triode.app.delivery.group import events_in
+from triode.app.delivery.lazy_frame import Feed
+from triode.app.delivery.outbox import Outbox
+from triode.app.delivery.resync import due_at, heal
+from triode.app.wire import end_reasons
+from triode.app.wire.compression import on_wire
+from triode.app.wire.frame import Frame, Rest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+
+log = logging.getLogger("triode")
+
+# A writer joins up to this much into one write. Smaller than a socket's buffer, so a slow reader
+# makes visible progress.
+WRITE_BYTES: Final = 16 * 1024
+
+
+class Writers:
+    """The slow side of the hub. `nursery` is where writers run, while the hub runs."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.nursery: trio.Nursery | None = None
+
+    def count_sent(self, clients: int, frames: int, size: int) -> None:
+        """The flusher wrote `frames` of together `size` bytes to each of so many clients."""
+        self._hub.metrics.events_total += clients * frames
+        self._hub.metrics.bytes_out += clients * size
+
+    def _count(self, client: Client, frames: int, size: int) -> None:
+        client.sent += frames
+        client.sent_bytes += size
+        self.count_sent(1, frames, size)
+
+    def stalled(self, client: Client, due: list[Frame], sent: int) -> None:
+        """A flowing client's socket took only `sent` bytes of `due` (-1: it is lost)."""
+        if client.end is not None:
+            return
+        if sent < 0:
+            self._hub.close(client, end_reasons.CLIENT_LOST)
+            client.lane.abort()
+            return
+        group = client.group
+        assert group is not None
+        group.stall(client)
+        self.stall(client, due, sent)
+
+    def stall(self, client: Client, due: list[Frame], sent: int) -> None:
+        client.outbox = self.outbox()
+        rest = list(due)
+        self._count(client, 0, sent)
+        while rest and (sent >= len(on_wire(rest[0], client.deflate_from)) > 0):
+            first = rest.pop(0)
+            sent -= len(on_wire(first, client.deflate_from))
+            self._count(client, first.count, 0)
+        if rest and sent:
+            # The rest of a frame of which a part is out must follow whatever the bounds: it is
+            # not droppable.
+            data = on_wire(rest[0], client.deflate_from)
+            rest[0] = Rest(data[sent:], count=rest[0].count)
+        self.enqueue(client, rest)
+
+    def enqueue(self, client: Client, frames: list[Frame]) -> None:
+        """Put frames into a slow client's outbox, and let a writer take them from there."""
+        overflow.enqueue(self._hub, client, frames)
+        self._start(client)
+
+    def resume(self, client: Client) -> None:
+        """Let whoever writes to a slow client look again whether it can be healed."""
+        if client.outbox is not None and not client.outbox.queued and not client.writing:
+            self.enqueue(client, [Frame(b"", count=0)])
+
+    def _start(self, client: Client) -> None:
+        outbox = client.outbox
+        if outbox is None or client.send_now is None or client.writing or self.nursery is None:
+            return
+        # All that came at once may have gone from the queue into the arrears.
+        if outbox.queued or (client.arrears and trio.current_time() >= due_at(client)):
+            client.writing = True
+            self.nursery.start_soon(self._write, client)
+
+    def outbox(self) -> Outbox:
+        return Outbox(self._hub.settings.queue_items, self._hub.settings.queue_bytes)
+
+    async def _write(self, client: Client) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+        """A slow client's writer: drain its outbox, then let it flow again or end."""
+        try:
+            for data in self.drain(client):
+                if data:
+                    await client.lane.send_all(data)
+                else:  # a pause in long work
+                    await trio.lowlevel.checkpoint()
+        except trio.ClosedResourceError:
+            pass
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+            self._hub.close(client, end_reasons.WRITE_TIMEOUT)
+            client.lane.abort()
+        except Exception:
+            # Ours, not the peer's; and only this client's, whatever it is.
+            log.exception("what %r is owed could not be written", client)
+            self._hub.close(client, end_reasons.FAULT)
+            client.lane.abort()
+        finally:
+            client.writing = False
+        if client.end is not None:
+            client.lane.wake()
+
+    def drain(self, client: Client) -> Iterator[bytes]:
+        """What to write next to a slow client, piece by piece, until it flows again (or, on a
+        lane without direct writes, until its outbox is empty for now).
+        """
+        while True:
+            outbox = client.outbox
+            if outbox is None:
+                return
+            try:
+                frames = outbox.take_nowait(WRITE_BYTES)
+                if not frames and not heal(self._hub, client):
+                    # Again: the flush before a heal may have brought something, and be it an end.
+                    frames = outbox.take_nowait(WRITE_BYTES)
+                    if not frames:
+                        self._flow(client)
+                        return
+            except trio.ClosedResourceError:
+                return
+            if frames:
+                yield from self.pieces(client, frames)
+
+    def pieces(self, client: Client, frames: list[Frame]) -> Iterator[bytes]:
+        """The bytes of frames taken from an outbox: joined, and a feed piece by piece. Each is
+        counted as sent when the next is asked for. An empty one is a pause: a checkpoint is due.
+        """
+        for piece in self._pieces(frames, client.deflate_from):
+            yield piece
+            self._count(client, 0, len(piece))
+        self._count(client, events_in(frames), 0)
+
+    def _pieces(self, frames: list[Frame], deflate_from: int) -> Iterator[bytes]:
+        data = b"".join([on_wire(frame, deflate_from) for frame in frames])
+        if len(data) <= 2 * WRITE_BYTES:
+            if data:
+                yield data
+        else:  # one big frame, or the rest of one: in pieces, so that each has its own deadline
+            for at in range(0, len(data), WRITE_BYTES):
+                yield data[at : at + WRITE_BYTES]
+        if isinstance(frames[-1], Feed):
+            yield from frames[-1].pieces()
+
+    def _flow(self, client: Client) -> None:
+        """Nothing waits any more, unless it has to wait for a heal."""
+        if client.send_now is not None and client.group is not None and not client.arrears:
+            client.outbox = client.arrears = None
+            client.group.flow(client)

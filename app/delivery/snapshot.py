@@ -1,0 +1,221 @@
+"""Snapshots: what a filter selects now, as frames.
+
+A small one is a single frame; those made last are kept, so that all who ask at the same position
+share it. A big one is a feed: it pins the document, so that it is one state however long the client
+takes, and is encoded piece by piece as the client takes it. So is what one client gets at once
+beyond a frame. A value too big for a frame goes out as one event in pieces: SSE is a byte stream
+anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
+
+A filter for which the document has become too big has no snapshot: in its place stands a `gap` that
+says so, and the snapshot follows by itself with the change that makes it possible again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
+
+from triode.app.delivery.lazy_frame import FEED_BYTES, Feed, SharedFeed
+from triode.app.wire.frame import FRAME_BYTES, TEXT, Frame, control, document_frame, ws_frame
+from triode.store.path import format_path
+from triode.store.value import approx_bytes, encode, encode_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from triode.app.delivery.audience import Audience
+    from triode.app.delivery.hub import Hub
+    from triode.app.wire.frame import Kind
+    from triode.store.filter import Filter
+    from triode.store.path import Path
+    from triode.store.store import Store
+    from triode.store.value import Json
+
+# So many of those made last are kept, each at most FRAME_BYTES.
+KEPT: Final = 64
+# A place costs this much besides its value: path, quotes, braces.
+ITEM_BYTES: Final = 40
+
+
+def snapshots(hub: Hub, audiences: Sequence[Audience], kind: Kind) -> list[Frame]:
+    """The snapshots of several filters for one client; the last has the position."""
+    hub.metrics.snapshots_total += len(audiences)
+    room = FRAME_BYTES
+    frames: list[Frame] = []
+    for audience in audiences:
+        id = audience is audiences[-1]
+        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0))
+        room -= frames[-1].size
+    return frames
+
+
+def snapshot(
+    hub: Hub,
+    audience: Audience,
+    kind: Kind,
+    *,
+    id: bool = True,
+    droppable: bool = False,
+    at_once: bool = True,
+) -> Frame:
+    """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is
+    big, or not to be encoded `at_once`.
+
+    With `id` its last frame carries the position: say so only for the last snapshot of several that
+    belong together. `droppable`: it stands for a change, and may be lost to a full queue as that.
+    """
+    seq = hub.store.seq
+    key = (kind, id, droppable, at_once)
+    kept = audience.snapshots.get(key)
+    if kept is not None and kept[0] == seq:
+        known = kept[1]()
+        if known is not None and not (isinstance(known, SharedFeed) and not known.is_whole):
+            return known
+    source = audience if droppable else None
+    frame = _make(hub.store, audience, kind, id=id, source=source, at_once=at_once)
+    # A feed holds a pin, and of what it has made: it lives only as long as somebody reads it.
+    audience.snapshots[key] = (seq, ref(frame))
+    if not isinstance(frame, SharedFeed):
+        hub.snapshots.append(frame)
+    return frame
+
+
+def _make(
+    store: Store,
+    audience: Audience,
+    kind: Kind,
+    *,
+    id: bool,
+    source: Audience | None,
+    at_once: bool,
+) -> Frame:
+    position = str(store.position).encode() if id else None
+    evaluated = audience.selection.evaluated
+    if evaluated is not None and evaluated.refused is not None:
+        members = b',"missed":1,"reason":%b}' % encode(evaluated.refused)
+        data = document_frame(kind, "gap", audience.filter_json, members, position)
+        return Frame(data, source, store.seq)
+    items: list[tuple[Path, Json]] = []
+    size = 0 if at_once else FRAME_BYTES
+    for path, value in audience.selection.filter.select(store.document.root):
+        size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+        if size > FRAME_BYTES:
+            pin = _pin(store)
+            again = partial(snapshot_pieces, next(pin), audience, kind, position)
+            return SharedFeed(again, pin, source, store.seq)
+        items.append((path, value))
+    return Frame(_frame(audience, kind, items, position, more=False), source, store.seq)
+
+
+def _pin(store: Store) -> Iterator[Json]:
+    """The document as it is now, for as long as this is not thrown away."""
+    with store.document.pin() as root:
+        yield root
+
+
+def _frame(
+    audience: Audience,
+    kind: Kind,
+    items: list[tuple[Path, Json]],
+    position: bytes | None,
+    *,
+    more: bool,
+) -> bytes:
+    members = b',"items":%b,"more":%b}' % (
+        encode([{"path": format_path(path), "value": value} for path, value in items]),
+        b"true" if more else b"false",
+    )
+    return document_frame(kind, "snapshot", audience.filter_json, members, position)
+
+
+def snapshot_pieces(
+    root: Json, audience: Audience, kind: Kind, position: bytes | None
+) -> Iterator[bytes]:
+    """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile."""
+    batch: list[tuple[Path, Json]] = []
+    size = 0
+    for path, value in audience.selection.filter.select(root):
+        cost = ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+        if batch and size + cost > FRAME_BYTES:
+            yield _frame(audience, kind, batch, None, more=True)
+            batch, size = [], 0
+        if cost > FRAME_BYTES:
+            yield from _large(audience, kind, path, value)
+        else:
+            batch.append((path, value))
+            size += cost
+    yield _frame(audience, kind, batch, position, more=False)
+
+
+def _large(audience: Audience, kind: Kind, path: Path, value: Json) -> Iterator[bytes]:
+    """One event with one big value, in pieces."""
+    head = b'{"filter":%b,"items":[{"path":%b,"value":' % (
+        audience.filter_json,
+        encode(format_path(path)),
+    )
+    tail = b'}],"more":true}'
+    if kind == "sse":
+        yield b"event: snapshot\ndata: " + head
+        yield from encode_steps(value)
+        yield tail + b"\n\n"
+        return
+    yield _fragment(b'{"type":"snapshot",' + head[1:], first=True)
+    for piece in encode_steps(value):
+        yield _fragment(piece)
+    yield _fragment(tail, last=True)
+
+
+def _fragment(payload: bytes, *, first: bool = False, last: bool = False) -> bytes:
+    # TEXT has the FIN bit set; a fragment begins with it clear, goes on with opcode 0 and ends
+    # with FIN alone.
+    opcode = TEXT & 0x0F if first else 0
+    return ws_frame(opcode | (0x80 if last else 0), payload)
+
+
+def selection(store: Store, filter: Filter, ref: dict[str, Any]) -> Frame:
+    """What a WebSocket client's `get` is answered: a frame, or a feed when it is big. Raises
+    FilterError when the filter looks at too much.
+    """
+    members = ref | {"id": str(store.position)}
+    items: list[dict[str, Json]] = []
+    size = 0
+    nodes = filter.select(store.document.root)
+    for path, value in nodes:
+        size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+        if size > FRAME_BYTES:
+            if filter.segments is None:  # it may yet look at too much, and that is said now
+                deque(nodes, maxlen=0)
+            pin = _pin(store)
+            pieces = _selected(pin, next(pin), filter, members)
+            return Feed(_fragments(pieces), size=FEED_BYTES)
+        items.append({"path": format_path(path), "value": value})
+    return Frame(control("ws", "ok", members | {"items": items}))
+
+
+def _selected(
+    pin: Iterator[Json], root: Json, filter: Filter, members: dict[str, Any]
+) -> Iterator[bytes]:
+    """The same answer on `root`, piece by piece; `pin` goes with it."""
+    yield encode({"type": "ok"} | members)[:-1] + b',"items":['
+    comma = b""
+    for path, value in filter.select(root):
+        yield b'%b{"path":%b,"value":' % (comma, encode(format_path(path)))
+        yield from encode_steps(value)
+        yield b"}"
+        comma = b","
+    yield b"]}"
+
+
+def _fragments(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """One message in fragments of about `FRAME_BYTES`."""
+    batch: list[bytes] = []
+    size, first = 0, True
+    for piece in pieces:
+        if size + len(piece) > FRAME_BYTES and batch:
+            yield _fragment(b"".join(batch), first=first)
+            batch, size, first = [], 0, False
+        batch.append(piece)
+        size += len(piece)
+    yield _fragment(b"".join(batch), first=first, last=True)

@@ -1,0 +1,250 @@
+"""What a connection goes through from `accept` until a lane serves it.
+
+    place among the heads in flight ─► (TLS) ─► head, one deadline ─┬ wants ─► native(…)
+      └ full: 503, close                          └ bad: problem    └ else ──► handoff(…)
+                                    a later head that `wants` accepts ◄────────────┘
+
+Nothing that happens on a connection gets out of its task: see `Reception.connect`.
+
+Idle memory counts (DESIGN, Delivery): while a native stream is served, its task holds one frame of
+ours beside those of the lane, and the request head is the lane's alone, to drop with `del head`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import trio
+
+from triode.app.net.connection import Connection
+from triode.app.net.listener import ListenerCounts
+from triode.app.net.request_head import Head, answer, parse_head, skip_empty_line
+from triode.app.wire.refusal import Refusal
+from triode.limits.address import ip_key
+from triode.limits.admission import Full
+
+logger = logging.getLogger("triode.listener")
+
+H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
+TLS_RECORD: Final = b"\x16\x03"
+# Connections at once that wait for their peer to read a refusal; those beyond are closed at once.
+LINGERING: Final = 1000
+
+
+class Ticket(Protocol):
+    """A place that was taken."""
+
+    def release(self) -> None:
+        """Give it back; again is harmless."""
+
+
+class HeadAdmission(Protocol):
+    """`limits.admission.Admission`, as far as the listener needs it."""
+
+    def enter_head(self, ip: str | None) -> Ticket:
+        """A place for a connection whose head has not been read. Raises limits.admission.Full."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Deadlines in seconds for a new connection, and the size of its head in bytes.
+
+    `head_deadline_s` covers the TLS handshake and the whole head. `connections` bounds all
+    connections that are there at once, whoever serves them; 0 for none.
+    """
+
+    head_deadline_s: float = 10.0
+    max_head_bytes: int = 16 * 1024
+    linger_s: float = 1.0
+    connections: int = 0
+
+
+class Reception:
+    """What each connection goes through until a lane serves it. `connect` is what `serve` wants."""
+
+    def __init__(
+        self,
+        *,
+        wants: Callable[[Head], bool],
+        native: Callable[[Connection, Head], Awaitable[None]],
+        handoff: Callable[[Connection, bool], Awaitable[bool]],
+        admission: HeadAdmission,
+        limits: ListenerLimits | None = None,
+        counts: ListenerCounts | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        ip_key: Callable[[str], str | None] = ip_key,
+    ) -> None:
+        """Give it the lanes and the bounds.
+
+        `native` serves a connection whose head `wants` accepts, to its end. `handoff(connection,
+        opaque)` is given one with its head still in `buffer`, and returns true when the buffer
+        begins with a later head that is for `native`. `ip_key` gives what heads in flight are
+        counted by, None for a trusted proxy.
+        """
+        self.counts = counts or ListenerCounts()
+        self._wants = wants
+        self._native = native
+        self._handoff = handoff
+        self._admission = admission
+        self._limits = limits or ListenerLimits()
+        self._ssl_context = ssl_context
+        self._ip_key = ip_key
+        self._lingering = 0
+
+    async def connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ASYNC910 # one step of a connection that waits
+        """Serve one accepted non-blocking socket, and close it.
+
+        Whatever goes wrong, also as a group out of a lane's nursery, ends this connection only:
+        nothing is raised but cancellation and exits.
+        """
+        connection = Connection(sock, peer_ip(address))
+        del sock, address  # they would stay in this frame for as long as the connection
+        self.counts.open += 1
+        try:
+            head = await self._receive(connection)
+            if head is not None:
+                self.counts.native += 1
+                serving = self._native(connection, head)
+                del head  # the lane's now, to keep or to drop
+                await serving
+                await connection.finish(self._limits.linger_s)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
+            self.counts.broken += 1
+        except* Exception:
+            self.counts.failed += 1
+            logger.exception("the connection of %s failed", connection.peer)
+        finally:
+            self.counts.open -= 1
+            connection.abort()  # for those that nobody closed; nothing otherwise
+
+    async def _receive(self, connection: Connection) -> Head | None:
+        """Bring the connection to its lane. The head to serve natively, or None: it is over."""
+        try:
+            ticket = self._enter(connection)
+        except Refusal as refusal:
+            await self._turn_away(connection, refusal)
+            return None
+        try:
+            opaque = await self._read_head(connection)
+        except Refusal as refusal:
+            self.counts.refused_heads += 1
+            await self._end(connection, refusal)
+            return None
+        finally:
+            ticket.release()
+        if opaque is None:
+            connection.close()
+            return None
+        return await self._choose(connection, opaque)
+
+    def _enter(self, connection: Connection) -> Ticket:
+        retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
+        try:
+            if 0 < self._limits.connections < self.counts.open:
+                raise Full("total", self._limits.connections)
+            return self._admission.enter_head(self._ip_key(connection.peer))
+        except Full as exc:
+            raise Refusal(
+                503,
+                "Too many connections at the moment.",
+                extra={"limit": exc.limit, "retry_after": retry_s},
+                headers={"Retry-After": str(retry_s)},
+            ) from None
+
+    async def _read_head(self, connection: Connection) -> bool | None:
+        """Read until a whole head is in the buffer: False; or the start of HTTP/2: True.
+
+        None: close without a word. One deadline for all of it, so a byte now and then buys no
+        time. Raises Refusal.
+        """
+        with trio.move_on_after(self._limits.head_deadline_s) as scope:
+            if self._ssl_context is not None:
+                await connection.secure_with(self._ssl_context)
+                if connection.alpn == "h2":
+                    return True
+            return await self._read_plain_head(connection)
+        assert scope.cancelled_caught
+        if not connection.buffer:
+            self.counts.silent += 1
+            return None
+        self.counts.late_heads += 1
+        raise Refusal(408, f"The request head took more than {self._limits.head_deadline_s:g} s.")
+
+    async def _read_plain_head(self, connection: Connection) -> bool | None:
+        buffer = connection.buffer
+        while True:
+            data = await connection.receive_new(self._limits.max_head_bytes)
+            if not data:
+                return None
+            buffer += data
+            skip_empty_line(buffer)
+            if buffer.startswith(H2_PREFACE):
+                return True
+            if buffer.startswith(TLS_RECORD) and not connection.secure:
+                return None  # somebody who speaks TLS to a plain port understands no answer of ours
+            if buffer and self._parse(connection) is not None:
+                return False
+
+    def _parse(self, connection: Connection) -> tuple[Head, int] | None:
+        return parse_head(
+            connection.buffer,
+            max_bytes=self._limits.max_head_bytes,
+            peer=connection.peer,
+            secure=connection.secure,
+        )
+
+    async def _choose(self, connection: Connection, opaque: bool) -> Head | None:
+        """Hand over what is not native, as often as it comes back."""
+        if opaque or (head := self._take_wanted(connection)) is None:
+            self.counts.handed_off += 1
+            if not await self._handoff(connection, opaque):
+                return None
+            self.counts.given_back += 1
+            head = self._take_wanted(connection)
+        return head  # noqa: ASYNC910 # one step of a connection that waits
+
+    def _take_wanted(self, connection: Connection) -> Head | None:
+        """Take the head out of the buffer if it is for the native lane; else leave it there."""
+        parsed = self._parse(connection)
+        if parsed is None or not self._wants(parsed[0]):
+            return None
+        del connection.buffer[: parsed[1]]
+        return parsed[0]
+
+    async def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
+        """Say 503 cheaply: those beyond the bound must not cost what the bound saves."""
+        self.counts.turned_away += 1
+        if self._ssl_context is not None:
+            return  # noqa: ASYNC910 # one step of a connection that waits
+        connection.send_now(answer(refusal))
+        await self._linger(connection)
+
+    async def _end(self, connection: Connection, refusal: Refusal) -> None:
+        with contextlib.suppress(trio.TooSlowError):
+            await connection.send_all(answer(refusal), self._limits.linger_s)
+        await self._linger(connection)
+
+    async def _linger(self, connection: Connection) -> None:
+        if self._lingering >= LINGERING:
+            connection.close()
+            return  # noqa: ASYNC910 # one step of a connection that waits
+        self._lingering += 1
+        try:
+            await connection.finish(self._limits.linger_s)
+        finally:
+            self._lingering -= 1
+
+
+def peer_ip(address: Any) -> str:
+    """The address of a peer as the kernel gives it: without port and zone, mapped IPv4 as IPv4."""
+    if not isinstance(address, tuple):
+        return ""
+    ip: str = address[0].partition("%")[0]
+    return ip.removeprefix("::ffff:") if "." in ip else ip

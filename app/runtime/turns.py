@@ -1,0 +1,54 @@
+"""Long work in turns: a synchronous function that gives way to others while it runs.
+
+The function runs in a greenlet. Whenever its meter says that its turn is over, the greenlet hands
+the thread back, Trio runs everybody else once, and the function goes on where it was. So pure code
+stays plain: no generator is threaded through every loop, and what is cheap pays one comparison.
+
+Not a thread: a thread takes the interpreter's lock from the loop at every system call, and the
+flusher makes thousands of them.
+
+What the function looks at may change between its turns. Give it a pinned document, or hold the
+writers' lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import greenlet
+import trio
+
+from triode.limits.meter import Meter
+
+T = TypeVar("T")
+
+
+async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
+    """Call `function` with a meter of `limit` steps; others run between its turns.
+
+    Raises `TooCostly`, and what the function raises. When cancelled, the function is ended at the
+    place where it paused (`GreenletExit`), so its `finally` clauses run.
+    """
+    loop = greenlet.getcurrent()
+
+    def pause() -> None:
+        loop.switch(False)
+
+    def run() -> bool:
+        result.append(function(Meter(limit, pause=pause)))
+        return True
+
+    result: list[T] = []
+    worker = greenlet.greenlet(run)
+    # A greenlet has a context of its own unless it is given one; ours belongs to the caller's task.
+    worker.gr_context = loop.gr_context
+    try:
+        while True:
+            finished = cast("bool", worker.switch())
+            await trio.lowlevel.checkpoint()
+            if finished:
+                return result[0]
+    finally:
+        if not worker.dead:
+            worker.throw()

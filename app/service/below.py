@@ -1,0 +1,116 @@
+"""What is below an ASGI lane: Hypercorn's connection, as far as it can be reached.
+
+Hypercorn shields what it sends from cancellation, and has no deadline for it: a client that has
+stopped reading would hold its task, and with it the end of the server, until the system gives its
+connection up. It also ends the application only after it has cut all streams, so nobody would be
+told to come back. Both are in reach behind the `send` that ASGI hands us:
+
+    send ─ HTTPStream, WSStream ─ .send ─ H11Protocol ─ .send ─ TCPServer ─┬ .stream   the socket
+                              └ .context   .terminated: the end has begun  └ .config
+
+So the sends of streams are watched (`Below.cut`), and a socket whose send takes too long is shut
+down: the send fails, whatever shields it. And when the end begins, all clients get their goodbye
+(`Below.drain`), for which there is as long as Hypercorn waits (`--graceful-timeout`).
+
+Seen with Hypercorn 0.18; where something is missing (HTTP/2, other servers, connections that
+`triode serve` hands to Hypercorn, which have all this already) nothing is watched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from triode.app.service.shutdown import say_goodbye
+
+if TYPE_CHECKING:
+    from triode.app.service.triode import Triode
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+# Between looks at what still hangs at the end.
+CUT_EVERY_S: Final = 0.2
+
+
+class Wire:
+    """One connection of Hypercorn's. `late`: it was aborted because a send took too long."""
+
+    __slots__ = ("_socket", "graceful_s", "late", "terminated")
+
+    def __init__(self, socket: Any, terminated: Any, graceful_s: float) -> None:
+        self._socket = socket
+        self.late = False
+        self.terminated = terminated
+        self.graceful_s = graceful_s
+
+    def abort(self) -> None:
+        """Throw away what is unsent, and make a send that waits fail."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def wire_of(send: Any) -> Wire | None:
+    """The connection behind ASGI's `send`; None where it cannot be reached."""
+    try:
+        stream = send.__self__
+        server = stream.send.__self__.send.__self__
+        transport = getattr(server.stream, "transport_stream", server.stream)
+        if not isinstance(transport, trio.SocketStream):
+            return None
+        return Wire(transport.socket, stream.context.terminated, server.config.graceful_timeout)
+    except AttributeError:
+        return None
+
+
+class Below:
+    """The sends of streams that are under way, and the end of whoever serves us."""
+
+    def __init__(self) -> None:
+        self._sending: dict[Wire, float] = {}  # since when; the oldest first
+        self._reached = trio.Event()
+        self._wire: Wire | None = None
+
+    def begin(self, wire: Wire) -> None:
+        """A piece of a stream is going to be sent."""
+        if self._wire is None:
+            self._wire = wire
+            self._reached.set()
+        self._sending[wire] = trio.current_time()
+
+    def done(self, wire: Wire) -> None:
+        """It is sent, or the connection is over. Idempotent."""
+        self._sending.pop(wire, None)
+
+    def cut(self, before: float) -> int:
+        """Abort the connections whose sends began before this time. Says how many."""
+        late = []
+        for wire, since in self._sending.items():
+            if since >= before:
+                break
+            late.append(wire)
+        for wire in late:
+            del self._sending[wire]
+            wire.late = True
+            wire.abort()
+        return len(late)
+
+    async def drain(self, triode: Triode) -> None:
+        """When Hypercorn's end begins: goodbye to all, and no hanging for those who do not take it.
+        Runs until cancelled.
+        """
+        await self._reached.wait()
+        assert self._wire is not None
+        await self._wire.terminated.wait()
+        if triode.draining:
+            return
+        deadline = trio.current_time() + min(triode.settings.drain_s, self._wire.graceful_s)
+        await say_goodbye(triode)
+        await trio.sleep_until(deadline)
+        while True:
+            self.cut(math.inf)
+            await trio.sleep(CUT_EVERY_S)

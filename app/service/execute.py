@@ -1,0 +1,226 @@
+"""Commands that need no session: reads, writes and messages, the same over WebSocket,
+`/store/batch` and HTTP routes.
+
+A command is a JSON object; `type` names it (`op` and `cmd` are understood too). `execute` gives
+the members of its `ok`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.stream_request import check_filter, check_room, malformed_filter
+from triode.store.change import Position, parse_position
+from triode.store.filter import FilterError, parse_filter
+from triode.store.operation import (
+    Append,
+    Batch,
+    Delete,
+    Increment,
+    Merge,
+    Operation,
+    Patch,
+    Set,
+    WriteError,
+)
+from triode.store.path import PathError, format_path, parse_path
+
+if TYPE_CHECKING:
+    from triode.app.delivery.subscriber import Client
+    from triode.app.service.triode import Triode
+    from triode.limits.principal import Principal
+    from triode.store.filter import Filter
+    from triode.store.path import Path
+
+MAX_EVENT_CHARS: Final = 128
+WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append"})
+
+
+def name_of(command: Any) -> str:
+    """Which command it is. Raises `Refusal` 400 when it is not a command at all."""
+    if type(command) is not dict:
+        raise bad_request('a command is a JSON object such as {"type":"get","filter":".a"}')
+    name = command.get("type") or command.get("op") or command.get("cmd")
+    if type(name) is not str:
+        raise bad_request('"type" must name the command, such as "set"')
+    return name
+
+
+def ref_of(command: Any) -> dict[str, Any]:
+    """The `ref` to give back, as members. Raises `Refusal` 400 unless it is a JSON scalar."""
+    if type(command) is not dict or "ref" not in command:
+        return {}
+    ref = command["ref"]
+    if isinstance(ref, dict | list):
+        raise bad_request('"ref" must be a string, a number, true, false or null')
+    return {"ref": ref}
+
+
+def check_path(text: Any) -> Path:
+    """A path. Raises `Refusal` 400, with the column of the fault."""
+    if type(text) is not str:
+        raise bad_request('"path" must be a string such as ".users[0].name"; "." is the root')
+    try:
+        return parse_path(text)
+    except PathError as error:
+        raise bad_request(
+            f"malformed path: {error.detail} (column {error.column})",
+            column=error.column,
+            path=text[:200],
+        ) from error
+
+
+def check_position(text: Any) -> Position | None:
+    """The position of an `if`; None when there is none. Raises `Refusal` 400 when malformed."""
+    if text is None:
+        return None
+    position = parse_position(text) if type(text) is str else None
+    if position is None:
+        raise bad_request('"if" must be a position, EPOCH:SEQ, as a write or an ETag gave it')
+    return position
+
+
+def operation_of(name: str, command: dict[str, Any]) -> Operation:
+    """The write that a command asks for. Raises `Refusal` 400."""
+    path = check_path(command.get("path"))
+    condition = check_position(command.get("if"))
+    if name == "set":
+        create = command.get("create", False)
+        if type(create) is not bool:
+            raise bad_request('"create" must be true or false')
+        return Set(path, _member(command, "value"), create=create, if_position=condition)
+    if name == "delete":
+        return Delete(path, if_position=condition)
+    if name == "increment":
+        return Increment(path, _number(command.get("by", 1)), if_position=condition)
+    if name == "append":
+        return Append(path, _member(command, "value"), if_position=condition)
+    patch = command["patch"] if "patch" in command else _member(command, "value", "patch")
+    if name == "merge":
+        return Merge(path, patch, if_position=condition)
+    if type(patch) is not list:
+        raise bad_request('"patch" must be a list of JSON Patch operations (RFC 6902)')
+    return Patch(path, patch, if_position=condition)
+
+
+def refused(error: WriteError) -> Refusal:
+    """The answer to a write that the store refuses."""
+    return Refusal(error.status, error.detail, title=error.title)
+
+
+async def execute(
+    triode: Triode, principal: Principal, command: Any, *, sender: Client | None = None
+) -> dict[str, Any]:
+    """Carry out one command; the members of its `ok`. Raises `Refusal`; then nothing was done."""
+    name = name_of(command)
+    triode.metrics.commands_total += 1
+    if name in WRITES:
+        position = await triode.write(operation_of(name, command), principal)
+        return {"id": str(position)}
+    if name == "get":
+        return _get(triode, principal, command)  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+    if name == "batch":
+        return await _batch(triode, principal, command)
+    if name == "publish":
+        return {"reached": _publish(triode, principal, command, sender)}  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+    raise bad_request(f"unknown command {name[:64]!r}", member="type")
+
+
+def _member(command: dict[str, Any], name: str, called: str | None = None) -> Any:
+    try:
+        return command[name]
+    except KeyError:
+        raise bad_request(f'"{called or name}" is missing', member=called or name) from None
+
+
+def _number(by: Any) -> int | float:
+    if type(by) not in (int, float):
+        raise bad_request('"by" must be a number', member="by")
+    number: int | float = by
+    return number
+
+
+def filter_of(triode: Triode, principal: Principal, command: dict[str, Any]) -> Filter:
+    """What a `get` asks for. Raises `Refusal` 400, and 403 without the right to it."""
+    text = check_filter(command.get("filter", command.get("path")))
+    triode.gate.require_read(principal, text)
+    return parse_filter(text)
+
+
+def _get(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
+    filter = filter_of(triode, principal, command)
+    try:
+        nodes = list(filter.select(triode.store.document.root))
+    except FilterError as error:
+        raise malformed_filter(error) from error
+    return {
+        "id": str(triode.store.position),
+        "items": [{"path": format_path(path), "value": value} for path, value in nodes],
+    }
+
+
+async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
+    ops = command.get("ops")
+    if type(ops) is not list:
+        raise bad_request('"ops" must be a list of write commands', member="ops")
+    atomic = command.get("atomic", False)
+    if type(atomic) is not bool:
+        raise bad_request('"atomic" must be true or false', member="atomic")
+    if atomic:
+        position = await triode.write(Batch(tuple(_write_of(op) for op in ops)), principal)
+        return {"id": str(position), "positions": [str(position)] * len(ops)}
+    positions: list[str | None] = []
+    errors: list[dict[str, Any]] = []
+    for index, op in enumerate(ops):
+        try:
+            positions.append(str(await triode.write(_write_of(op), principal)))
+        except Refusal as refusal:
+            positions.append(None)
+            errors.append({"index": index} | refusal.body())
+    answer: dict[str, Any] = {"positions": positions}
+    return answer | {"errors": errors} if errors else answer  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+
+
+def _write_of(op: Any) -> Operation:
+    name = name_of(op)
+    if name not in WRITES:
+        raise bad_request(f"a batch holds writes only, not {name[:64]!r}", member="ops")
+    return operation_of(name, op)
+
+
+def _publish(
+    triode: Triode, principal: Principal, command: dict[str, Any], sender: Client | None
+) -> int:
+    event = command.get("event", "message")
+    if type(event) is not str or not 0 < len(event) <= MAX_EVENT_CHARS:
+        raise bad_request(
+            f'"event" must be 1 to {MAX_EVENT_CHARS} characters', limit=MAX_EVENT_CHARS
+        )
+    given = [name for name in ("room", "to", "tags") if command.get(name) is not None]
+    if len(given) != 1:
+        raise bad_request('say to whom: exactly one of "room", "to" (a client id) or "tags"')
+    room, to, tags = command.get("room"), command.get("to"), command.get("tags")
+    rooms: list[str] = []
+    if room is not None:
+        listed = room if type(room) is list else [room]
+        most = triode.settings.max_rooms
+        if len(listed) > most:
+            raise bad_request(f"too many rooms; {most} are allowed", limit=most)
+        rooms = [check_room(name) for name in listed]
+    if to is not None and type(to) is not str:
+        raise bad_request('"to" must be a client id', member="to")
+    if tags is not None:
+        if type(tags) is not dict or not all(type(v) is str for v in tags.values()):
+            raise bad_request('"tags" must be an object of strings', member="tags")
+        triode.gate.require_admin(principal)
+    return triode.publish(
+        principal,
+        rooms=rooms,
+        to=to,
+        tags=tags,
+        event=event,
+        data=command.get("data"),
+        sender=sender,
+        echo=command.get("echo") is True,
+    )

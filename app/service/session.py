@@ -1,0 +1,273 @@
+"""A session: what one WebSocket client says, and the answers (WIRE.md 5). Both lanes feed it
+whole messages.
+
+Answers are pushed through the hub like everything else, so a client sees its `ok` in the right
+place among its events: after what it was owed when it asked, before what its command brought
+about for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from triode.app.delivery.snapshot import selection
+from triode.app.service import stream_start
+from triode.app.service.execute import execute, filter_of, name_of, ref_of
+from triode.app.wire import end_reasons
+from triode.app.wire.frame import Frame, control
+from triode.app.wire.refusal import Refusal, bad_request, forbidden
+from triode.app.wire.stream_request import (
+    StreamRequest,
+    check_filter,
+    check_policy,
+    check_room,
+    check_snapshot,
+    check_tag_count,
+    check_tags,
+    malformed_filter,
+    texts,
+)
+from triode.store.change import parse_position
+from triode.store.filter import FilterError
+from triode.store.value import JsonError, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from triode.app.delivery.subscriber import Client
+    from triode.app.service.triode import Triode
+
+# So many refused messages in a row end the connection: whoever sends them does not read the
+# answers.
+MAX_ERRORS: Final = 100
+MEMBERS_SHOWN: Final = 1000
+
+
+class Session:
+    """The commands of one WebSocket client."""
+
+    __slots__ = ("_client", "_errors", "_triode")
+
+    def __init__(self, triode: Triode, client: Client) -> None:
+        self._triode = triode
+        self._client = client
+        self._errors = 0
+
+    async def receive(self, message: bytes | bytearray | memoryview | str) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+        """Carry out one message and push its answer. Ends the connection after too many bad ones
+        in a row. Before, it waits until the client has room for one more answer.
+
+        Cancelled, a command has either been carried out or not been begun.
+        """
+        await self.keep_pace()
+        if self._client.has_ended():
+            return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+        self._triode.metrics.messages_in += 1
+        ref: dict[str, Any] = {}
+        try:
+            malformed: Refusal | None = None
+            try:
+                command = decode(message, max_depth=self._triode.settings.max_depth)
+                ref = ref_of(command)
+            except JsonError as error:
+                malformed = _malformed(error)
+            except Refusal as refusal:
+                malformed = refusal
+            # Only now, so that this refusal too can give back the `ref`.
+            self._triode.gate.check_command(self._client)
+            if malformed is not None:
+                raise malformed
+            await self._carry_out(command, ref)
+        except Refusal as refusal:
+            self._refuse(refusal, ref)
+        else:
+            self._errors = 0
+
+    async def keep_pace(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+        """Wait while more is to be written than should be, to this client or to all: whoever does
+        not read the answers is not asked for more questions.
+        """
+        client, flusher = self._client, self._triode.hub.flusher
+        while True:
+            if flusher.full:
+                await flusher.room()
+            outbox = client.outbox
+            if outbox is None or not outbox.is_behind:
+                return  # noqa: ASYNC910 # waits only when there is something to wait for
+            await outbox.progress()
+            client.active_at = trio.current_time()
+
+    def _refuse(self, refusal: Refusal, ref: dict[str, Any]) -> None:
+        self._triode.metrics.refused[refusal.status] += 1
+        self._errors += 1
+        body = refusal.body()
+        del body["type"]  # about:blank, RFC 9457's own default: the frame's type is "error"
+        self._triode.hub.tell(self._client, "error", ref | body)
+        if self._errors >= MAX_ERRORS:
+            end = end_reasons.RATE if refusal.status == 429 else end_reasons.ABUSE
+            self._triode.hub.finish(self._client, end)
+
+    async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:
+        name = name_of(command)
+        own = _OWN.get(name)
+        if own is not None:
+            self._triode.metrics.commands_total += 1
+            own(self, command, ref)
+            return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+        members = await execute(self._triode, self._client.principal, command, sender=self._client)
+        self._ok(ref, members)
+
+    def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
+        self._triode.hub.tell(self._client, "ok", ref | (members or {}))
+
+    def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        hub = self._triode.hub
+        filter = filter_of(self._triode, self._client.principal, command)
+        try:
+            frame = selection(hub.store, filter, ref)
+        except FilterError as error:
+            raise malformed_filter(error) from error
+        hub.flusher.count(frame.size)
+        hub.push(self._client, frame)
+
+    def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        triode, client = self._triode, self._client
+        text = check_filter(command.get("filter"))
+        policy = check_policy(command.get("policy"))
+        since = command.get("since")
+        if since is not None and type(since) is not str:
+            raise bad_request('"since" must be a position, a string EPOCH:SEQ', member="since")
+        request = StreamRequest(
+            snapshot=check_snapshot(command.get("snapshot")),
+            since=None if since is None else parse_position(since),
+            resume=since is not None,
+        )
+        triode.gate.require_read(client.principal, text)
+        most = triode.settings.max_filters
+        if text not in client.subscriptions and len(client.subscriptions) >= most:
+            raise bad_request(f"too many filters; {most} are allowed", limit=most)
+        stream_start.add(triode.hub, client, text, policy, request, ref)
+
+    def _unsubscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        text = check_filter(command.get("filter"))
+        if not self._triode.hub.unsubscribe(self._client, text):
+            raise Refusal(404, f"this connection has no subscription to {text}")
+        self._ok(ref)
+
+    def _join(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        triode, client = self._triode, self._client
+        names = _names(command)
+        for name in names:
+            triode.gate.require_room(client.principal, name)
+        most = triode.settings.max_rooms
+        if len(client.rooms.keys() | set(names)) > most:
+            raise bad_request(f"too many rooms; {most} are allowed", limit=most)
+        sinces = _sinces(command, names)
+        was = command.get("was")
+        if was is not None and type(was) is not str:
+            raise bad_request('"was" must be the id that this client had before', member="was")
+        hub = triode.hub
+        rooms = [hub.join(client, name) for name in names]
+        wanted = {r: parse_position(sinces[r.name]) for r in rooms if r.name in sinces}
+        missed = hub.rooms.missed("ws", wanted, was=was)
+        # What was missed follows this answer: until then the client is where it was.
+        behind = missed if any(missed.values()) else {}
+        reached = {r.name: str(wanted[r] if r in behind else hub.rooms.position(r)) for r in rooms}
+        members = self._members(command["room"]) | {"positions": reached}
+        if sinces:
+            resumed = {room.name: room in missed for room in wanted}
+            members["resumed"] = resumed if type(command["room"]) is list else resumed[names[0]]
+        self._ok(ref, members)
+        hub.metrics.resumes_total += len(missed)
+        hub.metrics.resumes_refused += len(wanted) - len(missed)
+        for frames in missed.values():
+            for frame in frames:
+                hub.push(client, frame)
+
+    def _leave(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        for name in _names(command):
+            self._triode.hub.leave(self._client, name)
+        self._ok(ref, self._members(command["room"]))
+
+    def _members(self, room: str | list[str]) -> dict[str, Any]:
+        """Who is in the room: a list of client ids; for a list of rooms an object of such lists."""
+        if isinstance(room, str):
+            return {"members": self._members_of(room)}
+        return {"members": {name: self._members_of(name) for name in dict.fromkeys(room)}}
+
+    def _members_of(self, name: str) -> list[str]:
+        room = self._triode.hub.rooms.get(name)
+        if room is None:
+            return []
+        return [member.id for member, _ in zip(room.members, range(MEMBERS_SHOWN), strict=False)]
+
+    def _tag(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        if not self._triode.settings.client_tags:
+            raise forbidden("this server does not let clients tag themselves")
+        tags = command.get("tags")
+        if type(tags) is not dict:
+            raise bad_request('"tags" must be an object of strings, null to take one away')
+        tags = check_tags(tags, removable=True)
+        check_tag_count(self._triode.hub.tags.merged(self._client, tags))
+        self._triode.hub.tags.update(self._client, tags)
+        self._ok(ref, {"tags": self._triode.hub.tags.of(self._client)})
+
+    def _auth(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        token = command.get("token")
+        if type(token) is not str:
+            raise bad_request('"token" must be a string', member="token")
+        before = [*self._client.subscriptions]
+        principal = self._triode.authenticate(self._client, token)
+        ended = [text for text in before if text not in self._client.subscriptions]
+        members: dict[str, Any] = {"expires_at": principal.expires_at}
+        self._ok(ref, members | {"ended": ended} if ended else members)
+
+    def _ping(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        body = ref | {"time": self._triode.clock.unix_ms()}
+        self._triode.hub.push(self._client, Frame(control("ws", "pong", body)))
+
+
+def _names(command: dict[str, Any]) -> list[str]:
+    """The rooms that a command is about, each once. Raises `Refusal` 400."""
+    names = [check_room(name) for name in texts(command, "room")]
+    if not names:
+        raise bad_request('"room" must be a name or a list of names', member="room")
+    return list(dict.fromkeys(names))
+
+
+def _sinces(command: dict[str, Any], names: list[str]) -> dict[str, str]:
+    """From where to resume in each room: `since` is a position for the only room, or an object of
+    them by room. Raises `Refusal` 400.
+    """
+    since = command.get("since")
+    if since is None:
+        return {}
+    if isinstance(since, str) and len(names) == 1:
+        return {names[0]: since}
+    known = isinstance(since, dict) and all(name in names for name in since)
+    if not known or not all(isinstance(position, str) for position in since.values()):
+        raise bad_request(
+            '"since" must be a position for one room, or an object of positions by room',
+            member="since",
+        )
+    positions: dict[str, str] = since
+    return positions
+
+
+def _malformed(error: JsonError) -> Refusal:
+    extra: dict[str, Any] = {} if error.offset is None else {"offset": error.offset}
+    return bad_request(f"not JSON: {error.detail}", **extra)
+
+
+_OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
+    "get": Session._get,
+    "subscribe": Session._subscribe,
+    "unsubscribe": Session._unsubscribe,
+    "join": Session._join,
+    "leave": Session._leave,
+    "tag": Session._tag,
+    "auth": Session._auth,
+    "ping": Session._ping,
+}

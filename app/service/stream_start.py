@@ -1,0 +1,176 @@
+"""Opening a stream: from a request head to a registered client that is owed its first frames.
+
+`admit` checks, without taking anything. `begin` subscribes and owes the first frames in one
+synchronous step, so that snapshot and registration see the same document and nothing falls
+between them.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from triode.app.access.origin import check_origin
+from triode.app.delivery import resume
+from triode.app.delivery.lazy_frame import joined
+from triode.app.delivery.snapshot import snapshots
+from triode.app.delivery.subscriber import Lease
+from triode.app.net.request_head import is_upgrade
+from triode.app.wire.frame import Frame, VerbatimFrame, control
+from triode.app.wire.refusal import bad_request
+from triode.app.wire.stream_request import from_json, from_query, malformed_filter
+from triode.store.filter import FilterError
+from triode.store.value import MISSING
+
+if TYPE_CHECKING:
+    from triode.app.delivery.audience import Audience
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+    from triode.app.net.request_head import Head
+    from triode.app.service.triode import Triode
+    from triode.app.wire.stream_request import StreamRequest
+    from triode.limits.policy import Policy
+    from triode.limits.principal import Principal
+    from triode.store.change import Position
+    from triode.store.value import Json, Missing
+
+SERVER: Final = "triode"
+# How long a browser waits before it reconnects by itself: jittered, so that a cut does not become
+# a stampede.
+RETRY_MIN_MS: Final = 1000
+RETRY_MAX_MS: Final = 3000
+
+
+STREAM_FIELDS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+
+
+def admit(
+    triode: Triode, head: Head, body: Json | Missing = MISSING
+) -> tuple[StreamRequest, Principal, dict[str, str]]:
+    """Check everything that can be checked before a stream is opened. Raises `Refusal`.
+
+    `body` is that of `POST /events`, in place of the query.
+
+    Gives what was asked for, who asked, and the header fields to answer with.
+    """
+    gate, settings = triode.gate, triode.settings
+    socket = is_upgrade(head)
+    if socket:
+        check_origin(head, settings)
+    principal, fields = gate.visit(head)
+    route, route_tags = triode.route_of(head.decoded_path)
+    last_event_id = head.get("last-event-id")
+    if body is MISSING:
+        request = from_query(head.params, last_event_id, settings, whole=not socket)
+    else:
+        request = from_json(body, last_event_id, settings)
+    if socket and request.lease_s is not None:
+        raise bad_request("lease is for event streams; a WebSocket is kept alive by its pongs")
+    request = replace(request, route=route, tags=request.tags | route_tags)
+    for text in request.filters:
+        gate.require_read(principal, text)
+    for room in request.rooms:
+        gate.require_room(principal, room)
+    if triode.draining:
+        raise triode.going_away()
+    return request, principal, fields
+
+
+def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> None:
+    """Subscribe a newly opened client to what it asked for: `connected`, then its snapshots or
+    what it missed.
+    """
+    client.policy = request.policy
+    texts = [(text, request.policy) for text in request.filters]
+    audiences = _subscribe(hub, client, texts) if texts else []
+    rooms = [hub.join(client, room) for room in request.rooms]
+    lone = rooms[0] if len(rooms) == 1 and not audiences else None
+    if lone is not None:
+        missed = hub.rooms.missed(client.kind, {lone: request.since}).get(lone)
+    else:
+        missed = resume.missed(hub, client.kind, audiences, request)
+    resumed = missed is not None
+    body: dict[str, Any] = {
+        "client": client.id,
+        "epoch": hub.store.epoch,
+        "resumed": resumed,
+        "server": f"{SERVER}/{version}",
+        "heartbeat_s": hub.settings.heartbeat_s,
+    }
+    if request.lease_s is not None:
+        client.lease = Lease(request.lease_s, trio.current_time())
+        body["lease_s"] = request.lease_s
+    if client.kind == "ws" and rooms:
+        reached = request.since if missed and lone is not None else None
+        body["positions"] = {r.name: str(reached or hub.rooms.position(r)) for r in rooms}
+    # What follows carries the position; where nothing does, this frame has to.
+    id: Position | None = None
+    if audiences and not (resumed or request.snapshot or request.resume):
+        id = hub.store.position
+    elif lone is not None and client.kind == "sse" and not missed:
+        id = hub.rooms.position(lone)
+    data = control(client.kind, "connected", body, id=None if id is None else str(id))
+    if client.kind == "sse":
+        retry_ms = random.randint(RETRY_MIN_MS, RETRY_MAX_MS)  # noqa: S311 # spreads a herd
+        data = b"retry: %d\n" % retry_ms + data
+    # Nothing can be lost before it: its position is true whatever is lost later.
+    hub.push(client, VerbatimFrame(data))
+    _first(hub, client, audiences, request, missed)
+
+
+def add(
+    hub: Hub,
+    client: Client,
+    text: str,
+    policy: Policy,
+    request: StreamRequest,
+    ref: dict[str, Any],
+) -> None:
+    """Subscribe a living WebSocket client to one more filter: its `ok`, then a snapshot or what
+    it missed.
+    """
+    # Where positions have been told already, those of the past would go back.
+    alone = not client.subscriptions
+    audiences = _subscribe(hub, client, [(text, policy)])
+    missed = resume.missed(hub, client.kind, audiences, request, ids=alone)
+    members = {"filter": text, "resumed": missed is not None}
+    if not (request.snapshot or request.resume):
+        members["id"] = str(hub.store.position)
+    hub.tell(client, "ok", ref | members)
+    _first(hub, client, audiences, request, missed)
+
+
+def _subscribe(hub: Hub, client: Client, texts: list[tuple[str, Policy]]) -> list[Audience]:
+    """Raises `Refusal` 400 for a filter that would look at too much of this document."""
+    try:
+        return hub.subscribe(client, texts)
+    except FilterError as error:
+        raise malformed_filter(error) from error
+
+
+def _first(
+    hub: Hub,
+    client: Client,
+    audiences: list[Audience],
+    request: StreamRequest,
+    missed: list[Frame] | None,
+) -> None:
+    """Owe a client its first frames: exactly what it missed, or the state."""
+    if missed is not None:
+        hub.metrics.resumes_total += 1
+        for frame in missed:
+            hub.push(client, frame)
+        return
+    if request.resume and (audiences or client.rooms):
+        hub.metrics.resumes_refused += 1
+    if request.snapshot or request.resume:
+        frames = snapshots(hub, audiences, client.kind)
+        if frames:
+            hub.push(client, joined(frames))

@@ -1,0 +1,7 @@
+"""`python -m triode`: the command line."""
+
+from __future__ import annotations
+
+from triode.app.cli import main
+
+main()
