@@ -37,8 +37,8 @@ from jwt import PyJWS
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError, PyJWTError
 
-from .grant import READ_ALL, Grant
-from .principal import Principal, TokenRefused
+from triode.limits.grant import READ_ALL, Grant
+from triode.limits.principal import Principal, TokenRefused
 
 __all__ = ["JwtKey", "JwtVerifier", "TokenRefused", "hmac_key", "jwks", "looks_like_jwt", "pem_key"]
 

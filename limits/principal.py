@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
 
-from .address import ip_key
-from .grant import Grant
-from .token import TokenInfo, Tokens
+from triode.limits.address import ip_key
+from triode.limits.grant import Grant
+from triode.limits.token import TokenInfo, Tokens
 
 MAX_CREDENTIALS: Final = 4  # enough for every place once; more is somebody guessing
 

@@ -19,7 +19,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any, Final, NamedTuple
 
-from .grant import Grant
+from triode.limits.grant import Grant
 
 DEFAULT_TTL_S: Final = 86_400.0
 SECRET_BYTES: Final = 32
