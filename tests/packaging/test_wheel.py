@@ -33,8 +33,8 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
-    made = run(*pip, ROOT, cwd=folder)
+    python, *rest = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir")
+    made = run(python, *rest, folder, ROOT, cwd=folder)
     assert made.returncode == 0, made.stderr
     [path] = folder.glob("triode-*.whl")
     return path
