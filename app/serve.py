@@ -1,4 +1,4 @@
-"""`triode serve`: one port, both lanes (DESIGN.md 3), and the order in which it all starts and
+"""`triode serve`: one port, both lanes (docs/design.md 4), and the order in which it all starts and
 ends.
 
     start   sockets bound → lifespan (services start) → accept

@@ -13,7 +13,7 @@ The claims are checked here and not by PyJWT, because that asks the wall clock:
         nobody (RFC 7519 4.1.3)
   iss   must be one of our issuers, when some are configured
   sub   the name, and what limits count by
-  triode  the grant, an object as in WIRE.md 7; or its members read, write, rooms and admin as
+  triode  the grant, an object as in docs/wire.md 7; or its members read, write, rooms and admin as
         claims of their own. A token with neither gets `default_grant`: read everything, write
         nothing, no rooms. In a grant that is stated, absent members mean everything, as always.
 """

@@ -1,4 +1,4 @@
-"""What all tests share: where suites and cases lie that are not part of the project."""
+"""What all tests share: where the public suites and the acceptance cases lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -17,22 +17,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def cases_folder() -> Path:
-    """The folder of the acceptance cases, `AREA.jsonl` each; it may be absent."""
-    return Path(os.environ.get("TRIODE_CASES", ROOT.parent / "shared" / "cases"))
+    """The folder of the acceptance cases, `AREA.jsonl` each. `TRIODE_CASES` names another one."""
+    return Path(os.environ.get("TRIODE_CASES") or TESTS / "cases" / "data")
 
 
 @pytest.fixture(scope="session")
 def suites() -> Path:
-    """The folder of the public test suites, beside the cases; skips plainly when it is absent."""
-    folder = cases_folder().parent / "suites"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there (set TRIODE_CASES to the folder beside it)")
-    return folder
+    """The folder of the public test suites, each with its licence."""
+    return TESTS / "suites"
 
 
 @pytest.fixture(scope="session")
 def cases() -> Path:
-    """The folder of the acceptance cases; skips plainly when it is absent."""
+    """The folder of the acceptance cases; skips plainly when `TRIODE_CASES` names none."""
     if not (folder := cases_folder()).is_dir():
-        pytest.skip(f"{folder} is not there (set TRIODE_CASES to the folder of the cases)")
+        pytest.skip(f"{folder} is not there (TRIODE_CASES names the folder of the cases)")
     return folder

@@ -1,4 +1,4 @@
-"""Imports go one way, and what is meant to be pure is (DESIGN.md 1).
+"""Imports go one way, and what is meant to be pure is (docs/design.md 2).
 
 `app` → `limits` → `store`, never back. Those two wait for nothing, read no
 clock, and do no I/O: time and bytes are arguments. The rules are read off the source, so that an

@@ -1,7 +1,8 @@
 """What a watcher makes of the events it receives: the values its filters select, and what changed
 in them, leaf by leaf.
 
-The view of a filter is a map from selected path to value (WIRE.md, "Assembling"). Each value is a
+The view of a filter is a map from selected path to value (docs/wire.md, "Assembling"). Each value
+is a
 `Document` of its own, so what an update inside it does is said by the code that does it on the
 server.
 """

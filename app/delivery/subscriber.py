@@ -1,6 +1,7 @@
 """A client: one SSE or WebSocket connection, seen from the hub.
 
-A client is *flowing* or *slow* (DESIGN.md 4). Flowing: the flusher writes straight to its socket;
+A client is *flowing* or *slow* (docs/design.md 5). Flowing: the flusher writes straight to its
+socket;
 it has no outbox and no task but the one that waits for its bytes. Slow: its socket would not take
 all, so what is owed waits in an outbox, and a writer drains it. A client whose lane cannot be
 written to directly (ASGI, TLS) is always slow.

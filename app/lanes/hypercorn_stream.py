@@ -1,6 +1,6 @@
 """The stream that Hypercorn is given for a connection, which reads along.
 
-Why a stream of our own (DESIGN, Two lanes). Hypercorn shields its sends from cancellation without a
+Why a stream of our own (docs/design.md 4). Hypercorn shields its sends from cancellation without a
 deadline; a deadline *inside* the stream still works, and ends in an abort. And browsers reuse
 connections: an event stream may be asked for on a connection that Hypercorn already has. So
 `HandoffStream` reads along:

@@ -2,7 +2,7 @@
 was asked for.
 
 Plain connections use the stdlib socket directly and wait with `trio.lowlevel`: a task that waits in
-`receive` costs 3.7 KB, in `SocketStream.receive_some` 5.3 KB (DESIGN, Delivery). Rules:
+`receive` costs 3.7 KB, in `SocketStream.receive_some` 5.3 KB (docs/design.md 5). Rules:
 
 - One reader and one writer at a time. `send_now` gives way (returns 0) while a `send_all` is under
   way, so that a direct write never lands inside a frame that is half out.

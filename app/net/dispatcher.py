@@ -6,7 +6,7 @@
 
 Nothing that happens on a connection gets out of its task: see `Reception.connect`.
 
-Idle memory counts (DESIGN, Delivery): while a native stream is served, its task holds one frame of
+Idle memory counts (docs/design.md 5): while a native stream is served, its task holds one frame of
 ours beside those of the lane, and the request head is the lane's alone, to drop with `del head`.
 """
 

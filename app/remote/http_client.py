@@ -29,7 +29,8 @@ SILENT_HEARTBEATS: Final = 3
 DEFAULT_HEARTBEAT_S: Final = 15.0
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MOST_S: Final = 30.0
-# `closing` for one of these: the same request would end the same way (WIRE.md, close codes 44xx).
+# `closing` for one of these: the same request would end the same way (docs/wire.md, close codes
+# 44xx).
 FINAL_REASONS: Final = frozenset({"token_ended", "not_allowed", "rate"})
 
 Params = Sequence[tuple[str, str]]

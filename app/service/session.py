@@ -1,4 +1,4 @@
-"""A session: what one WebSocket client says, and the answers (WIRE.md 5). Both lanes feed it
+"""A session: what one WebSocket client says, and the answers (docs/wire.md 5). Both lanes feed it
 whole messages.
 
 Answers are pushed through the hub like everything else, so a client sees its `ok` in the right

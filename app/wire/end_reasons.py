@@ -1,5 +1,6 @@
-"""Why a connection ends: one table for close codes, `closing` reasons and metric labels (WIRE.md
-5, DESIGN.md 7).
+"""Why a connection ends: one table for close codes, `closing` reasons and metric labels
+(docs/wire.md
+5, docs/design.md 8).
 """
 
 from __future__ import annotations

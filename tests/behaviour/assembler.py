@@ -1,4 +1,4 @@
-"""What a subscriber makes of what it receives: WIRE.md section 2.3, word for word.
+"""What a subscriber makes of what it receives: docs/wire.md section 2.3, word for word.
 
 The view of a filter is a map from selected path to value. The first frame of a `snapshot` empties
 it, its items fill it. An `update` whose path is at or above selected places replaces them; one

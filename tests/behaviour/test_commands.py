@@ -1,4 +1,5 @@
-"""The WebSocket commands of WIRE.md 5, each with its `ok` and its `error`, and what they do to the
+"""The WebSocket commands of docs/wire.md 5, each with its `ok` and its `error`, and what they do
+to the
 document.
 """
 

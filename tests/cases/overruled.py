@@ -1,12 +1,14 @@
-"""Cases that WIRE.md overrules: what it says instead, and what is checked in their place.
+"""Cases that docs/wire.md overrules: what it says instead, and what is checked in their place.
 
-Where a case contradicts WIRE.md (names of events, refused syntax that Triode supports), WIRE.md
+Where a case contradicts docs/wire.md (names of events, refused syntax that Triode supports),
+docs/wire.md
 wins; what the case is about still has to hold. The rules that touch whole areas:
 
-- Bodies. Writes answer `{"id": position}` and refusals are problem objects (WIRE.md 6), so the
+- Bodies. Writes answer `{"id": position}` and refusals are problem objects (docs/wire.md 6), so the
   seed's `json` of an answer is never compared; its status is.
-- `initial_data` is `snapshot`, `init` is an `update` of the root (WIRE.md 3).
-- `delivered` with the filtered array of the seed is one `update` per selected element (WIRE.md 2);
+- `initial_data` is `snapshot`, `init` is an `update` of the root (docs/wire.md 3).
+- `delivered` with the filtered array of the seed is one `update` per selected element
+(docs/wire.md 2);
   what is compared is the assembled selection.
 - `not_found` is 404, `invalid_path` is 400 with a column, `size_bytes`, `uuid` and the like are not
   compared.
@@ -19,11 +21,11 @@ from typing import Final
 # Case id → (why, the expectation that holds instead, in the terms of the case).
 OVERRULED: Final[dict[str, tuple[str, dict[str, object]]]] = {
     "gosse.path.delete.003": (
-        "WIRE.md 2.3: removal from an array moves its elements",
+        "docs/wire.md 2.3: removal from an array moves its elements",
         {"data_after": {"users": [], "config": {"maxUsers": 100}}},
     ),
     "gosse.path.get.009": (
-        "WIRE.md 6: with wildcards a path answers items",
+        "docs/wire.md 6: with wildcards a path answers items",
         {
             "items": [
                 {"path": ".users[0]", "value": {"id": 1, "name": "Alice", "status": "online"}},
@@ -32,15 +34,15 @@ OVERRULED: Final[dict[str, tuple[str, dict[str, object]]]] = {
         },
     ),
     "gosse.path.parse.011": (
-        "WIRE.md 1: [-1] is a path",
+        "docs/wire.md 1: [-1] is a path",
         {"segments": [{"type": "root"}, {"type": "property", "value": "users"}, {"type": "last"}]},
     ),
     "gosse.path.parse.013": (
-        "WIRE.md 1: ..name is descent",
+        "docs/wire.md 1: ..name is descent",
         {"segments": [{"type": "root"}, {"type": "descent", "value": "name"}]},
     ),
     "gosse.path.parse.015": (
-        "WIRE.md 1: .* is every member",
+        "docs/wire.md 1: .* is every member",
         {
             "segments": [
                 {"type": "root"},
@@ -50,34 +52,34 @@ OVERRULED: Final[dict[str, tuple[str, dict[str, object]]]] = {
         },
     ),
     "gosse.path.set.007": (
-        "WIRE.md 1: the document is any JSON value",
+        "docs/wire.md 1: the document is any JSON value",
         {"get": {".": [1]}},
     ),
     "gosse.http.store.007": (
-        "WIRE.md 1: the document is any JSON value",
+        "docs/wire.md 1: the document is any JSON value",
         {"status": 200, "then_get": {"path": ".", "value": [1]}},
     ),
     "gosse.http.store.015": (
-        "WIRE.md 6: DELETE removes",
+        "docs/wire.md 6: DELETE removes",
         {"status": 200, "then_get": {"path": ".", "value": {"users": [{"status": "x"}]}}},
     ),
     "gosse.sse.003": (
-        "WIRE.md 4: no-store; FEATURES 13: CORS is for the same origin by default",
+        "docs/wire.md 4: no-store; CORS is for the same origin by default",
         {
             "first_event": {"event": "connected"},
             "headers": {"content-type": "text/event-stream", "cache-control": "no-store"},
         },
     ),
     "gosse.sse.007": (
-        "WIRE.md 3: a snapshot always follows; nothing selected is a snapshot without items",
+        "docs/wire.md 3: a snapshot always follows; nothing selected is a snapshot without items",
         {"snapshot_items": []},
     ),
     "gosse.sse.013": (
-        "WIRE.md 4: POST /events subscribes by its body; without JSON it is 415",
+        "docs/wire.md 4: POST /events subscribes by its body; without JSON it is 415",
         {"status": 415},
     ),
     "nano.server.015": (
-        "WIRE.md 5: binary frames are the same JSON in bytes; others are an error, not an end",
+        "docs/wire.md 5: binary frames are the same JSON in bytes; others are an error, not an end",
         {"answered": "error"},
     ),
 }

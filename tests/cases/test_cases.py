@@ -1,7 +1,8 @@
 """The acceptance cases (`AREA.jsonl`) as data against the running server, on both lanes.
 
 Each area has a runner that turns `given` into requests and compares with `expect`. `overruled.py`
-says which expectations WIRE.md replaces. A case of a shape that no runner knows is skipped by name,
+says which expectations docs/wire.md replaces. A case of a shape that no runner knows is skipped by
+name,
 so that new ones are seen.
 """
 

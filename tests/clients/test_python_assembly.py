@@ -1,4 +1,5 @@
-"""The Python client's assembly: WIRE.md 2.3, held against the reference of the behaviour tests."""
+"""The Python client's assembly: docs/wire.md 2.3, held against the reference of the behaviour
+tests."""
 
 from __future__ import annotations
 

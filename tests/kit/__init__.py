@@ -1,4 +1,4 @@
-"""The kit: backpressure and recovery of *any* server that speaks WIRE.md, by its URL alone.
+"""The kit: backpressure and recovery of *any* server that speaks docs/wire.md, by its URL alone.
 
     python -m tests.kit URL [--token T] [--seed N] [--only NAME]
 

@@ -11,7 +11,7 @@ SHOWN: Final = 4  # the divergent frame, and those before it
 
 
 class Violation(AssertionError):
-    """A promise of WIRE.md that was not kept."""
+    """A promise of docs/wire.md that was not kept."""
 
     def __init__(self, rule: str, detail: str, frames: list[Frame] | None = None) -> None:
         self.rule = rule

@@ -1,6 +1,6 @@
 """The acceptance cases of limits, run as data on the library.
 
-The folder is `TRIODE_CASES`, else `../shared/cases` beside the project. Cases about an HTTP server
+The folder is `TRIODE_CASES`, else `tests/cases/data`. Cases about an HTTP server
 or a client library are named below, with where they are covered; shapes that nobody here knows fail
 rather than pass unseen.
 """
@@ -29,8 +29,7 @@ from triode.limits.principal import (
 from triode.limits.rate import Buckets, Rate, per_replica
 from triode.limits.token import Tokens
 
-PROJECT = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("TRIODE_CASES") or PROJECT.parent / "shared" / "cases")
+FOLDER = Path(os.environ.get("TRIODE_CASES") or Path(__file__).parents[1] / "cases" / "data")
 FILES = ("ratelimit", "token", "token.security", "auth", "authorize", "whitelist")
 
 Case = dict[str, Any]
