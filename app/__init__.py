@@ -23,12 +23,12 @@ class Application:
         self._made: QuartTrio | None = None
 
     def make(self) -> QuartTrio:
-        """The Quart-Trio application. Raises `triode.app.config.settings.Faults` for a wrong
+        """The Quart-Trio application. Raises `triode.app.config.loading.Faults` for a wrong
         configuration, at the first call.
         """
         if self._made is None:
             from triode.app.application import create_app
-            from triode.app.config.settings import load_here
+            from triode.app.config.loading import load_here
 
             self._made = create_app(load_here())
         return self._made

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from triode.app.cli.render import DEFAULT_URL
 from triode.app.config.settings import Settings, option_text
+from triode.app.config.validation import warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +120,14 @@ def _access(settings: Settings) -> Text:
 
 
 def _all_warnings(settings: Settings, files: OpenFiles) -> list[str]:
-    warnings = list(settings.warnings)
+    advice = list(warnings(settings))
     if not files.enough:
-        warnings.append(
+        advice.append(
             f"{files.limit} open files are too few for {settings.max_clients} clients: raise the "
             f"hard limit to {files.wanted} (ulimit -Hn, LimitNOFILE= of systemd), or lower "
             "--max-clients."
         )
-    return warnings
+    return advice
 
 
 def _reachable(url: str) -> str:

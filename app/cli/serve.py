@@ -18,7 +18,8 @@ import trio
 from rich.console import Console
 
 from triode.app.cli.banner import OpenFiles, banner, url_of
-from triode.app.config.settings import DEFAULTS, OPTIONS, Faults, Settings, load_here, option_text
+from triode.app.config.loading import Faults, load_here
+from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
 
 CANNOT_START: Final = 1
 FAILED: Final = 1

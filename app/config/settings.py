@@ -12,13 +12,9 @@ also where a higher one wins, collects all faults, and raises them together.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import os
-import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,30 +35,12 @@ from triode.app.config.readers import (
     size,
     whole,
 )
-from triode.app.config.socket_route import SocketRoute, read_socket
-from triode.app.config.validation import contradictions, warnings
+from triode.app.config.socket_route import SocketRoute
 from triode.limits.rate import Rate
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 JWT_ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
-CONFIG_NAME: Final = "triode.toml"
-
-# Not options of the server: the command line's, the tests', and where the file is.
-_OTHER_VARIABLES: Final = frozenset({"TRIODE_URL", "TRIODE_TOKEN", "TRIODE_CASES", "TRIODE_CONFIG"})
-# Kubernetes sets these for a service that is called "triode"; they are nobody's mistake.
-_SERVICE_LINK = re.compile(r"TRIODE_(SERVICE_.*|PORT_\d.*)")
-
-
-class Faults(ValueError):
-    """All that is wrong with a configuration.
-
-    `.faults` has one sentence for each: where it is, what is wrong, what to do.
-    """
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +212,6 @@ class Settings:
         except ValueError:
             return False
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is allowed but should be known: one sentence each, with what to do."""
-        return tuple(warnings(self))
-
 
 # Public name → field name and option, in the order of the class.
 OPTIONS: Final[Mapping[str, tuple[str, Option]]] = {
@@ -246,7 +219,6 @@ OPTIONS: Final[Mapping[str, tuple[str, Option]]] = {
     for item in fields(Settings)
     if "option" in item.metadata
 }
-_NAMES: Final = {field_name: name for name, (field_name, _) in OPTIONS.items()}
 DEFAULTS: Final = Settings()
 
 
@@ -267,143 +239,3 @@ def option_text(settings: Settings, name: str) -> str:
     if spec.metavar == "TIME":
         return format_duration(value)
     return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-def load(
-    flags: Mapping[str, object],
-    environ: Mapping[str, str],
-    toml: str | None = None,
-    *,
-    toml_name: str = CONFIG_NAME,
-) -> Settings:
-    """Settings from all layers.
-
-    `flags` has public or field names; None was not given. An empty variable counts as not set.
-    `toml` is the text of the file (None: no file), `toml_name` names it in faults. Raises `Faults`
-    with everything that is wrong.
-    """
-    faults: list[str] = []
-    values: dict[str, Any] = {}
-    faulty: set[str] = set()
-    for source, key, raw in [
-        *_from_toml(toml, toml_name, faults),
-        *_from_environ(environ, faults),
-        *_from_flags(flags, faults),
-    ]:
-        field_name, spec = OPTIONS[key]
-        try:
-            values[field_name] = spec.read(raw)
-        except ValueError as exc:
-            faulty.add(field_name)
-            faults.append(f"{source} {exc}{_given(raw, spec)}{_hint(source, raw)}")
-    settings = Settings(**values)
-    settings = replace(settings, sockets=_sockets(toml, toml_name, settings.ws_rate, faults))
-    faults.extend(contradictions(settings, faulty))
-    if faults:
-        raise Faults(faults)
-    return settings
-
-
-def load_here(flags: Mapping[str, object] | None = None, *, config: str | None = None) -> Settings:
-    """Settings of this process: flags, its environment, and its file.
-
-    The file is `config`, or $TRIODE_CONFIG, or ./triode.toml if there is one. Raises `Faults`,
-    also when a file that was named cannot be read.
-    """
-    named = config or os.environ.get("TRIODE_CONFIG")
-    path = Path(named or CONFIG_NAME)
-    try:
-        toml = path.read_text(encoding="utf-8") if named or path.exists() else None
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise Faults([f"{path} cannot be read: {reason}"]) from None
-    return load(flags or {}, os.environ, toml, toml_name=str(path))
-
-
-Layer = Iterator[
-    tuple[str, str, object]
-]  # where it was found, public name of the option, raw value
-
-
-def _from_toml(toml: str | None, name: str, faults: list[str]) -> Layer:
-    try:
-        table = tomllib.loads(toml or "")
-    except tomllib.TOMLDecodeError as exc:
-        faults.append(f"{name} is not TOML: {exc}")
-        return
-    for key, value in table.items():
-        public = _public(key)
-        if key == "socket":
-            continue
-        if public is None:
-            faults.append(
-                f"{name}: {key!r} is not an option{_suggestion(key, [*OPTIONS, 'socket'])}"
-            )
-        else:
-            yield f"{name}: {key}", public, value
-
-
-def _from_environ(environ: Mapping[str, str], faults: list[str]) -> Layer:
-    for variable, value in sorted(environ.items()):
-        ours = variable.startswith("TRIODE_") and variable not in _OTHER_VARIABLES
-        if not ours or not value or _SERVICE_LINK.fullmatch(variable):
-            continue
-        public = _public(variable.removeprefix("TRIODE_").lower())
-        if public is None:
-            known = [f"TRIODE_{name.upper()}" for name in OPTIONS]
-            faults.append(f"{variable} is not an option{_suggestion(variable, known)}")
-        else:
-            yield variable, public, value
-
-
-def _from_flags(flags: Mapping[str, object], faults: list[str]) -> Layer:
-    for key, value in flags.items():
-        public = _public(key)
-        if public is None:
-            faults.append(f"{key!r} is not an option{_suggestion(key, list(OPTIONS))}")
-        elif value is not None:
-            yield f"--{public.replace('_', '-')}", public, value
-
-
-def _public(key: str) -> str | None:
-    key = key.replace("-", "_")
-    return key if key in OPTIONS else _NAMES.get(key)
-
-
-def _suggestion(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else "; docs/configuration.md lists them all"
-
-
-def _given(raw: object, spec: Option) -> str:
-    return "" if spec.secret else f", not {raw!r}"
-
-
-def _hint(source: str, raw: object) -> str:
-    if source == "TRIODE_PORT" and str(raw).startswith("tcp://"):
-        return (
-            " (Kubernetes sets this for a service called triode: set enableServiceLinks to false)"
-        )
-    return ""
-
-
-def _sockets(
-    toml: str | None, name: str, ws_rate: Rate | None, faults: list[str]
-) -> tuple[SocketRoute, ...]:
-    try:
-        tables = tomllib.loads(toml or "").get("socket", [])
-    except tomllib.TOMLDecodeError:
-        return ()  # _from_toml has said so
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        faults.append(f"{name}: socket must be written as [[socket]] tables")
-        return ()
-    routes: list[SocketRoute] = []
-    for number, table in enumerate(tables, start=1):
-        try:
-            routes.append(read_socket(table, ws_rate))
-        except ValueError as exc:
-            faults.append(f"{name}: [[socket]] number {number}: {exc}")
-    shapes = [re.sub(r"\{\w+\}", "{}", route.path) for route in routes]
-    for path in sorted({shape for shape in shapes if shapes.count(shape) > 1}):
-        faults.append(f"{name}: two [[socket]] tables have the path {path!r}; keep one")
-    return tuple(routes)

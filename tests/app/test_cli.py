@@ -21,7 +21,8 @@ from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.cli.event_line import EventPrinter
 from triode.app.cli.render import clean, escape, print_json
 from triode.app.cli.serve import raise_open_files
-from triode.app.config.settings import Settings, load
+from triode.app.config.loading import load
+from triode.app.config.settings import Settings
 from triode.app.remote.http_client import HttpClient
 from triode.app.wire.sse_parser import StreamEvent
 

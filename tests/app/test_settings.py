@@ -10,16 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triode.app.config.loading import Faults, load, load_here
 from triode.app.config.readers import format_duration, format_size, read_flag, read_origins, size
-from triode.app.config.settings import (
-    DEFAULTS,
-    OPTIONS,
-    Faults,
-    Settings,
-    load,
-    load_here,
-    option_text,
-)
+from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
+from triode.app.config.validation import warnings
 from triode.limits.rate import Rate
 
 SECRET = "correct-horse-battery-staple-0123456789"
@@ -46,7 +40,7 @@ def test_defaults_are_those_of_the_features() -> None:
     assert (settings.max_clients, settings.backlog) == (10_000, 65_535)
     assert not settings.auth
     assert settings.loopback
-    assert settings.warnings == ()
+    assert not list(warnings(settings))
 
 
 def test_flags_win_over_environment_over_file_over_default() -> None:
@@ -169,7 +163,7 @@ def test_the_command_lines_own_variables_are_no_options() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", "fe80::1"])
 def test_open_without_auth_needs_insecure(host: str) -> None:
     assert "--insecure" in faults_of({"host": host})[0]
-    assert "read and write" in load({"host": host, "insecure": True}, {}).warnings[0]
+    assert "read and write" in next(warnings(load({"host": host, "insecure": True}, {})))
     assert load({"host": host, "admin_token": SECRET}, {}).auth
 
 
@@ -196,7 +190,7 @@ def test_options_that_contradict_each_other() -> None:
 
 def test_warnings() -> None:
     def of(**flags: object) -> str:
-        return " ".join(load(flags, {}).warnings)
+        return " ".join(warnings(load(flags, {})))
 
     assert "without TLS" in of(host="0.0.0.0", admin_token=SECRET)
     assert not of(host="0.0.0.0", admin_token=SECRET, certfile=__file__, keyfile=__file__)
@@ -208,7 +202,7 @@ def test_warnings() -> None:
 
 def test_secrets_are_in_no_text() -> None:
     settings = load({"admin_token": SECRET, "jwt_key": f"hs256:{SECRET}"}, {})
-    texts = [repr(settings), str(settings), *settings.warnings]
+    texts = [repr(settings), str(settings), *warnings(settings)]
     texts += [option_text(settings, name) for name in OPTIONS]
     assert not any(SECRET in text for text in texts)
     faults = faults_of({"jwt_key": "hs256:" + SECRET[:20], "admin_token": True})
