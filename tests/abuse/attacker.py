@@ -1,0 +1,64 @@
+"""What a hostile input may use, and what a row of the table is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.behaviour.server import Server, Settings
+from tests.behaviour.websocket import Ws, open_ws
+
+
+class Attacker:
+    """One ordinary client: HTTP, and as many WebSockets as it likes."""
+
+    def __init__(self, server: Server, http: httpx.AsyncClient) -> None:
+        self.server = server
+        self.http = http
+
+    async def put_document(self, document: Any) -> None:
+        """Replace the whole document; it must succeed."""
+        answer = await self.http.post(
+            "/store",
+            content=json.dumps(document).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 200, answer.text
+
+    async def get(self, **params: Any) -> int:
+        """`GET /store`: the status."""
+        return (await self.http.get("/store", params=params)).status_code
+
+    async def set(self, path: str, value: Any) -> int:
+        """`PUT /store`: the status."""
+        answer = await self.http.put("/store", params={"path": path}, json=value)
+        return answer.status_code
+
+    def ws(self, target: str = "/ws") -> AbstractAsyncContextManager[Ws]:
+        """A WebSocket that is connected."""
+        return open_ws(self.server, target)
+
+
+async def nothing(client: Attacker) -> None:
+    """No preparation."""
+
+
+@dataclass(frozen=True)
+class Abuse:
+    """A hostile input. `attack` gives the status of its answer, which must be one of `expected`.
+
+    `prepare` comes before and is not measured: it puts the document there. `settle_s`: so long is
+    looked on after the attack, for what it leaves behind to be worked off.
+    """
+
+    name: str
+    attack: Callable[[Attacker], Awaitable[int]]
+    expected: tuple[int, ...]
+    prepare: Callable[[Attacker], Awaitable[None]] = nothing
+    settings: Settings = field(default_factory=dict)
+    settle_s: float = 0.3
