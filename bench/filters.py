@@ -109,8 +109,7 @@ async def _measure(make: Callable[[int], Any], n: int, repeats: int) -> list[dic
                 for index, path in enumerate(paths):
                     value = f"{number}.{operation}.{index}"
                     hub.deliver(store.submit(Set(path, value), time_ms=1_700_000_000_000))
-                    if hub.flusher.full:
-                        await hub.flusher.room()
+                    await hub.flusher.room()
                 due += len(paths) * n // _kinds(n, make)
                 while hub.metrics.events_total < due:
                     await trio.lowlevel.checkpoint()

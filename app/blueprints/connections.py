@@ -117,8 +117,7 @@ def blueprint(triode: Triode) -> Blueprint:
         sent = await message(seen)
         if sent is None:
             raise bad_request('nothing to send: give "data", "text", or bytes')
-        if hub.flusher.full:
-            await hub.flusher.room()
+        await hub.flusher.room()
         triode.metrics.messages_published += 1
         return json_response({"reached": hub.send(select(hub, *who), sent.frame)})
 
@@ -148,7 +147,7 @@ def blueprint(triode: Triode) -> Blueprint:
         async for client in in_turns(select(hub, *who)):
             if last is not None:
                 hub.push(client, frames[client.kind])
-            hub.finish(client, end_reasons.NORMAL)
+            hub.end(client, end_reasons.NORMAL)
             reached += 1
         return json_response({"reached": reached})
 

@@ -88,19 +88,17 @@ class EventStream(ResponseBody):
 
     async def __aexit__(self, *_exc: object) -> None:
         self._lane.done()
-        self._hub.close(self._client, self._lane.how_it_ended)
+        self._hub.end(self._client, self._lane.how_it_ended, "silently")
 
     def __del__(self) -> None:
         # Between the route and the body's context lies the sending of the head: a cancellation
         # there enters no context.
         self._lane.done()
-        self._hub.close(self._client, self._lane.how_it_ended)
+        self._hub.end(self._client, self._lane.how_it_ended, "silently")
 
     async def _send(self) -> AsyncIterator[bytes]:
         hub, client = self._hub, self._client
         lane = self._lane
-        outbox = client.outbox
-        assert outbox is not None
         while True:
             for data in hub.writers.drain(client):
                 await trio.lowlevel.checkpoint()  # which an empty piece asks for
@@ -108,7 +106,8 @@ class EventStream(ResponseBody):
                     lane.begin()
                     yield data
                     lane.done()
-            if client.end is not None:
+            outbox = client.outbox
+            if client.end is not None or outbox is None:
                 return
             try:
                 frames = await outbox.take(WRITE_BYTES)

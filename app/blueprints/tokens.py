@@ -103,7 +103,7 @@ def _end_streams_of(triode: Triode, token_id: str) -> None:
     """A revoked token ends what it opened at once, not when it would have expired."""
     clients = [c for c in triode.hub.clients.values() if c.principal.token_id == token_id]
     for client in clients:
-        triode.hub.finish(client, end_reasons.TOKEN_ENDED)
+        triode.hub.end(client, end_reasons.TOKEN_ENDED)
 
 
 def _grant(asked: dict[str, Any]) -> Grant:

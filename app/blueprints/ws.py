@@ -55,7 +55,7 @@ def blueprint(triode: Triode) -> Blueprint:
             await _converse(triode, client)
         finally:
             lane.done()
-            triode.hub.close(client, lane.how_it_ended)
+            triode.hub.end(client, lane.how_it_ended, "silently")
         return None
 
     sockets.add_websocket("/ws", "ws", serve)
@@ -87,20 +87,19 @@ async def _read(triode: Triode, client: Client) -> None:
         if client.end is not None:
             continue  # the goodbye is on its way; what the peer still says changes nothing
         if len(message) > limit:
-            triode.hub.finish(client, end_reasons.TOO_BIG)
+            triode.hub.end(client, end_reasons.TOO_BIG)
             continue
         await session.receive(message)
 
 
 async def _write(hub: Hub, client: Client, lane: AsgiLane, scope: trio.CancelScope) -> None:
-    outbox = client.outbox
-    assert outbox is not None
     message = Message(lane)
     while True:
         for data in hub.writers.drain(client):
             await trio.lowlevel.checkpoint()  # which an empty piece asks for
             await message.send(data)
-        if client.end is not None:
+        outbox = client.outbox
+        if client.end is not None or outbox is None:
             break
         try:
             frames = await outbox.take(WRITE_BYTES)

@@ -14,6 +14,7 @@ import trio
 
 if TYPE_CHECKING:
     from triode.app.delivery.group import Group
+    from triode.app.wire.frame import Frame
 
 YIELD_CLIENTS: Final = 100
 # What may be published between two passes before publishers have to wait.
@@ -36,6 +37,9 @@ class Flusher:
         try:
             while True:
                 if not self._dirty:
+                    # Nothing is owed: what was published during the last pass went with it.
+                    self._pass_bytes = 0
+                    self._full.unpark_all()
                     await self._idle.park()
                 await self._pass()
         finally:
@@ -60,9 +64,12 @@ class Flusher:
             self._idle.unpark_all()
         self._dirty.append(group)
 
-    def count(self, size: int) -> None:
-        """So many bytes were published, whoever many get them."""
-        self._pass_bytes += size
+    def count(self, frame: Frame) -> None:
+        """A frame is owed to a group. It counts once, however many groups and clients get it.
+        Only `Group` calls this, where the frame is put down: so what counts is always flushed.
+        """
+        frame.is_counted = True
+        self._pass_bytes += frame.size
 
     @property
     def full(self) -> bool:
@@ -70,8 +77,9 @@ class Flusher:
         return self._pass_bytes > PASS_BYTES
 
     async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
-        """Wait while more has been published than one pass should carry: publishers wait for the
-        flusher, never for a client. A checkpoint only when there is a wait.
+        """The one place where publishers wait, before they publish: while more is published than
+        one pass should carry. They wait for the flusher, never for a client. A checkpoint only when
+        there is a wait.
         """
         while self.full:
             await self._full.park()

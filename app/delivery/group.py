@@ -114,12 +114,16 @@ class Group:
     def append(self, frame: Frame) -> None:
         """Owe a frame to every member."""
         self.frames.append(frame)
+        if not frame.is_counted:
+            self.hub.flusher.count(frame)
         if not self.dirty:
             self.hub.flusher.mark(self)
 
     def push(self, client: Client, frame: Frame) -> None:
         """Owe a frame to one member, after all that it is owed already."""
         self._of(client).own.append((len(self.frames), frame))
+        if not frame.is_counted:
+            self.hub.flusher.count(frame)
         if not self.dirty:
             self.hub.flusher.mark(self)
 
@@ -183,7 +187,7 @@ class Group:
         writers = self.hub.writers
         failed: list[tuple[Client, list[Frame], int]] = []
         count = size = 0  # what each flowing member without particulars is sent
-        if any(frame.data == b"" for frame in frames):
+        if any(frame.is_lazy for frame in frames):
             # A feed: only a writer can send it.
             failed += [(c, frames, 0) for c in self.flowing if c not in particulars]
         elif frames and self.flowing:
@@ -234,7 +238,7 @@ class Group:
     def _write(
         self, client: Client, due: list[Frame], failed: list[tuple[Client, list[Frame], int]]
     ) -> None:
-        if any(frame.data == b"" for frame in due):  # a feed: only a writer can send it
+        if any(frame.is_lazy for frame in due):  # a feed: only a writer can send it
             failed.append((client, due, 0))
             return
         data = self._on_wire(due)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from triode.app.delivery import overflow
+from triode.app.delivery import life, overflow
 from triode.app.delivery.audience import Audience, Source
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
@@ -27,10 +27,7 @@ from triode.app.delivery.slow_writer import Writers
 from triode.app.delivery.snapshot import KEPT, snapshot
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
-from triode.app.wire import end_reasons
-from triode.app.wire.compression import on_wire
-from triode.app.wire.end_reasons import Ended
-from triode.app.wire.frame import Frame, Place, control, document_frame, members_of, ws_close
+from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
 from triode.store.index import Event
 from triode.store.value import approx_bytes
 
@@ -38,9 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from triode.app.config.settings import Settings
+    from triode.app.delivery.life import How
     from triode.app.delivery.room import Room
     from triode.app.runtime.metrics import Metrics
-    from triode.app.wire.end_reasons import End
+    from triode.app.wire.end_reasons import End, Ended
     from triode.app.wire.frame import Kind
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
@@ -123,71 +121,26 @@ class Hub:
         client = Client(
             "c_" + secrets.token_urlsafe(16), kind, lane, principal, ip, trio.current_time()
         )
-        self.clients[client.id] = client
         if tags:
             self.tags.update(client, tags)
-        if lane.send_now is None:
-            client.outbox = self.writers.outbox()
-        self._place(client)
+        life.begin(self, client)
         self.metrics.connections_total[kind] += 1
         return client
 
-    def close(self, client: Client, end: End) -> None:
-        """Forget a connection, at once and everywhere; what it was still owed is thrown away.
-        Idempotent.
-        """
-        if self._leave_all(client, end) is None:
-            return
-        if client.outbox is not None:
-            client.outbox.close()
-        client.lane.wake()
-
-    def finish(
-        self, client: Client, end: End, *, retry_ms: int = 1000, goodbye: bytes | None = None
+    def end(
+        self,
+        client: Client,
+        reason: End,
+        how: How = "goodbye",
+        *,
+        retry_ms: int = 1000,
+        goodbye: bytes | None = None,
     ) -> None:
-        """Say goodbye: send what is owed, then `closing` or the close frame, then end the
-        connection. `goodbye` replaces what is said (the echo of a peer's close frame).
+        """End a client, see `life.end`."""
+        life.end(self, client, reason, how, retry_ms=retry_ms, goodbye=goodbye)
 
-        It is out of every registry at once; its lane is woken when all is written or the write
-        deadline has passed.
-        """
-        due = self._leave_all(client, end)
-        if due is None:
-            return
-        if goodbye is None:
-            goodbye = self._goodbye(client, end, retry_ms)
-        due.append(Frame(goodbye))
-        if client.outbox is None and client.send_now is not None:
-            data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
-            try:
-                sent = client.send_now(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = len(data)
-            if sent == len(data):
-                client.lane.wake()
-                return
-            self.writers.stall(client, due, sent)
-        else:
-            self.writers.enqueue(client, due)
-            if client.send_now is None:
-                client.lane.wake()
-
-    def _goodbye(self, client: Client, end: End, retry_ms: int) -> bytes:
-        if client.kind == "sse":
-            closing = control("sse", "closing", {"reason": end.label, "retry_ms": retry_ms})
-            return b"retry: %d\n" % retry_ms + closing  # what an EventSource goes by
-        reason = f'{{"retry_ms":{retry_ms}}}' if end.code == end_reasons.RESTART.code else end.label
-        return ws_close(end.code, reason)
-
-    def _leave_all(self, client: Client, end: End) -> list[Frame] | None:
-        """Take a client out of everything. What it is still owed, or None when it had already
-        gone.
-        """
-        if client.end is not None:
-            return None
-        client.end = end
+    def forget(self, client: Client) -> list[Frame]:
+        """Take a client out of every registry. What it is still owed. Only `life` calls it."""
         due = self._unplace(client)
         for subscription in client.subscriptions.values():
             self._release(subscription.audience)
@@ -197,10 +150,6 @@ class Hub:
         client.rooms = {}
         self.tags.remove(client)
         del self.clients[client.id]
-        if client.ticket is not None:
-            client.ticket.release()
-        self.metrics.ends[end.label] += 1
-        self.ended.append(Ended(trio.current_time(), client.id, client.kind, end.label, client.ip))
         return due
 
     # ── what each hears ─────────────────────────────────────────────────────────────────────────
@@ -276,7 +225,8 @@ class Hub:
         if audience.selection.references == 0:
             audience.selection.watchers = None
 
-    def _place(self, client: Client) -> None:
+    def place(self, client: Client) -> None:
+        """Put a client into the group of all that it hears."""
         sources: frozenset[Source] = frozenset(
             [s.audience for s in client.subscriptions.values()] + list(client.rooms.values())
         )
@@ -306,7 +256,7 @@ class Hub:
         positions after it count on it.
         """
         due = self._unplace(client)
-        self._place(client)
+        self.place(client)
         for frame in due:
             self.push(client, past(frame) if frame.source in parted else frame)
 
@@ -361,7 +311,6 @@ class Hub:
                         data = document_frame(kind, type_, audience.filter_json, members, id)
                         frame = Frame(data, audience, change.position.seq, place=place)
                     encoded[variant] = frame
-                    self.flusher.count(frame.size)
                 group.append(frame)
 
     def push(self, client: Client, frame: Frame) -> None:
@@ -384,7 +333,6 @@ class Hub:
             frame = frames.get(group.kind)
             if frame is None:
                 frame = frames[group.kind] = encode(group.kind)
-                self.flusher.count(frame.size)
             if len(meant) == len(group):
                 group.append(frame)
             else:
@@ -394,6 +342,4 @@ class Hub:
 
     def tell(self, client: Client, event: str, body: dict[str, Any]) -> None:
         """Push a control event."""
-        frame = Frame(control(client.kind, event, body))
-        self.flusher.count(frame.size)
-        self.push(client, frame)
+        self.push(client, Frame(control(client.kind, event, body)))

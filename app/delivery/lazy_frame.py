@@ -30,6 +30,8 @@ class Feed(Frame):
 
     __slots__ = ("_source",)
 
+    is_lazy = True
+
     def __init__(
         self,
         pieces: Iterator[bytes],

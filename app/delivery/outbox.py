@@ -180,6 +180,10 @@ class Outbox:
         self.oldest_at = at
         return taken
 
+    def wake(self) -> None:
+        """Let whoever waits for progress look at its client."""
+        self._progress.unpark_all()
+
     def close(self) -> None:
         """Throw away what waits. Whoever waits in `take` gets `trio.ClosedResourceError`."""
         self._out.close()  # first, or whoever waits would get the end of the channel

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from triode.app.delivery import life
 from triode.app.delivery.audience import Audience
 from triode.app.delivery.lazy_frame import undroppable, without_positions
-from triode.app.delivery.losses import Arrears, Gap, Latest
+from triode.app.delivery.losses import Gap, Latest
 from triode.app.delivery.room import Room
 from triode.app.wire import end_reasons
 from triode.limits.policy import Policy
@@ -50,8 +51,7 @@ def enqueue(hub: Hub, client: Client, frames: list[Frame]) -> None:
         if source is None:
             if not outbox.put(_bare(client, frame), now):
                 hub.metrics.drops["control", "answers_unread"] += 1
-                hub.close(client, end_reasons.SLOW)
-                client.lane.abort()
+                hub.end(client, end_reasons.SLOW, "at once")
         elif client.arrears and client.arrears.holds(source):
             _defer(hub, client, outbox, frame, source)
         else:
@@ -62,7 +62,7 @@ def enqueue(hub: Hub, client: Client, frames: list[Frame]) -> None:
                     _overflow(hub, client, outbox, frame, source)
                     break
                 _lose(hub, client, old)
-        if client.end is not end:
+        if client.end is not end or client.is_gone:
             return
 
 
@@ -121,8 +121,7 @@ def _policy(client: Client, source: Source) -> Policy:
 def _overflow(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """The queue is full for the first time since the last settlement, for this source."""
     policy = _policy(client, source)
-    if client.arrears is None:
-        client.arrears = Arrears()
+    life.lose(client)
     if policy in (Policy.DROP_OLDEST, Policy.LATEST):
         outbox.sift(partial(_sifted, hub, client, outbox, policy))
     _defer(hub, client, outbox, frame, source)
@@ -148,7 +147,7 @@ def _defer(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Sourc
         _merge(hub, client, source, frame)
     elif policy is Policy.DISCONNECT:
         _count(hub, client, policy, QUEUE_FULL)
-        hub.finish(client, end_reasons.SLOW)
+        hub.end(client, end_reasons.SLOW)
     elif policy is Policy.DROP_OLDEST:
         _keep(hub, client, outbox, frame, source)
     else:
@@ -200,12 +199,11 @@ def _lose(hub: Hub, client: Client, frame: Frame) -> None:
     source = frame.source
     assert source is not None
     _count(hub, client, _policy(client, source), QUEUE_FULL)
-    if client.arrears is None:
-        client.arrears = Arrears()
+    arrears = life.lose(client)
     if _is_heard(client, source):
-        client.arrears.lose(source, frame.seq, QUEUE_FULL)
+        arrears.lose(source, frame.seq, QUEUE_FULL)
     else:  # who has left it asks for no repair
-        client.arrears.left.add(source)
+        arrears.left.add(source)
 
 
 def _is_heard(client: Client, source: Source) -> bool:

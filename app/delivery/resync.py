@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from triode.app.delivery import life
 from triode.app.delivery.audience import Audience
 from triode.app.delivery.lazy_frame import joined, without_positions
 from triode.app.delivery.overflow import enqueue, give_up
@@ -74,8 +75,7 @@ def heal(hub: Hub, client: Client) -> bool:
         frames += ring + newest + _snapshots(hub, client, gaps)
         if gaps:
             _pause(hub, client)
-    if not arrears:
-        client.arrears = None
+    life.settle(client)
     if frames:
         enqueue(hub, client, [joined(frames)])
     return bool(frames)

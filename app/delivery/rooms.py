@@ -134,7 +134,6 @@ class Rooms(dict[str, Room]):
                 id = None if group.bare_messages else position
                 data = message_frame(group.kind, encoded, id)
                 frame = frames[variant] = Frame(data, room, message.seq)
-                self._hub.flusher.count(frame.size)
             return frame
 
         return frame_for

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from triode.app.delivery import overflow
+from triode.app.delivery import life, overflow
 from triode.app.delivery.group import events_in
 from triode.app.delivery.lazy_frame import Feed
-from triode.app.delivery.outbox import Outbox
 from triode.app.delivery.resync import due_at, heal
 from triode.app.wire import end_reasons
 from triode.app.wire.compression import on_wire
@@ -63,16 +62,13 @@ class Writers:
         if client.end is not None:
             return
         if sent < 0:
-            self._hub.close(client, end_reasons.CLIENT_LOST)
-            client.lane.abort()
+            self._hub.end(client, end_reasons.CLIENT_LOST, "at once")
             return
-        group = client.group
-        assert group is not None
-        group.stall(client)
         self.stall(client, due, sent)
 
     def stall(self, client: Client, due: list[Frame], sent: int) -> None:
-        client.outbox = self.outbox()
+        """Let what a client's socket did not take wait for its writer."""
+        life.stall(self._hub, client)
         rest = list(due)
         self._count(client, 0, sent)
         while rest and (sent >= len(on_wire(rest[0], client.deflate_from)) > 0):
@@ -105,9 +101,6 @@ class Writers:
             client.writing = True
             self.nursery.start_soon(self._write, client)
 
-    def outbox(self) -> Outbox:
-        return Outbox(self._hub.settings.queue_items, self._hub.settings.queue_bytes)
-
     async def _write(self, client: Client) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
         """A slow client's writer: drain its outbox, then let it flow again or end."""
         try:
@@ -119,17 +112,13 @@ class Writers:
         except trio.ClosedResourceError:
             pass
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
-            self._hub.close(client, end_reasons.WRITE_TIMEOUT)
-            client.lane.abort()
+            self._hub.end(client, end_reasons.WRITE_TIMEOUT, "at once")
         except Exception:
             # Ours, not the peer's; and only this client's, whatever it is.
             log.exception("what %r is owed could not be written", client)
-            self._hub.close(client, end_reasons.FAULT)
-            client.lane.abort()
+            self._hub.end(client, end_reasons.FAULT, "at once")
         finally:
             client.writing = False
-        if client.end is not None:
-            client.lane.wake()
 
     def drain(self, client: Client) -> Iterator[bytes]:
         """What to write next to a slow client, piece by piece, until it flows again (or, on a
@@ -145,7 +134,7 @@ class Writers:
                     # Again: the flush before a heal may have brought something, and be it an end.
                     frames = outbox.take_nowait(WRITE_BYTES)
                     if not frames:
-                        self._flow(client)
+                        life.drained(client)
                         return
             except trio.ClosedResourceError:
                 return
@@ -171,9 +160,3 @@ class Writers:
                 yield data[at : at + WRITE_BYTES]
         if isinstance(frames[-1], Feed):
             yield from frames[-1].pieces()
-
-    def _flow(self, client: Client) -> None:
-        """Nothing waits any more, unless it has to wait for a heal."""
-        if client.send_now is not None and client.group is not None and not client.arrears:
-            client.outbox = client.arrears = None
-            client.group.flow(client)

@@ -80,7 +80,7 @@ class Lease:
 
 
 class Client:
-    """The hub's record of one connection. Made by `Hub.open`, forgotten by `Hub.close`."""
+    """The hub's record of one connection. Made by `Hub.open`; its state is `life`'s."""
 
     __slots__ = (
         "active_at",
@@ -95,6 +95,7 @@ class Client:
         "heals",
         "id",
         "ip",
+        "is_gone",
         "kind",
         "lane",
         "lease",
@@ -135,6 +136,7 @@ class Client:
         self.rates: Buckets | None = None
         self.ticket: ClientTicket | None = None
         self.end: End | None = None
+        self.is_gone = False
         self.lease: Lease | None = None
         # By reason; None until something is dropped.
         self.drops: dict[str, int] | None = None
@@ -156,5 +158,16 @@ class Client:
         """
         return self.end is not None
 
+    @property
+    def state(self) -> str:
+        """Where in its life it is, see `life`."""
+        if self.end is not None:
+            return "gone" if self.is_gone else "finishing"
+        if self.group is None:
+            return "new"
+        if self.arrears:
+            return "healing"
+        return "flowing" if self.outbox is None else "slow"
+
     def __repr__(self) -> str:
-        return f"<Client {self.id} {self.kind}>"
+        return f"<Client {self.id} {self.kind} {self.state}>"

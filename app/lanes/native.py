@@ -115,7 +115,7 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
     except trio.ClosedResourceError:
         pass  # the hub has ended the client and woken us
     finally:
-        triode.hub.close(client, end)
+        triode.hub.end(client, end, "silently")
 
 
 def open_client(
@@ -161,7 +161,7 @@ async def _receive_nothing(connection: Connection, client: Client) -> End:
         while True:
             await idle_wait.wait_readable(connection.sock)
             if client.end is not None:
-                return client.end
+                return await _goodbye(connection, client)
             try:
                 if not connection.sock.recv(1024):
                     return end_reasons.CLIENT_CLOSED
@@ -171,7 +171,7 @@ async def _receive_nothing(connection: Connection, client: Client) -> End:
                 return end_reasons.CLIENT_LOST
     while await connection.receive(1024):
         if client.end is not None:
-            return client.end
+            return await _goodbye(connection, client)
     return end_reasons.CLIENT_CLOSED
 
 
@@ -214,9 +214,9 @@ async def _take(  # noqa: ASYNC910 # waits only when there is something to wait 
             until = trio.current_time() + TURN_S
     if reader.end is not None:
         if reader.answer:
-            hub.finish(client, reader.end, goodbye=reader.answer)
+            hub.end(client, reader.end, goodbye=reader.answer)
         else:
-            hub.close(client, reader.end)
+            hub.end(client, reader.end, "silently")
     elif reader.answer:
         hub.push(client, Frame(reader.answer))
         await session.keep_pace()

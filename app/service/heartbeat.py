@@ -57,7 +57,7 @@ def _look_at(triode: Triode, client: Client, now: float) -> None:
     principal = client.principal
     if principal.source != "anonymous":
         if not triode.gate.still_holds(principal):
-            hub.finish(client, end_reasons.TOKEN_ENDED)
+            hub.end(client, end_reasons.TOKEN_ENDED)
             return
         if principal.expires_at is not None and client.warned is not principal:
             in_s = principal.expires_at - triode.clock.unix_s()
@@ -65,21 +65,27 @@ def _look_at(triode: Triode, client: Client, now: float) -> None:
                 client.warned = principal
                 hub.tell(client, "expiring", {"in_s": max(0, round(in_s))})
     if client.lease is not None and now >= client.lease.until:
-        hub.finish(client, end_reasons.LEASE)
+        hub.end(client, end_reasons.LEASE)
         return
     if client.writing:
         # Its pongs may be a long time in coming, behind all that it has yet to take; that it takes
         # it is watched by the deadline of each write.
         client.active_at = now
     if client.kind == "ws" and client.pingable and now - client.active_at > settings.idle_s:
-        hub.finish(client, end_reasons.IDLE)
-        client.lane.abort()
+        hub.end(client, end_reasons.IDLE)
         return
     if client.arrears and now >= due_at(client):
         hub.writers.resume(client)
-    if now - client.pinged_at >= settings.heartbeat_s - TICK_S / 2:
+    if now - client.pinged_at >= settings.heartbeat_s - TICK_S / 2 and not _is_fed(client):
         client.pinged_at = now
         if client.kind == "sse" or client.pingable:
             beat = SSE_HEARTBEAT if client.kind == "sse" else _PING
             hub.push(client, Frame(beat, count=0))
             triode.metrics.heartbeats += 1
+
+
+def _is_fed(client: Client) -> bool:
+    """Whether bytes are on their way to it already: they say what a heartbeat would. Behind a big
+    snapshot heartbeats would only gather, until they were too many.
+    """
+    return client.writing or (client.outbox is not None and client.outbox.queued > 0)

@@ -87,14 +87,13 @@ class Session:
 
     async def keep_pace(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
         """Wait while more is to be written than should be, to this client or to all: whoever does
-        not read the answers is not asked for more questions.
+        not read the answers is not asked for more questions. Who has ended is not waited for.
         """
         client, flusher = self._client, self._triode.hub.flusher
         while True:
-            if flusher.full:
-                await flusher.room()
+            await flusher.room()
             outbox = client.outbox
-            if outbox is None or not outbox.is_behind:
+            if client.end is not None or outbox is None or not outbox.is_behind:
                 return  # noqa: ASYNC910 # waits only when there is something to wait for
             await outbox.progress()
             client.active_at = trio.current_time()
@@ -107,7 +106,7 @@ class Session:
         self._triode.hub.tell(self._client, "error", ref | body)
         if self._errors >= MAX_ERRORS:
             end = end_reasons.RATE if refusal.status == 429 else end_reasons.ABUSE
-            self._triode.hub.finish(self._client, end)
+            self._triode.hub.end(self._client, end)
 
     async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:
         name = name_of(command)
@@ -129,7 +128,6 @@ class Session:
             frame = selection(hub.store, filter, ref)
         except FilterError as error:
             raise malformed_filter(error) from error
-        hub.flusher.count(frame.size)
         hub.push(self._client, frame)
 
     def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ async def say_goodbye(triode: Triode) -> None:
     window_ms = retry_window_ms(triode.settings, len(clients))
     for index, client in enumerate(clients):
         retry_ms = RETRY_MIN_MS + round(random.uniform(0, window_ms))  # noqa: S311 # spreads a herd
-        triode.hub.finish(client, end_reasons.RESTART, retry_ms=retry_ms)
+        triode.hub.end(client, end_reasons.RESTART, retry_ms=retry_ms)
         if index % YIELD_CLIENTS == YIELD_CLIENTS - 1:
             await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()

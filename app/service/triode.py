@@ -105,8 +105,7 @@ class Triode:
         cancellation it has either not been tried or is done. Raises `Refusal`: 403 without the
         right, 404, 409, 412, 422 as the store says.
         """
-        if self.hub.flusher.full:
-            await self.hub.flusher.room()
+        await self.hub.flusher.room()
         return self.write_nowait(op, principal)  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
 
     def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:
@@ -175,7 +174,7 @@ class Triode:
         try:
             stream_start.begin(self.hub, client, request, version=self.version)
         except BaseException:
-            self.hub.close(client, end_reasons.FAULT)
+            self.hub.end(client, end_reasons.FAULT, "silently")
             raise
         return client
 
@@ -317,7 +316,7 @@ class Triode:
         for name in rooms:
             hub.leave(client, name)
         if client.kind == "sse" and (texts or rooms) and not (client.subscriptions or client.rooms):
-            hub.finish(client, end_reasons.NOT_ALLOWED)
+            hub.end(client, end_reasons.NOT_ALLOWED)
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────
 

@@ -49,9 +49,23 @@ class Frame:
     and is then counted against that source); None marks a control frame, which is never dropped.
     `seq` counts in the source's log. `place` is what an `update` or `delete` is about. `count` is
     how many events it holds. `packed` is its compressed form once somebody got it, see `deflate`.
+    `is_counted`: it was published, and has been counted as that (see `Flusher.count`).
     """
 
-    __slots__ = ("__weakref__", "count", "data", "packed", "place", "seq", "size", "source")
+    __slots__ = (
+        "__weakref__",
+        "count",
+        "data",
+        "is_counted",
+        "packed",
+        "place",
+        "seq",
+        "size",
+        "source",
+    )
+
+    # Whether its bytes are made when there is room for them: only a writer can send it.
+    is_lazy = False
 
     def __init__(
         self,
@@ -68,6 +82,7 @@ class Frame:
         self.seq = seq
         self.place = place
         self.count = count
+        self.is_counted = False
         self.packed: bytes | None = None
 
 

@@ -139,7 +139,7 @@ async def test_a_write_that_is_cut_anywhere_goes_on_there(nursery: trio.Nursery)
         await settle()
         values = [message.get("value") for message in lane.messages()]
         assert values[-2:] == [f"{cut}{LONG}", f"{cut}{LONG}!"]
-        triode.hub.close(client, end_reasons.CLIENT_LOST)
+        triode.hub.end(client, end_reasons.CLIENT_LOST, "silently")
 
 
 def masked(first: int, payload: bytes) -> bytes:

@@ -226,7 +226,7 @@ async def test_a_stream_that_waits_ends_when_its_client_is_closed(nursery: trio.
 
     nursery.start_soon(serve)
     await settle()
-    triode.hub.close(client, end_reasons.IDLE)
+    triode.hub.end(client, end_reasons.IDLE, "silently")
     await settle()
     assert ended.is_set()
 
@@ -240,7 +240,7 @@ async def test_a_snapshot_that_nobody_reads_any_more_lets_go(nursery: trio.Nurse
         await settle()
         gc.disable()
         try:
-            triode.hub.close(client, end_reasons.CLIENT_LOST)
+            triode.hub.end(client, end_reasons.CLIENT_LOST, "silently")
             lane.lose()
             del client
             await settle()

@@ -150,7 +150,7 @@ async def test_an_empty_room_vanishes() -> None:
         triode.hub.leave(client, "r")
         assert triode.hub.rooms == {}
         triode.hub.join(client, "r")
-        triode.hub.close(client, end_reasons.CLIENT_CLOSED)
+        triode.hub.end(client, end_reasons.CLIENT_CLOSED, "silently")
         assert triode.hub.rooms == {}
 
 
@@ -159,8 +159,8 @@ async def test_a_client_that_goes_leaves_nothing_behind() -> None:
         client = connect(triode, FakeLane(), ".a", "..c")
         triode.hub.join(client, "r")
         triode.hub.tags.update(client, {"k": "v"})
-        triode.hub.close(client, end_reasons.CLIENT_CLOSED)
-        triode.hub.close(client, end_reasons.CLIENT_CLOSED)
+        triode.hub.end(client, end_reasons.CLIENT_CLOSED, "silently")
+        triode.hub.end(client, end_reasons.CLIENT_CLOSED, "silently")
         hub = triode.hub
         assert (hub.clients, hub.rooms, hub.tags.index, len(triode.store.index)) == ({}, {}, {}, 0)
         assert hub.statistics()["groups"] == 0
@@ -284,7 +284,7 @@ async def test_finish_sends_what_is_owed_then_the_goodbye() -> None:
         client = connect(triode, lane, ".a")
         await settle()
         triode.write_nowait(Set(("a",), 1))
-        triode.hub.finish(client, end_reasons.RESTART, retry_ms=123)
+        triode.hub.end(client, end_reasons.RESTART, retry_ms=123)
         assert lane.types()[-1] == "update"
         assert bytes(lane.taken).endswith(b'\x03\xf4{"retry_ms":123}')  # 1012
         assert lane.woken == 1

@@ -66,7 +66,7 @@ async def test_a_session_that_waits_ends_with_its_client(nursery: trio.Nursery) 
         for _ in range(20):
             await settle()
         assert asking.child_tasks
-        triode.hub.close(client, end_reasons.CLIENT_LOST)
+        triode.hub.end(client, end_reasons.CLIENT_LOST, "silently")
 
 
 async def test_who_takes_what_it_is_sent_is_not_idle(

@@ -190,7 +190,7 @@ async def test_one_frame_for_all_of_a_group_and_for_some() -> None:
 
         assert triode.hub.send(clients, encode) == 3
         assert triode.hub.send(clients[:2], encode) == 2
-        triode.hub.close(clients[0], end_reasons.NORMAL)
+        triode.hub.end(clients[0], end_reasons.NORMAL, "silently")
         assert triode.hub.send(clients, encode) == 2
         await settle()
         assert made == ["ws"] * 3
@@ -201,7 +201,7 @@ async def test_one_frame_for_all_of_a_group_and_for_some() -> None:
 async def test_portraits_of_those_who_are_still_there() -> None:
     async with running() as triode:
         clients = [connect(triode, FakeLane()) for _ in range(250)]
-        triode.hub.close(clients[3], end_reasons.NORMAL)
+        triode.hub.end(clients[3], end_reasons.NORMAL, "silently")
         assert len(await portraits(triode.hub, clients)) == 249
 
 
@@ -209,7 +209,7 @@ async def test_the_log_of_ends_is_bounded(autojump_clock: trio.testing.MockClock
     async with running() as triode:
         for _ in range(205):
             last = connect(triode, FakeLane())
-            triode.hub.close(last, end_reasons.CLIENT_LOST)
+            triode.hub.end(last, end_reasons.CLIENT_LOST, "silently")
         at_ms = triode.clock.unix_ms()
         await trio.sleep(3)
         log = ends_log(triode.hub, triode.clock)

@@ -77,7 +77,7 @@ async def test_who_is_cut_off_in_a_replay_has_come_further() -> None:
         await settle()
         ids = [m["id"] for m in lane.messages() if m["type"] == "update"]
         assert 0 < len(ids) < MANY
-        triode.hub.close(next(iter(triode.hub.clients.values())), end_reasons.CLIENT_LOST)
+        triode.hub.end(next(iter(triode.hub.clients.values())), end_reasons.CLIENT_LOST, "silently")
         lane.feed(None)
         await settle()
         reached = Position(triode.store.epoch, int(str(ids[-1]).partition(":")[2]))
@@ -108,7 +108,7 @@ async def test_a_replay_that_nobody_takes_any_more_lets_go() -> None:
         lane = come_back(triode, since, ".a", appetite=0)
         await settle()
         assert triode.store.document._pins == 1
-        triode.hub.close(next(iter(triode.hub.clients.values())), end_reasons.CLIENT_LOST)
+        triode.hub.end(next(iter(triode.hub.clients.values())), end_reasons.CLIENT_LOST, "silently")
         lane.lost = True
         lane.feed(None)
         await settle()

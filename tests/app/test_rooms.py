@@ -64,7 +64,7 @@ class Member:
         return [frame for frame in frames if frame["type"] == "message"]
 
     def leave(self) -> None:
-        self.triode.hub.close(self.client, end_reasons.CLIENT_LOST)
+        self.triode.hub.end(self.client, end_reasons.CLIENT_LOST, "silently")
 
 
 def stream(triode: Triode, since: Position | None, *names: str) -> tuple[Client, FakeLane]:

@@ -292,7 +292,7 @@ class World:
         if peer is not None:
             note(f"{peer.name} leaves")
             peer.inbox.read()
-            self.hub.close(peer.client, end_reasons.CLIENT_CLOSED)
+            self.hub.end(peer.client, end_reasons.CLIENT_CLOSED, "silently")
             self._forget(peer)
 
     async def ration(self) -> None:
@@ -561,9 +561,9 @@ class World:
         await self._jump(10)
         for peer in self.living:
             if self.one_of(False, True):
-                self.hub.finish(peer.client, end_reasons.RESTART)
+                self.hub.end(peer.client, end_reasons.RESTART)
             else:
-                self.hub.close(peer.client, end_reasons.CLIENT_CLOSED)
+                self.hub.end(peer.client, end_reasons.CLIENT_CLOSED, "silently")
         await trio.testing.wait_all_tasks_blocked()
         for peer in self.living:
             peer.inbox.read()

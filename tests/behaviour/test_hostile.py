@@ -6,6 +6,7 @@ In each test healthy subscribers of both transports are beside the hostile one (
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import socket
 import time
@@ -358,3 +359,31 @@ async def test_connections_that_are_reset_at_once(server: Server, healthy: Bysta
             with socket.create_connection(("127.0.0.1", server.port)) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         await healthy.more(1)
+
+
+# ── ends ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_batch_whose_sender_is_gone_holds_no_writes_up(server: Server, api: Api) -> None:
+    """Its answer, of half a megabyte, is owed to nobody. (No other client: what is sent to one
+    would let the writes go on.)
+    """
+    await api.reset({"x": 0})
+    ops = [{"type": "set", "path": ".x", "value": number} for number in range(20_000)]
+    async with open_raw_ws(server, "/ws?filter=.x") as raw:
+        batch = json.dumps({"type": "batch", "ops": ops}).encode()
+        await raw.send(frame(TEXT, batch))
+        await trio.sleep(0.1)  # it has begun; a reset overtakes what is still to be read
+        raw.reset()
+
+    seen: list[int] = [0]
+
+    async def is_over() -> bool:
+        await trio.sleep(0.3)
+        seen.append(await api.get(".x"))
+        return 0 < seen[-1] == seen[-2]
+
+    await eventually(is_over, PATIENCE_S)
+    with trio.fail_after(PATIENCE_S):
+        for value in range(3):
+            await api.put(".x", value)

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -174,6 +175,12 @@ class RawWs:
         """Bytes as they are; that the server has gone already is no fault of the test."""
         with trio.fail_after(PATIENCE_S), contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(data)
+
+    def reset(self) -> None:
+        """Leave without a word: what the server still sends is answered by a reset."""
+        linger = struct.pack("ii", 1, 0)
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._stream.socket.close()
 
     async def receive(self) -> tuple[int, bytes] | None:
         """The next message or control frame (opcode, payload); None at the end of the stream."""
