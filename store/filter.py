@@ -65,6 +65,7 @@ __all__ = [
     "covers",
     "parse_filter",
     "split_filters",
+    "tells_elements_apart",
 ]
 
 _SLICE = re.compile(r"-?[0-9]*:")
@@ -305,6 +306,17 @@ def covers(granted: str, asked: str) -> bool:
     if granted == asked:
         return True
     return grant.is_exact and covers_segments(grant.steps, ask.steps)
+
+
+@lru_cache(maxsize=8192)
+def tells_elements_apart(text: str) -> bool:
+    """Whether a filter selects elements of arrays by where they stand, so that an element which is
+    moved can come into its selection or leave it.
+    """
+    parsed = parse_filter(text)
+    return not parsed.is_exact or any(
+        isinstance(step, (Index, Slice, Token)) for step in parsed.steps
+    )
 
 
 def split_filters(text: str) -> list[str]:

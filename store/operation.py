@@ -93,15 +93,20 @@ Operation: TypeAlias = Union[Set, Merge, Patch, Delete, Increment, Append, Batch
 
 
 class WriteError(Exception):
-    """A write that was refused. The document is as it was."""
+    """A write that was refused. The document is as it was.
+
+    `about` is the place that `detail` tells something of: the operation's own unless another is
+    named. Who may not read that place must not get the detail.
+    """
 
     status = 422
     title = "Unprocessable write"
 
-    def __init__(self, path: Path, detail: str) -> None:
+    def __init__(self, path: Path, detail: str, *, about: Path | None = None) -> None:
         super().__init__(detail)
         self.path = path
         self.detail = detail
+        self.about = path if about is None else about
 
     def __str__(self) -> str:
         return self.detail

@@ -125,7 +125,7 @@ def _test(plan: Plan, base: Path, step: dict[str, Any]) -> None:
     try:
         path, found = existing(plan.root, pointer)
     except NotFound as exc:
-        raise TestFailed(pointer, exc.detail) from exc
+        raise TestFailed(pointer, exc.detail, about=exc.about) from exc
     if not equal(found, wanted):
         raise TestFailed(path, f"{format_path(path)} has another value")
 

@@ -34,7 +34,7 @@ def locate(root: Json, path: Path) -> tuple[Path, Json | Missing]:
                 raise _lost(path, depth, "is an object: it has members, no elements")
             node = node.get(segment, MISSING)
         elif type(node) is list:
-            index = segment if type(segment) is int else _token_index(segment, len(node))
+            index = segment if type(segment) is int else token_index(str(segment), len(node))
             if index < 0:
                 index += len(node)
             if index != segment:
@@ -57,13 +57,12 @@ def existing(root: Json, path: Path) -> tuple[Path, Json]:
     return actual, value
 
 
-def _token_index(token: str | int, length: int) -> int:
+def token_index(text: str, length: int) -> int:
     """The index that a pointer token means; one that is out of range for no index at all."""
-    text = str(token)
     if text == "-":
         return length
     return int(text) if _INDEX.fullmatch(text) else length + 1
 
 
 def _lost(path: Path, depth: int, why: str) -> NotFound:
-    return NotFound(path, f"{format_path(path[:depth])} {why}")
+    return NotFound(path, f"{format_path(path[:depth])} {why}", about=path[:depth])

@@ -136,11 +136,6 @@ class Gate:
         if not principal.grant.may_read(filter_text, covers):
             raise forbidden(f"this token may not read {filter_text}", filter=filter_text)
 
-    def require_write(self, principal: Principal, path_text: str) -> None:
-        """Raises `Refusal` 403 unless the path is inside a granted one."""
-        if not principal.grant.may_write(path_text, covers):
-            raise forbidden(f"this token may not write {path_text}", path=path_text)
-
     def require_room(self, principal: Principal, room: str) -> None:
         """Raises `Refusal` 403 unless the room is granted."""
         if not principal.grant.may_room(room):

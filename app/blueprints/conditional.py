@@ -12,6 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from triode.app.access.write_rights import require_operation
 from triode.app.service.execute import check_position
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.change import Position, parse_position
@@ -20,6 +21,7 @@ from triode.store.value import MISSING
 
 if TYPE_CHECKING:
     from triode.app.net.request_head import Head
+    from triode.limits.grant import Grant
     from triode.store.operation import Operation
     from triode.store.path import Path
     from triode.store.store import Store
@@ -52,24 +54,28 @@ def unchanged(store: Store, path: Path, position: Position) -> bool:
     return known and store.history.touched_since(path, position.seq) is False
 
 
-def write_condition(store: Store, head: Head, op: Operation) -> Operation:
+def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Operation:
     """`op` with the condition that the request puts on it.
 
-    Raises Refusal 412 when it cannot hold, 400 when malformed.
+    Raises Refusal 412 when it cannot hold, 400 when malformed, 403 without the rights to a write
+    with a condition.
     """
     match, none_match = head.get("if-match"), head.get("if-none-match")
     asked = head.params.get("if")
+    if match is None and none_match is None and asked is None:
+        return op
+    # Before it is looked at: whoever may not read here is not told what is here.
+    require_operation(grant, store.document.root, replace(op, if_position=store.position))
     position: Position | None
     if match is not None:
         position = _of_if_match(store, op.path, match)
     elif none_match is not None:
         position = _of_if_none_match(store, op.path, none_match)
-    elif asked is not None:
+    else:
+        assert asked is not None
         if len(asked) > 1:
             raise bad_request("if is given several times; once is enough")
         position = check_position(asked[0])
-    else:
-        return op
     return replace(op, if_position=position)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from quart_trio.wrappers import TrioResponse as Response
 
+from triode.app.access.write_rights import may_read, read_refusal
 from triode.app.blueprints.conditional import not_modified, write_condition
 from triode.app.blueprints.gated import Visit, gated
 from triode.app.blueprints.json_answer import (
@@ -29,7 +30,7 @@ from triode.app.blueprints.request_body import (
     media_type,
     read_json,
 )
-from triode.app.service.execute import check_path, refused
+from triode.app.service.execute import check_path
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_filter
 from triode.store.filter import Filter, parse_filter, split_filters
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from triode.app.net.request_head import Head
     from triode.app.service.triode import Triode
+    from triode.limits.principal import Principal
 
 # A shared cache must not keep it, and a private one must ask each time whether it is still so: that
 # is what the ETag is for.
@@ -108,9 +110,7 @@ def blueprint(triode: Triode) -> Blueprint:
 
 
 async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
-    # Before the condition is looked at: whoever may not write here is not told what is here.
-    triode.gate.require_write(seen.principal, format_path(op.path))
-    conditional = write_condition(triode.store, seen.head, op)
+    conditional = write_condition(triode.store, seen.head, seen.principal.grant, op)
     position = str(await triode.write(conditional, seen.principal))
     return json_response({"id": position}, headers={"ETag": f'"{position}"'})
 
@@ -121,7 +121,7 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
     No checkpoint from here on: position and value belong together.
     """
     triode.gate.require_read(seen.principal, selection.text)
-    path, value = _find(triode, selection.path or ())
+    path, value = _find(triode, seen.principal, selection.path or ())
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
     unchanged = not_modified(triode.store, seen.head, path)
     if unchanged is not None:
@@ -129,13 +129,13 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
     return stream_json(triode, seen.head.method, lambda _root: value_pieces(value), headers)
 
 
-def _find(triode: Triode, asked: Path) -> tuple[Path, Json]:
+def _find(triode: Triode, principal: Principal, asked: Path) -> tuple[Path, Json]:
     document = triode.store.document
     try:
         path = document.resolve(asked)
         value = document.get(path)
     except WriteError as error:
-        raise refused(error) from error
+        raise read_refusal(principal.grant, document.root, error) from error
     if value is MISSING:
         raise Refusal(404, f"there is nothing at {format_path(path)}")
     return path, value
@@ -147,9 +147,11 @@ def _read_selected(
     """The list of all selected places, filter by filter; what several select comes once."""
     for selection in filters:
         triode.gate.require_read(seen.principal, selection.text)
-    document = triode.store.document
-    if absent_is_404 and document.get(filters[0].prefix) is MISSING:
-        raise Refusal(404, f"there is nothing at {format_path(filters[0].prefix)}")
+    document, grant = triode.store.document, seen.principal.grant
+    first = filters[0].prefix
+    # A prefix that may not be read must not be told from one that is empty.
+    if absent_is_404 and document.get(first) is MISSING and may_read(grant, document.root, first):
+        raise Refusal(404, f"there is nothing at {format_path(first)}")
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
     unchanged = not_modified(triode.store, seen.head, *(chosen.prefix for chosen in filters))
     if unchanged is not None:

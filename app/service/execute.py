@@ -22,7 +22,6 @@ from triode.store.operation import (
     Operation,
     Patch,
     Set,
-    WriteError,
 )
 from triode.store.path import PathError, format_path, parse_path
 
@@ -102,11 +101,6 @@ def operation_of(name: str, command: dict[str, Any]) -> Operation:
     if type(patch) is not list:
         raise bad_request('"patch" must be a list of JSON Patch operations (RFC 6902)')
     return Patch(path, patch, if_position=condition)
-
-
-def refused(error: WriteError) -> Refusal:
-    """The answer to a write that the store refuses."""
-    return Refusal(error.status, error.detail, title=error.title)
 
 
 async def execute(

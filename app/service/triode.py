@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from triode.app.access.access import Gate
+from triode.app.access.write_rights import refusal_of, require_operation
 from triode.app.delivery.hub import Hub
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics, watch_loop
 from triode.app.service import stream_start
 from triode.app.service.below import Below
 from triode.app.service.deferred_free import dispose
-from triode.app.service.execute import execute, refused
+from triode.app.service.execute import execute
 from triode.app.service.heartbeat import pulse
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -38,8 +39,8 @@ from triode.limits.grant import FULL
 from triode.limits.principal import Principal, TokenRefused
 from triode.limits.token import Tokens
 from triode.store.filter import covers
-from triode.store.operation import Batch, Operation, Set, WriteError
-from triode.store.path import format_path, parse_path
+from triode.store.operation import Operation, Set, WriteError
+from triode.store.path import parse_path
 from triode.store.store import Store
 from triode.store.value import JsonError, check, decode_steps
 
@@ -112,14 +113,13 @@ class Triode:
         """As `write`, without waiting for the flusher. For code that can't wait; bound what you
         write with it.
         """
-        if principal.grant.write is not None:
-            for part in op.ops if isinstance(op, Batch) else (op,):
-                self.gate.require_write(principal, format_path(part.path))
+        grant, root = principal.grant, self.store.document.root
+        require_operation(grant, root, op)
         try:
             committed = self.store.submit(op, time_ms=self.clock.unix_ms())
         except WriteError as error:
             self.metrics.writes_failed += 1
-            raise refused(error) from error
+            raise refusal_of(grant, root, op, error) from error
         self.metrics.writes_total += 1
         self.hub.deliver(committed)
         return committed.change.position
