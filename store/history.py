@@ -12,32 +12,41 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from triode.store.change import Edit, Rearranged
+from triode.store.footprint import footprint
 from triode.store.json_type import MISSING
 from triode.store.splice import Splice, splice
-from triode.store.value import approx_bytes, copy_deep
+from triode.store.touched import Touched
+from triode.store.value import copy_deep
 
 if TYPE_CHECKING:
     from triode.store.change import Change
     from triode.store.path import Path
 
-# What the objects of a change and an edit take beside the values, roughly (CPython, 64 bit).
-_CHANGE_BYTES: Final = 300
-_EDIT_BYTES: Final = 200
-_SEGMENT_BYTES: Final = 16
-# Weighing a value takes some 15 ms a MiB, and everybody waits: what is larger is not kept.
-MAX_CHANGE_BYTES: Final = 1024 * 1024
+# What the objects of a change and of an edit take beside paths and values (CPython, 64 bit).
+_CHANGE_BYTES: Final = 270
+_EDIT_BYTES: Final = 90
+_PATH_BYTES: Final = 56
+_SPLICE_BYTES: Final = 100
+# Weighing that much takes some 5 ms, and everybody waits: a larger change is not kept.
+MAX_CHANGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class History:
-    """At most `max_items` changes and roughly `max_bytes`; `start_seq` is the last one before."""
+    """At most `max_items` changes and `max_bytes` of memory; `start_seq` is the last one before."""
 
     def __init__(self, max_items: int, max_bytes: int, *, start_seq: int = 0) -> None:
         self.max_items = max_items
         self.max_bytes = max_bytes
-        self.bytes = 0
         self.gone_bytes = 0  # what the last `append` let go of, roughly
+        self._bytes = 0
         self._changes: deque[tuple[Change, int]] = deque()
+        self._touched = Touched()
         self._floor = start_seq
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the changes held take, within a fifth."""
+        return self._bytes + self._touched.bytes
 
     @property
     def items(self) -> int:
@@ -73,11 +82,13 @@ class History:
             self.gone_bytes = held + cost
             return gone
         self._changes.append((change, cost))
-        self.bytes += cost
+        self._bytes += cost
+        self._touched.add(change.position.seq, change.edits)
         while len(self._changes) > self.max_items or self.bytes > self.max_bytes:
             oldest, freed = self._changes.popleft()
-            self.bytes -= freed
+            self._bytes -= freed
             self._floor += 1
+            self._touched.forget(self._floor, oldest.edits)
             gone.append(oldest)
         self.gone_bytes = held + cost - self.bytes
         return gone
@@ -96,17 +107,13 @@ class History:
         """Whether an edit after `seq` was at, above or below an actual path. None: not known."""
         if not self.covers(seq):
             return None
-        for change, _ in reversed(self._changes):
-            if change.position.seq <= seq:
-                return False
-            if any(_related(edit, path) for edit in change.edits):
-                return True
-        return False
+        return self._touched.since(path, seq)
 
     def _clear(self, gone: list[Change], floor: int) -> None:
         gone.extend(change for change, _ in self._changes)
         self._changes.clear()
-        self.bytes = 0
+        self._touched.clear()
+        self._bytes = 0
         self._floor = floor
 
 
@@ -121,23 +128,26 @@ def _spliced(edit: Edit) -> Edit:
     return Edit(edit.path, kept, None)
 
 
-def _related(edit: Edit, path: Path) -> bool:
-    shared = min(len(edit.path), len(path))
-    return edit.path[:shared] == path[:shared]
-
-
 def _cost(change: Change, limit: int) -> int:
-    """Roughly the memory a change keeps; stops counting soon after `limit`."""
+    """The memory a change keeps; stops counting soon after `limit`."""
     cost = _CHANGE_BYTES
+    last: Path = ()
     for edit in change.edits:
-        cost += _EDIT_BYTES + _SEGMENT_BYTES * len(edit.path)
-        for segment in edit.path:
-            if type(segment) is str:
-                cost += len(segment)
+        path = edit.path
+        cost += _EDIT_BYTES + _PATH_BYTES + 8 * len(path)
+        shares = True
+        for depth, segment in enumerate(path):
+            # The paths of one merge or patch begin with the same objects.
+            shares = shares and depth < len(last) and segment is last[depth]
+            if not shares:
+                cost += footprint(segment, limit=limit)
+        last = path
         if edit.before is not MISSING:
             before: Any = edit.before
-            kept = before.removed if type(before) is Splice else before
-            cost += approx_bytes(kept, limit=limit)
+            if type(before) is Splice:
+                cost += _SPLICE_BYTES
+                before = before.removed
+            cost += footprint(before, limit=limit)
         if cost > limit:
             break
     return cost

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +13,10 @@ from hypothesis import strategies as st
 
 from triode.store.change import MAX_SEQ, Change, Edit, Position, parse_position
 from triode.store.history import History
+from triode.store.operation import Merge, Operation, Set
 from triode.store.path import Path
+from triode.store.store import Store
+from triode.store.touched import Touched
 from triode.store.value import MISSING
 
 
@@ -140,6 +146,117 @@ class TestTouched:
                 for edited in paths[seq:]
             )
             assert history.touched_since(path, seq) is expected
+
+
+class TestTouchedTrie:
+    """`store.touched` on its own: no larger than what is kept, and one look-up is no scan."""
+
+    @given(
+        st.lists(
+            st.lists(
+                st.lists(st.sampled_from("abc"), max_size=4).map(tuple), min_size=1, max_size=3
+            ),
+            max_size=12,
+        ),
+        st.integers(0, 12),
+        st.lists(st.sampled_from("abc"), max_size=4).map(tuple),
+    )
+    def test_against_a_scan_after_forgetting(self, steps: list[Any], kept: int, path: Any) -> None:
+        touched = Touched()
+        changes = [[Edit(edited, 1, 2) for edited in step] for step in steps]
+        for seq, edits in enumerate(changes, 1):
+            touched.add(seq, edits)
+        floor = max(0, len(changes) - kept)
+        for seq in range(1, floor + 1):
+            touched.forget(seq, changes[seq - 1])
+        for seq in range(floor, len(changes) + 1):
+            expected = any(
+                edit.path[: len(path)] == path or path[: len(edit.path)] == edit.path
+                for edits in changes[seq:]
+                for edit in edits
+            )
+            assert touched.since(path, seq) is expected
+        for seq in range(floor + 1, len(changes) + 1):
+            touched.forget(seq, changes[seq - 1])
+        assert touched.bytes == 0
+
+    def test_no_scan(self) -> None:
+        history = filled(100)
+        history._changes.clear()  # a scan would find nothing now
+        assert history._touched.since(("n",), 99)
+
+
+def _weighed(root: Any, op: Callable[[int], Operation], count: int) -> tuple[int, int]:
+    """What the history counts after so many writes, and what goes when it goes."""
+    store = Store(root, epoch="e", history_items=10**6, history_bytes=10**9)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            store.submit(op(number), time_ms=10**12 + number)
+        counted = store.history.bytes
+        held = tracemalloc.get_traced_memory()[0]
+        store.history = History(1, 1)
+        gc.collect()
+        return counted, held - tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def _names(number: int, depth: int) -> tuple[str, ...]:
+    return tuple(f"name {number} {level}" for level in range(depth))
+
+
+def _nest(chains: int, depth: int) -> Any:
+    root: dict[str, Any] = {}
+    for number in range(chains):
+        node = root
+        for name in _names(number, depth):
+            node = node.setdefault(name, {})
+    return root
+
+
+class TestWeight:
+    @pytest.mark.parametrize(
+        ("root", "op", "count"),
+        [
+            pytest.param({"a": 0}, lambda n: Set(("a",), n), 3000, id="one place"),
+            pytest.param(
+                {f"k{n}": 0 for n in range(3000)}, lambda n: Set((f"k{n}",), n), 3000, id="many"
+            ),
+            pytest.param(
+                {"x" * 4000 + str(n): 0 for n in range(500)},
+                lambda n: Set(("x" * 4000 + str(n),), n),
+                500,
+                id="long names",
+            ),
+            pytest.param(
+                _nest(100, 200), lambda n: Set(_names(n, 200), n), 100, id="long paths, apart"
+            ),
+            pytest.param(
+                _nest(1, 200),
+                lambda n: Set(tuple(f"name 0 {level}" for level in range(200)), n),
+                1000,
+                id="long paths, the same",
+            ),
+            pytest.param(
+                {"a": 0},
+                lambda n: Set(("a",), {f"k{n}": [n * 999 + i for i in range(20)], "b": {"c": 1.5}}),
+                2000,
+                id="values",
+            ),
+            pytest.param(
+                {"a": {}},
+                lambda n: Merge(("a",), {f"k{i}": n * 1000 for i in range(50)}),
+                300,
+                id="merges",
+            ),
+        ],
+    )  # fmt: skip
+    def test_as_measured(self, root: Any, op: Callable[[int], Operation], count: int) -> None:
+        """Many small edits with long paths were weighed at a fortieth."""
+        counted, held = _weighed(root, op, count)
+        assert held == pytest.approx(counted, rel=0.2)
 
 
 class TestPosition:
