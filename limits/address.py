@@ -62,6 +62,16 @@ def _is_port(text: str) -> bool:
     return not text or (text[0] == ":" and text[1:].isascii() and text[1:].isdecimal())
 
 
+def is_loopback_name(name: str) -> bool:
+    """Whether a host, without its port, is this machine by its very name: an address of loopback,
+    `localhost` or a name below it (RFC 6761 section 6.3). Any other name may resolve to anything.
+    """
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = parse_address(name)
+    return address is not None and address.is_loopback
+
+
 class Networks:
     """A list of ranges: `10.0.0.0/8`, a single address, with host bits or without.
 

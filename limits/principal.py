@@ -45,7 +45,7 @@ class Principal:
     name: str
     grant: Grant
     expires_at: float | None = None
-    source: Literal["token", "jwt", "anonymous"] = "anonymous"
+    source: Literal["token", "jwt", "host", "anonymous"] = "anonymous"
     token_id: str | None = field(default=None)
 
 

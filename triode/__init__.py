@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from triode.app.config.settings import Settings
     from triode.app.service.triode import Triode
     from triode.app.wire.refusal import Refusal
+    from triode.limits.grant import Grant
+    from triode.limits.principal import Principal
     from triode.store.operation import (
         Append,
         Batch,
@@ -36,10 +38,12 @@ __all__ = [
     "Append",
     "Batch",
     "Delete",
+    "Grant",
     "Increment",
     "Merge",
     "Operation",
     "Patch",
+    "Principal",
     "Refusal",
     "Set",
     "Settings",
@@ -59,6 +63,8 @@ _HOMES = {
     "Triode": "app.service.triode",
     "create_app": "app.application",
     "Refusal": "app.wire.refusal",
+    "Grant": "limits.grant",
+    "Principal": "limits.principal",
     "MISSING": "store.value",
     "format_path": "store.path",
     **dict.fromkeys(

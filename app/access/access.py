@@ -8,11 +8,14 @@ is shown and is not valid is refused, never taken for anonymous.
 
 from __future__ import annotations
 
+import logging
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
+from triode.app.access.origin import Pages
+from triode.app.runtime.once import Once
 from triode.app.wire.refusal import Refusal, forbidden, unauthorized
 from triode.limits.address import Networks, client_ip, ip_key
 from triode.limits.admission import Admission, ClientTicket, Full
@@ -31,6 +34,8 @@ from triode.limits.token import Tokens
 from triode.store.filter import covers, parse_filter
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
     from triode.app.delivery.subscriber import Client
@@ -39,23 +44,43 @@ if TYPE_CHECKING:
     from triode.app.runtime.metrics import Metrics
     from triode.limits.jwt import JwtVerifier
 
+log = logging.getLogger("triode")
+
 # A full house empties at its own pace: newcomers are told to come back spread over this window.
 FULL_RETRY_S: Final = 5
 # Any of these says that a request came through a proxy.
 PROXY_FIELDS: Final = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
 
 
+Authorize: TypeAlias = "Callable[[Head], Awaitable[Principal | Refusal]]"
+
+
 class Gate:
     """Identity, rights, rates and places of one server."""
 
-    def __init__(self, settings: Settings, tokens: Tokens, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tokens: Tokens,
+        metrics: Metrics,
+        clock: Clock,
+        authorize: Authorize | None = None,
+    ) -> None:
+        """`authorize`: the host application decides who asks, in place of tokens."""
         self.settings = settings
+        self.authorize = authorize
         self.tokens = tokens
         self.metrics = metrics
         self.clock = clock
         self.jwt = jwt_verifier(settings)
         self.trusted = Networks(settings.trusted_proxies)
         self.control = Networks(settings.control_from)
+        self.pages = Pages(settings, self.trusted, open_here=settings.loopback and self.is_open)
+        self._unbelieved = Once(
+            log,
+            "%s sends X-Forwarded-For and is no trusted proxy: the limits of all its clients "
+            "are its own; if it is your proxy, name it with --trusted-proxies",
+        )
         self.http_rates = Buckets(settings.http_rate)
         self.ws_rates = Buckets(settings.ws_rate)
         self.route_rates: dict[str, Buckets] = {}
@@ -66,6 +91,12 @@ class Gate:
             heads=settings.max_heads,
         )
         self._anonymous = self._anonymous_grant()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody needs a token, and nobody said that this is meant for everyone."""
+        decided = self.settings.auth or self.authorize is not None
+        return not decided and not self.settings.insecure
 
     def _anonymous_grant(self) -> Grant:
         if not self.settings.auth:
@@ -127,7 +158,10 @@ class Gate:
         """The address that counts for limits: the peer's, or what a trusted proxy says of it. No
         port.
         """
-        return client_ip(head.peer, head.get("x-forwarded-for"), self.trusted)
+        forwarded = head.get("x-forwarded-for")
+        if forwarded is not None and not self.trusted:
+            self._unbelieved.warn(head.peer)
+        return client_ip(head.peer, forwarded, self.trusted)
 
     # ── what ────────────────────────────────────────────────────────────────────────────────────
 
@@ -150,19 +184,48 @@ class Gate:
 
     # ── how much ────────────────────────────────────────────────────────────────────────────────
 
-    def visit(self, head: Head, *, control: bool = False) -> tuple[Principal, dict[str, str]]:
-        """Who asks, with one request counted; the fields to answer with. Raises `Refusal` 401, 429.
+    async def visit(self, head: Head, *, control: bool = False) -> tuple[Principal, dict[str, str]]:
+        """Who asks, with one request counted; the fields to answer with. Raises `Refusal` 401, 429,
+        and what the host application says.
 
         Whoever shows a bad token is counted too, by address: guessing is no faster than asking.
         `control`: for the control API an address may do instead of a token (`control_from`).
         """
         neighbour = self._neighbour(head) if control else None
         try:
-            principal = neighbour or self.identify(head)
+            if self.authorize is not None:
+                principal = await self._ask_host(self.authorize, head)
+            else:
+                principal = neighbour or self.identify(head)
         except Refusal:
             self._charge(ip_key(self.address(head)))
             raise
-        return principal, self.check_rate(head, principal)
+        return principal, self.check_rate(head, principal)  # noqa: ASYNC910 # waits only for a host application that decides
+
+    async def _ask_host(self, authorize: Authorize, head: Head) -> Principal:
+        """What the host application says of a request. Raises `Refusal`: its own, and 500 or 503
+        when it fails or takes too long: what is not granted is denied.
+        """
+        try:
+            with trio.fail_after(self.settings.head_deadline_s):
+                said: object = await authorize(head)
+        except Refusal:
+            raise
+        except trio.TooSlowError:
+            raise Refusal(
+                503,
+                "it takes too long to find out who asks; try again later",
+                headers={"Retry-After": str(FULL_RETRY_S)},
+            ) from None
+        except Exception as error:
+            log.exception("authorize failed for %s %s", head.method, head.path, exc_info=error)
+            raise Refusal(500, "the server failed to find out who asks; it is logged") from error
+        if isinstance(said, Refusal):
+            raise said
+        if not isinstance(said, Principal):
+            log.error("authorize must give a Principal or a Refusal, not %s", type(said).__name__)
+            raise Refusal(500, "the server failed to find out who asks; it is logged")
+        return said  # noqa: ASYNC910 # waited for it
 
     def check_rate(self, head: Head, principal: Principal) -> dict[str, str]:
         """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there

@@ -2,12 +2,16 @@
 
 By default none: without fields a browser keeps answers to pages of the same origin.
 `settings.cors_origins` lists origins exactly as browsers send them (`https://app.example`), or `*`
-for everybody. Pure; both lanes use it.
+for everybody. Pure; both lanes use it (`app.access.origin`).
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from triode.limits.address import is_loopback_name
 
 ALLOWED_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
@@ -17,6 +21,7 @@ EXPOSED_HEADERS: Final = (
     "ETag, Accept-Patch, Allow, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
 )
 PREFLIGHT_AGE_S: Final = 600
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class HasOrigins(Protocol):
@@ -25,18 +30,25 @@ class HasOrigins(Protocol):
     @property
     def cors_origins(self) -> tuple[str, ...]: ...
 
+    @property
+    def cors_headers(self) -> tuple[str, ...]: ...
 
-def cors_headers(settings: HasOrigins, origin: str | None) -> dict[str, str]:
+
+def cors_headers(
+    settings: HasOrigins, origin: str | None, *, loopback: bool = False
+) -> dict[str, str]:
     """The fields for an answer to a request with this `Origin` (None: the request had none).
+    `loopback`: pages of this machine are allowed too.
 
     An exact origin is echoed, and may send credentials; `*` never goes with credentials. With a
     list, the answer differs by origin, so caches are told (`Vary`) whether or not this origin is on
     it.
     """
     origins = settings.cors_origins
-    if not origins:
+    if not origins and not loopback:
         return {}
-    if origin is not None and origin != "*" and origin in origins:
+    listed = origin is not None and origin != "*" and origin in origins
+    if origin is not None and (listed or (loopback and is_loopback_origin(origin))):
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
@@ -49,18 +61,40 @@ def cors_headers(settings: HasOrigins, origin: str | None) -> dict[str, str]:
             "Access-Control-Expose-Headers": EXPOSED_HEADERS,
         }
         # Beside exact origins the answer to a listed one differs from this one.
-        return fields if len(origins) == 1 else fields | {"Vary": "Origin"}
+        alike = len(origins) == 1 and not loopback
+        return fields if alike else fields | {"Vary": "Origin"}
     return {"Vary": "Origin"}
 
 
-def preflight_headers(settings: HasOrigins, origin: str | None) -> dict[str, str]:
+def preflight_headers(
+    settings: HasOrigins, origin: str | None, *, loopback: bool = False
+) -> dict[str, str]:
     """The fields for the answer to `OPTIONS`; nothing is allowed to origins not on the list."""
-    fields = cors_headers(settings, origin)
+    fields = cors_headers(settings, origin, loopback=loopback)
     if "Access-Control-Allow-Origin" not in fields:
         return fields
     fields.pop("Access-Control-Expose-Headers", None)
     return fields | {
         "Access-Control-Allow-Methods": ALLOWED_METHODS,
-        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+        "Access-Control-Allow-Headers": ", ".join([ALLOWED_HEADERS, *settings.cors_headers]),
         "Access-Control-Max-Age": str(PREFLIGHT_AGE_S),
     }
+
+
+@lru_cache(maxsize=1024)
+def origin_parts(origin: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an origin; None when it is none, as `null`."""
+    try:
+        url = urlsplit(origin)
+        port = url.port
+    except ValueError:
+        return None
+    if not url.hostname or url.username is not None or url.path or url.query or url.fragment:
+        return None
+    return url.scheme, url.hostname.rstrip("."), port or DEFAULT_PORTS.get(url.scheme, 0)
+
+
+def is_loopback_origin(origin: str) -> bool:
+    """Whether it is a page that this machine serves to itself."""
+    parts = origin_parts(origin)
+    return parts is not None and is_loopback_name(parts[1])

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quart_trio.wrappers import TrioResponse as Response
 
-from triode.app.access.origin import check_origin
 from triode.app.blueprints.gated import Visit, gated
 from triode.app.blueprints.json_answer import json_response
 from triode.app.blueprints.request_body import (
@@ -83,7 +82,7 @@ def blueprint(triode: Triode) -> Blueprint:
         when it has come. Raises `Refusal` 400, 401, 403.
         """
         triode.gate.require_admin(seen.principal)
-        check_origin(seen.head, triode.settings)
+        triode.gate.pages.check_origin(seen.head)
         return selectors(seen.head.params, also)
 
     async def message(seen: Visit) -> Message | None:

@@ -41,13 +41,13 @@ class DirectRoute:
         """
         self._triode.metrics.http_requests += 1
         seen: Visit | None = None
+        head = head or head_of(incoming)
         try:
-            head = head or head_of(incoming)
-            seen = arrive(self._triode, incoming, head, control=self._control)
+            seen = await arrive(self._triode, incoming, head, control=self._control)
             response = await self._view(seen)
         except Exception as error:
             response = answer(self._triode, error, incoming)
-        depart(self._triode, incoming, seen, response)
+        depart(self._triode, head, seen, response)
         return response  # noqa: ASYNC910 # what need not wait does not; sending has the checkpoints
 
 

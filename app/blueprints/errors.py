@@ -17,12 +17,19 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from quart import Blueprint, Request, Websocket, has_request_context, request, websocket
+from quart import Blueprint, Request, Websocket, g, has_request_context, request, websocket
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
-from triode.app.blueprints.gated import METHODS, NOT_ALLOWED, allowed_methods, current_request
+from triode.app.blueprints.gated import (
+    METHODS,
+    NOT_ALLOWED,
+    allowed_methods,
+    current_request,
+    depart,
+    head_of,
+)
 from triode.app.blueprints.request_body import discard, is_unread
 from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection
 from triode.app.wire.refusal import Refusal
@@ -76,7 +83,12 @@ def error_handler(triode: Triode) -> Handler:
     """The handler for all three sources. It counts what it refuses."""
 
     async def handle(error: Exception) -> Response:
-        return answer(triode, error, _incoming())  # noqa: ASYNC910 # Quart awaits around it
+        incoming = _incoming()
+        response = answer(triode, error, incoming)
+        # Also for paths that belong to no blueprint: a page has to be able to read why.
+        if isinstance(incoming, Request):
+            depart(triode, head_of(incoming), g.get("triode_visit"), response)
+        return response  # noqa: ASYNC910 # Quart awaits around it
 
     return handle
 

@@ -128,17 +128,17 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @events.get("/events")
     async def subscribe() -> Response:
-        return _open(MISSING)
+        return await _open(MISSING)
 
     @events.post("/events")
     async def subscribe_with_body() -> Response:
         media_type(request, (JSON,))
         limit = triode.settings.max_message_bytes
-        return _open(await read_json(request, limit, max_depth=triode.settings.max_depth))
+        return await _open(await read_json(request, limit, max_depth=triode.settings.max_depth))
 
-    def _open(body: Json | Missing) -> Response:
+    async def _open(body: Json | Missing) -> Response:
         head = head_of(request)
-        wanted, principal, fields = stream_start.admit(triode, head, body)
+        wanted, principal, fields = await stream_start.admit(triode, head, body)
         if request.method == "HEAD":
             return Response(b"", headers=stream_start.STREAM_FIELDS | fields)
         lane = AsgiLane(triode.below, wire_in(request.scope))

@@ -23,7 +23,6 @@ from quart.globals import request_ctx
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException
 
-from triode.app.access.cors import cors_headers, preflight_headers
 from triode.app.net.request_head import Head
 from triode.limits.grant import NONE
 from triode.limits.principal import Principal
@@ -121,17 +120,16 @@ def gated(
 
     async def enter() -> Response | None:
         triode.metrics.http_requests += 1
-        if request.method == "OPTIONS":
-            return _options(triode)  # noqa: ASYNC910 # Quart awaits around it
-        if rate:
-            incoming = current_request()
-            g.triode_visit = arrive(
-                triode, incoming, head_of(incoming), token=token, control=control
-            )
-        return None  # noqa: ASYNC910 # Quart awaits around it
+        incoming = current_request()
+        head = head_of(incoming)
+        if rate and request.method != "OPTIONS":
+            g.triode_visit = await arrive(triode, incoming, head, token=token, control=control)
+            return None
+        triode.gate.pages.check_host(head)
+        return options(triode, head) if request.method == "OPTIONS" else None  # noqa: ASYNC910 # Quart awaits around it
 
     async def leave(response: Response) -> Response:
-        depart(triode, current_request(), g.get("triode_visit"), response)
+        depart(triode, head_of(current_request()), g.get("triode_visit"), response)
         return response  # noqa: ASYNC910 # Quart awaits around it
 
     blueprint.before_request(enter)
@@ -144,22 +142,23 @@ def current_request() -> Request:
     return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
 
 
-def arrive(
+async def arrive(
     triode: Triode, incoming: Request, head: Head, *, token: bool = True, control: bool = False
 ) -> Visit:
-    """What comes before a route. Raises Refusal 401, 429."""
+    """What comes before a route. Raises Refusal 401, 403, 429."""
     seen = Visit(incoming, head)
+    triode.gate.pages.check_host(head)
     if token:
-        seen.principal, seen.fields = triode.gate.visit(seen.head, control=control)
+        seen.principal, seen.fields = await triode.gate.visit(head, control=control)
     else:
-        seen.fields = triode.gate.check_rate(seen.head, STRANGER)
-    return seen
+        seen.fields = triode.gate.check_rate(head, STRANGER)
+    return seen  # noqa: ASYNC910 # waits only for a host application that decides
 
 
-def depart(triode: Triode, incoming: Request, seen: Visit | None, response: Response) -> None:
+def depart(triode: Triode, head: Head, seen: Visit | None, response: Response) -> None:
     """What comes after a route, and after a refusal in its stead (then without a visit)."""
-    if incoming.method != "OPTIONS":
-        add_fields(response, cors_headers(triode.settings, incoming.headers.get("Origin")))
+    if head.method != "OPTIONS":
+        add_fields(response, triode.gate.pages.fields(head))
     if seen is not None:
         add_fields(response, seen.fields)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -196,12 +195,12 @@ def allowed_methods() -> list[str]:
     return sorted(allowed)
 
 
-def _options(triode: Triode) -> Response:
+def options(triode: Triode, head: Head) -> Response:
     """The answer to OPTIONS: what the path can do and, for a preflight, what a page of that origin
     may ask.
 
     A browser sends a preflight without credentials, so none are wanted.
     """
     response = no_content({"Allow": ", ".join(allowed_methods())})
-    add_fields(response, preflight_headers(triode.settings, request.headers.get("Origin")))
+    add_fields(response, triode.gate.pages.preflight_fields(head))
     return response

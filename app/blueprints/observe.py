@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from quart import Blueprint, request
+from quart import Blueprint
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, visit
@@ -63,7 +63,7 @@ def blueprint(triode: Triode) -> Blueprint:
     @bp.get("/metrics")
     async def prometheus() -> Response:
         await size.measure(triode)
-        text, content_type = exposition(numbers, request.headers.get("Accept", ""))
+        text, content_type = exposition(numbers, visit().head.get("accept") or "")
         return Response(text, headers=FRESH, content_type=content_type)
 
     return bp

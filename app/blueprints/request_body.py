@@ -55,7 +55,9 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
     keeps web pages of other origins out: a form cannot claim to be JSON, and a script that does is
     stopped by its preflight.
     """
-    given, parameters = parse_options_header(request.headers.get("Content-Type"))
+    # Two that differ are no type at all; twice the same is only somebody who adds it blindly.
+    lines = dict.fromkeys(request.headers.getlist("Content-Type"))
+    given, parameters = parse_options_header(", ".join(lines))
     kind = given.lower()
     charset = parameters.get("charset", "utf-8").lower()
     if kind in accepted and charset in ("utf-8", "utf8", "us-ascii"):

@@ -21,6 +21,8 @@ T = TypeVar("T")
 Reader: TypeAlias = Callable[[object], T]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
+_FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _BYTES: Final = {
     "": 1, "b": 1,
     "kb": 1000, "mb": 1000**2, "gb": 1000**3,
@@ -156,6 +158,26 @@ def _origin(text: str) -> str:
             f"must hold origins such as https://example.org, or *; {text!r} is neither"
         )
     return text.lower().rstrip("/")
+
+
+def read_hosts(value: object) -> tuple[str, ...]:
+    """Names of hosts without ports, such as `box.lan`; or `*` for all."""
+    names = tuple(name.lower().rstrip(".") for name in read_names(value))
+    for name in names:
+        if name != "*" and not _HOST_NAME.fullmatch(name):
+            raise ValueError(
+                f"must hold hosts without ports, such as box.lan, or *; {name!r} is neither"
+            )
+    return names
+
+
+def read_field_names(value: object) -> tuple[str, ...]:
+    """Names of header fields, such as `traceparent`."""
+    names = read_names(value)
+    for name in names:
+        if not _FIELD_NAME.fullmatch(name):
+            raise ValueError(f"must hold names of headers such as traceparent; {name!r} is none")
+    return names
 
 
 def read_networks(value: object) -> tuple[str, ...]:

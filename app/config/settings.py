@@ -24,9 +24,11 @@ from triode.app.config.readers import (
     duration,
     format_duration,
     format_size,
+    read_field_names,
     read_file,
     read_filters,
     read_flag,
+    read_hosts,
     read_jwt_key,
     read_networks,
     read_origins,
@@ -109,6 +111,12 @@ class Settings:
     insecure: bool = option(False, read_flag, "Allow an open address without authentication.", "")
     cors_origins: tuple[str, ...] = option(
         (), read_origins, "Other web origins that may use the server; * is all.", "ORIGIN,…"
+    )
+    cors_headers: tuple[str, ...] = option(
+        (), read_field_names, "More request headers that pages of those origins may send.", "NAME,…"
+    )
+    allowed_hosts: tuple[str, ...] = option(
+        (), read_hosts, "More names to be served under on loopback without tokens.", "NAME,…"
     )
     client_tags: bool = option(True, read_flag, "Let clients tag themselves.", "")
     control_from: tuple[str, ...] = option(

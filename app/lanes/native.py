@@ -15,7 +15,6 @@ import trio
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side, State
 
-from triode.app.access.cors import cors_headers
 from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
 from triode.app.net.request_head import answer, is_websocket
@@ -96,7 +95,8 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
     caller's to close.
     """
     try:
-        client = open_client(triode, connection, head, *stream_start.admit(triode, head))
+        admitted = await stream_start.admit(triode, head)
+        client = open_client(triode, connection, head, *admitted)
     except Refusal as refusal:
         triode.metrics.refused[refusal.status] += 1
         if triode.draining and is_browser_stream(head):
@@ -139,7 +139,7 @@ def open_client(
 def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:
     lines = ["HTTP/1.1 200 OK"]
     all_fields = stream_start.STREAM_FIELDS | {"Connection": "close"}
-    all_fields |= fields | cors_headers(triode.settings, head.get("origin"))
+    all_fields |= fields | triode.gate.pages.fields(head)
     lines += [f"{name}: {value}" for name, value in all_fields.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 

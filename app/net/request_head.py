@@ -76,17 +76,27 @@ class Head:
     secure: bool
 
     def get(self, name: str) -> str | None:
-        """The first field called `name` (lower case), or None."""
-        for field, value in self.headers:
-            if field == name:
-                return value
-        return None
+        """The value of the field `name` (lower case), all its lines joined in order; None when
+        there is none.
+
+        A list may come in several lines and means the same as in one (RFC 9110 section 5.3). The
+        rule is the same for every field, so nobody has to know which of them are lists: one that
+        may come once only becomes a value that is none, and is never half believed.
+        """
+        found = [value for field, value in self.headers if field == name]
+        if not found:
+            return None
+        # Cookies alone have a joint of their own (RFC 9113 section 8.2.3).
+        return found[0] if len(found) == 1 else ("; " if name == "cookie" else ", ").join(found)
+
+    def members(self, name: str) -> list[str]:
+        """The members of a comma-separated list field, over all its lines (RFC 9110 section
+        5.6.1)."""
+        return [part.strip() for part in (self.get(name) or "").split(",") if part.strip()]
 
     def tokens(self, name: str) -> list[str]:
-        """The lower-cased members of a comma-separated list field, over all its lines (RFC 9110
-        section 5.6.1)."""
-        found = [value for field, value in self.headers if field == name]
-        return [token.strip().lower() for token in ",".join(found).split(",") if token.strip()]
+        """As `members`, in lower case: for lists of words whose case means nothing."""
+        return [part.lower() for part in self.members(name)]
 
     @property
     def params(self) -> dict[str, list[str]]:

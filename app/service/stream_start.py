@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from triode.app.access.origin import check_origin
 from triode.app.delivery import resume
 from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
@@ -51,7 +50,7 @@ STREAM_FIELDS: Final = {
 }
 
 
-def admit(
+async def admit(
     triode: Triode, head: Head, body: Json | Missing = MISSING
 ) -> tuple[StreamRequest, Principal, dict[str, str]]:
     """Check everything that can be checked before a stream is opened. Raises `Refusal`.
@@ -62,9 +61,10 @@ def admit(
     """
     gate, settings = triode.gate, triode.settings
     socket = is_upgrade(head)
+    gate.pages.check_host(head)
     if socket:
-        check_origin(head, settings)
-    principal, fields = gate.visit(head)
+        gate.pages.check_origin(head)
+    principal, fields = await gate.visit(head)
     route, route_tags = triode.route_of(head.decoded_path)
     last_event_id = head.get("last-event-id")
     if body is MISSING:

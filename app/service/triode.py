@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from quart_trio import QuartTrio
 
+    from triode.app.access.access import Authorize
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
     from triode.app.delivery.subscriber import Client, Lane
@@ -77,7 +78,17 @@ def version() -> str:
 class Triode:
     """A document and everyone who watches it. Make it anywhere; its services run inside `run`."""
 
-    def __init__(self, settings: Settings, root: Json | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        root: Json | None = None,
+        *,
+        authorize: Authorize | None = None,
+    ) -> None:
+        """`root` is the document to begin with. `authorize(head)` is asked who makes a request, on
+        HTTP, event streams and WebSockets alike, in place of Triode's own tokens; it gives a
+        `Principal`, or gives or raises a `Refusal`.
+        """
         self.settings = settings
         self.version = version()
         self.metrics = Metrics()
@@ -90,7 +101,7 @@ class Triode:
         )
         self.clock = Clock()
         self.tokens = Tokens()
-        self.gate = Gate(settings, self.tokens, self.metrics, self.clock)
+        self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
         self.hub = Hub(settings, self.store, self.metrics)
         self.below = Below()
         self.started_at = 0.0

@@ -185,7 +185,7 @@ class Client:
 
     async def get(self, target: str, *fields: str) -> tuple[int, bytes]:
         """One GET and its answer."""
-        await self.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *fields, "", ""]))
+        await self.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", *fields, "", ""]))
         return await self.answer()
 
     async def trickle(self, text: str) -> None:

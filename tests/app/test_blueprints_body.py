@@ -196,7 +196,7 @@ async def test_a_client_that_sends_too_much_gets_its_answer_and_no_reset(
     async with serving({}) as web, over_tcp(web) as port:
         size = 24 * 1024 * 1024
         framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
-        head = "PUT /store?path=.a HTTP/1.1\nHost: t\nContent-Type: application/json\n"
+        head = "PUT /store?path=.a HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         head += f"{expect}{framing}\n\n"
 
         def body() -> Iterator[bytes]:
@@ -218,7 +218,7 @@ async def test_a_client_that_sends_too_much_gets_its_answer_and_no_reset(
 async def test_a_refused_upload_without_a_token_gets_its_answer_too() -> None:
     async with serving({}, admin_token=ADMIN) as web, over_tcp(web) as port:
         size = 8 * 1024 * 1024
-        head = f"PUT /store?path=.a HTTP/1.1\nHost: t\nContent-Length: {size}\n\n"
+        head = f"PUT /store?path=.a HTTP/1.1\nHost: localhost\nContent-Length: {size}\n\n"
         with trio.fail_after(30):
             answer = await exchange_over_tcp(port, head, iter([b"1" * CHUNK] * (size // CHUNK)))
         assert b" 401 " in answer
@@ -229,7 +229,7 @@ async def test_connection_close_is_obeyed_at_once(target: str) -> None:
     async with serving({}) as web, over_tcp(web) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
-            head = f"GET {target} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+            head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             await stream.send_all(head.encode())
             with trio.fail_after(3):
                 while await stream.receive_some():

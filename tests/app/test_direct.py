@@ -117,7 +117,7 @@ async def way(name: str, **options: Any) -> AsyncIterator[tuple[Server, Triode]]
 
 def raw(method: str, target: str, body: Any, fields: dict[str, str]) -> bytes:
     """A request as bytes; `body` None has none, bytes are as they are, all else is JSON."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: triode.test"]
+    lines = [f"{method} {target} HTTP/1.1", "Host: triode.localhost"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     data = b""
     if body is not None:
@@ -225,7 +225,7 @@ async def test_other_ways_to_ask_on_the_same_connection() -> None:
         simple = raw("PUT", "/store?path=.a", 1, JSON | TOKEN)
         fields = "".join(f"{name}: {value}\r\n" for name, value in (JSON | TOKEN).items())
         chunked = (
-            f"PUT /store?path=.b HTTP/1.1\r\nHost: x\r\n{fields}Transfer-Encoding: chunked\r\n\r\n"
+            f"PUT /store?path=.b HTTP/1.1\r\nHost: localhost\r\n{fields}Transfer-Encoding: chunked\r\n\r\n"
         )
         long = raw("PUT", "/store?path=.c", "x" * BODY_BYTES, JSON | TOKEN)
         for request_bytes in (simple, chunked.encode() + b"1\r\n7\r\n0\r\n\r\n", long, simple):

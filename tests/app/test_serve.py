@@ -20,7 +20,7 @@ from triode.app.lanes.hypercorn import LifespanEnded
 from triode.app.serve import serve
 
 FAULT = "the flusher failed"
-EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+EVENTS = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def fail(_flusher: Flusher) -> None:

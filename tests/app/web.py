@@ -110,7 +110,7 @@ class Web:
     ) -> Exchange:
         """A request that has not been made yet; see `run`."""
         path, _, query = target.partition("?")
-        fields = {"Host": "triode.test"} | (headers or {})
+        fields = {"Host": "triode.localhost"} | (headers or {})
         if self.token is not None and "Authorization" not in fields:
             fields["Authorization"] = f"Bearer {self.token}"
         scope = {
@@ -125,7 +125,7 @@ class Web:
             "root_path": "",
             "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in fields.items()],
             "client": ("192.0.2.7", 4711),
-            "server": ("triode.test", 80),
+            "server": ("triode.localhost", 80),
             "extensions": {},
         }
         return Exchange(scope, chunks, **more)

@@ -202,7 +202,7 @@ class World:
         for name in ROOMS:
             if self.one_of(False, False, True):
                 inbox.halls[name] = Hall()
-        self._open(inbox, since, snapshot="none" if how == "no snapshot" else "full")
+        await self._open(inbox, since, snapshot="none" if how == "no snapshot" else "full")
 
     async def resume(self) -> None:
         """Somebody comes back with the last position it saw and the views it had."""
@@ -218,7 +218,7 @@ class World:
             inbox.held[text].view = copy.deepcopy(old.held[text].view)
         inbox.last = inbox.highest = old.last
         inbox.redo_until = old.redo_until
-        self._open(inbox, self.position(old.last))
+        await self._open(inbox, self.position(old.last))
 
     async def tune(self) -> None:
         """Somebody hears a room and nothing else; perhaps from where another was cut off."""
@@ -232,7 +232,7 @@ class World:
             _check_return(hall, inbox.halls[name])
         else:
             inbox.halls[name] = Hall()
-        self._open(inbox, since)
+        await self._open(inbox, since)
 
     async def rejoin(self) -> None:
         """Somebody who was cut off comes back to its rooms by command."""
@@ -512,7 +512,7 @@ class World:
             inbox.held[text].floor = self.seq
         return inbox
 
-    def _open(self, inbox: Inbox, since: str | None, *, snapshot: str = "full") -> None:
+    async def _open(self, inbox: Inbox, since: str | None, *, snapshot: str = "full") -> None:
         lane = inbox.reader.lane
         peer = Peer(f"c{self.number()}", inbox.kind, lane, inbox)
         query = [("filter", text) for text in inbox.held] + [("room", name) for name in inbox.halls]
@@ -532,7 +532,7 @@ class World:
         head = Head("GET", f"{path}?{text}", path, text, fields, "1.1", "127.0.0.1", False)
         if waits:
             lane.send_now = None
-        request, principal, _ = admit(self.triode, head)
+        request, principal, _ = await admit(self.triode, head)
         kind: Any = inbox.kind
         peer.client = self.triode.open(kind, lane, head, request, principal)
         peer.session = Session(self.triode, peer.client)

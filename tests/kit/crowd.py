@@ -225,7 +225,7 @@ class Crowd:
         if transport == "ws":
             sock.sendall(upgrade("/ws?filter=.crowd"))
         else:
-            sock.sendall(b"GET /events?filter=.crowd HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.sendall(b"GET /events?filter=.crowd HTTP/1.1\r\nHost: localhost\r\n\r\n")
         sock.setblocking(False)
         client = Client(role, transport, sock, Reader(self.references[transport]))
         client.is_reference = number < 2
@@ -487,7 +487,7 @@ class Crowd:
 
     def _freeze(self, number: int) -> socket.socket:
         sock = self._socket(10_000 + number, small=True)
-        sock.sendall(b"GET /events?filter=.crowd HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /events?filter=.crowd HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return sock
 
     def _rss_mb(self) -> float:
