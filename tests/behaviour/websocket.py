@@ -231,12 +231,12 @@ class RawWs:
         return taken
 
 
-def upgrade(target: str = "/ws", *headers: str) -> bytes:
-    """The request head of a WebSocket handshake."""
+def upgrade(target: str = "/ws", *headers: str, host: str = "127.0.0.1") -> bytes:
+    """The request head of a WebSocket handshake. `host` "": among `headers`, or not at all."""
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
         f"GET {target} HTTP/1.1",
-        "Host: 127.0.0.1",
+        *([f"Host: {host}"] if host else []),
         "Connection: Upgrade",
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",
@@ -299,6 +299,17 @@ async def exchange(server: Server, request: bytes, *, patience_s: float = PATIEN
                 answer += data
         nursery.cancel_scope.cancel()
     return answer
+
+
+async def answer_head(server: Server, request: bytes) -> bytes:
+    """Send bytes, and read until the head of an answer is there."""
+    answer = b""
+    async with open_socket(server) as stream:
+        await stream.send_all(request)
+        with trio.fail_after(PATIENCE_S):
+            while b"\r\n\r\n" not in answer and (data := await stream.receive_some(65536)):
+                answer += data
+    return answer.partition(b"\r\n\r\n")[0]
 
 
 def is_whole(answer: bytes) -> bool:
