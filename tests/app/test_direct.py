@@ -225,7 +225,8 @@ async def test_other_ways_to_ask_on_the_same_connection() -> None:
         simple = raw("PUT", "/store?path=.a", 1, JSON | TOKEN)
         fields = "".join(f"{name}: {value}\r\n" for name, value in (JSON | TOKEN).items())
         chunked = (
-            f"PUT /store?path=.b HTTP/1.1\r\nHost: localhost\r\n{fields}Transfer-Encoding: chunked\r\n\r\n"
+            f"PUT /store?path=.b HTTP/1.1\r\nHost: localhost\r\n{fields}"
+            "Transfer-Encoding: chunked\r\n\r\n"
         )
         long = raw("PUT", "/store?path=.c", "x" * BODY_BYTES, JSON | TOKEN)
         for request_bytes in (simple, chunked.encode() + b"1\r\n7\r\n0\r\n\r\n", long, simple):
