@@ -1,15 +1,18 @@
-"""Our own Quart-Trio application: Triode's blueprints and nothing else."""
+"""A Quart-Trio application with Triode in it: our own, or somebody else's."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
+import trio
 from quart_trio import QuartTrio
 
+from triode.app.blueprints import all_blueprints
 from triode.app.blueprints.direct import DirectRoutes
 from triode.app.blueprints.errors import install
-from triode.app.lanes.asgi_adapter import DIRECT
+from triode.app.lanes.asgi_adapter import DIRECT, HttpConnection, SocketConnection
+from triode.app.service import running
 from triode.app.service.triode import Triode
 
 if TYPE_CHECKING:
@@ -23,8 +26,30 @@ def create_app(triode: Triode | Settings) -> QuartTrio:
     server = triode if isinstance(triode, Triode) else Triode(triode)
     app = QuartTrio("triode", static_folder=None)
     app.extensions["triode"] = server
+    app.asgi_http_class = HttpConnection
+    app.asgi_websocket_class = SocketConnection
     install(app, server)
-    server.attach(app)
+    attach(app, server)
     app.extensions[DIRECT] = DirectRoutes(app)
     logging.getLogger("quart").setLevel(logging.WARNING)
     return app
+
+
+def attach(app: QuartTrio, triode: Triode, url_prefix: str = "") -> None:
+    """Register the blueprints on any Quart-Trio application, and run the services with it."""
+    for blueprint in all_blueprints(triode):
+        app.register_blueprint(blueprint, url_prefix=url_prefix or None)
+
+    scope = trio.CancelScope()
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC128 # `run` calls it
+        with scope:
+            await running.run(triode, task_status=task_status)
+
+    @app.before_serving
+    async def start() -> None:
+        await app.nursery.start(run)
+
+    @app.after_serving
+    async def stop() -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+        scope.cancel()

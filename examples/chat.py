@@ -10,6 +10,7 @@ Run `python -m examples.chat`, and open http://127.0.0.1:8000/ in two windows.
 import trio
 
 from examples.site import main, make_site, run_with
+from triode import execute
 from triode.app.service.triode import Triode
 from triode.store.path import format_path
 
@@ -33,7 +34,7 @@ async def keep_presence() -> None:
     while True:
         now = present(triode)
         for name in known.keys() - now.keys():
-            await triode.execute({"type": "delete", "path": format_path(("rooms", name))})
+            await execute(triode, {"type": "delete", "path": format_path(("rooms", name))})
         for name, people in now.items():
             if people != known.get(name):
                 await triode.set(format_path(("rooms", name)), dict(people))

@@ -10,6 +10,7 @@ import trio
 from quart import request
 from quart_trio import QuartTrio
 
+from triode import attach
 from triode.app.config.settings import Settings
 from triode.app.service.triode import Triode
 from triode.store.path import format_path
@@ -25,7 +26,7 @@ stream.addEventListener('message', event => show('note', JSON.parse(event.data).
 
 app = QuartTrio(__name__)
 triode = Triode(Settings(), {"sensors": {}, "limits": {"t1": 22}})
-triode.attach(app, url_prefix="/live")
+attach(app, triode, url_prefix="/live")
 reading = trio.CancelScope()
 
 

@@ -12,6 +12,7 @@ from hypercorn.trio import serve
 from quart import Response
 from quart_trio import QuartTrio
 
+from triode import attach
 from triode.app.config.settings import Settings
 from triode.app.service.triode import Triode
 
@@ -22,7 +23,7 @@ def make_site(page: str, document: Any = None, **settings: Any) -> tuple[QuartTr
     """An application that shows the file `page`, and the Triode inside it."""
     app = QuartTrio(page, static_folder=None)
     triode = Triode(Settings(**settings), document)
-    triode.attach(app, url_prefix="/live")
+    attach(app, triode, url_prefix="/live")
 
     @app.get("/")
     async def index() -> Response:

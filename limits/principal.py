@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from triode.limits.address import ip_key
-from triode.limits.grant import Grant
+from triode.limits.grant import FULL, Grant
 from triode.limits.token import TokenInfo, Tokens
 
 MAX_CREDENTIALS: Final = 4  # enough for every place once; more is somebody guessing
@@ -47,6 +47,10 @@ class Principal:
     expires_at: float | None = None
     source: Literal["token", "jwt", "host", "anonymous"] = "anonymous"
     token_id: str | None = field(default=None)
+
+
+# The code that embeds Triode: it may do everything.
+OWNER: Final = Principal(key="embedded", name="embedded", grant=FULL)
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,7 @@ asked one by one. A group without an equality test is asked of every object.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from triode.store.value import MISSING
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from triode.store.filter import Test
-    from triode.store.trie import Node
     from triode.store.value import Json, Missing
 
 Tests: TypeAlias = "tuple[Test, ...]"
+# A node of the trie, which is made of these.
+Node = TypeVar("Node")
 
 # Python calls True and 1 the same key of a dict. JSON does not.
 _TRUE: Final = ("bool", True)
@@ -38,7 +39,7 @@ def token(value: Json | Missing) -> Hashable:
     return MISSING if isinstance(value, dict | list) else value
 
 
-class _Group:
+class _Group(Generic[Node]):
     __slots__ = ("node", "rest")
 
     def __init__(self, rest: Tests, node: Node) -> None:
@@ -52,15 +53,15 @@ class _Group:
         return True
 
 
-class Groups:
+class Groups(Generic[Node]):
     """Groups of tests (each an AND) and the trie node that each leads to."""
 
     __slots__ = ("_groups", "_hashed", "_scanned", "keys")
 
     def __init__(self) -> None:
-        self._groups: dict[Tests, _Group] = {}
-        self._hashed: dict[str, dict[Hashable, dict[Tests, _Group]]] = {}
-        self._scanned: dict[Tests, _Group] = {}
+        self._groups: dict[Tests, _Group[Node]] = {}
+        self._hashed: dict[str, dict[Hashable, dict[Tests, _Group[Node]]]] = {}
+        self._scanned: dict[Tests, _Group[Node]] = {}
         # How many tests look at a member: an edit of any other member changes no answer.
         self.keys: dict[str, int] = {}
 

@@ -35,8 +35,7 @@ from triode.store.evaluated import Evaluated
 from triode.store.event import Event, as_it_is, difference
 from triode.store.filter import Index as At
 from triode.store.filter import Name
-from triode.store.selection import Selection
-from triode.store.trie import Found, Node, descend, gather, gather_below, prune
+from triode.store.trie import Found, Node, Selection, descend, gather, gather_below, prune
 from triode.store.value import MISSING
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Index:
         was: Found = {}
         now: Found = {}
         active = [self._root]
-        pending: list[Groups] = []  # to be asked of the element that the path goes through
+        pending: list[Groups[Node]] = []  # to be asked of the element that the path goes through
         value = root
         last = len(path) - 1
         for depth, step in enumerate(path):
@@ -180,7 +179,7 @@ class Index:
 
 
 def _meeting(
-    groups: Groups, value: dict[str, Json], depth: int, edit: Edit, was: Found, now: Found
+    groups: Groups[Node], value: dict[str, Json], depth: int, edit: Edit, was: Found, now: Found
 ) -> list[Node]:
     """The nodes behind the groups that an object on the path meets, before the edit and after.
 
@@ -214,7 +213,7 @@ def _gather_sides(node: Node, edit: Edit, was: Found, now: Found) -> None:
         gather_below(node, after, path, now)
 
 
-def _gather_element(groups: Groups, edit: Edit, was: Found, now: Found) -> None:
+def _gather_element(groups: Groups[Node], edit: Edit, was: Found, now: Found) -> None:
     """The edit is of an array's element, and these groups ask the array's elements."""
     path, before, after = edit
     for value, found in ((before, was), (after, now)):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.history import History
     from triode.store.path import Path
-    from triode.store.selection import Selection
+    from triode.store.trie import Selection
     from triode.store.value import Json
 
 

@@ -12,7 +12,7 @@ reached at most once on the way down to an edit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from triode.store.condition_index import Groups
 from triode.store.filter import Conditions, Elements, Index, Members, Name
@@ -20,14 +20,34 @@ from triode.store.filter import Conditions, Elements, Index, Members, Name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from triode.store.filter import Segment
+    from triode.store.evaluated import Evaluated
+    from triode.store.filter import Filter, Segment
     from triode.store.path import Path
-    from triode.store.selection import Selection
     from triode.store.value import Json
 
 # For each selection, its places in some value, in document order. An evaluated selection that may
 # have places there is listed with none.
 Found: TypeAlias = "dict[Selection, dict[Path, Json]]"
+
+
+class Selection:
+    """A filter in an index, shared by all that asked for the same text.
+
+    `watchers` is a free slot for whoever owns the index. `references` counts `add`s that have not
+    been removed yet. The rest belongs to the index. Compares and hashes by identity.
+    """
+
+    __slots__ = ("evaluated", "filter", "node", "references", "watchers")
+
+    def __init__(self, filter: Filter, node: Node, evaluated: Evaluated | None) -> None:
+        self.filter = filter
+        self.watchers: Any = None
+        self.references = 0
+        self.node = node
+        self.evaluated = evaluated
+
+    def __repr__(self) -> str:
+        return f"<Selection {self.filter.text} x{self.references}>"
 
 
 class Node:
@@ -41,7 +61,7 @@ class Node:
         self.fixed: dict[str | int, Node] = {}
         self.elements: Node | None = None
         self.members: Node | None = None
-        self.groups: Groups | None = None
+        self.groups: Groups[Node] | None = None
         # Dicts as ordered sets: two spellings of one filter (`.a`, `["a"]`) end at the same node.
         self.ends: dict[Selection, None] = {}
         self.evaluated: dict[Selection, None] = {}

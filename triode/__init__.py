@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triode.app.application import create_app
+    from triode.app.application import attach, create_app
     from triode.app.config.settings import Settings
+    from triode.app.service.execute import execute
     from triode.app.service.triode import Triode
     from triode.app.wire.refusal import Refusal
     from triode.limits.grant import Grant
@@ -50,7 +51,9 @@ __all__ = [
     "Triode",
     "__version__",
     "app",
+    "attach",
     "create_app",
+    "execute",
     "format_path",
 ]
 
@@ -61,7 +64,9 @@ app = import_module("triode.app")
 _HOMES = {
     "Settings": "app.config.settings",
     "Triode": "app.service.triode",
+    "attach": "app.application",
     "create_app": "app.application",
+    "execute": "app.service.execute",
     "Refusal": "app.wire.refusal",
     "Grant": "limits.grant",
     "Principal": "limits.principal",

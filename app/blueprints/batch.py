@@ -34,7 +34,7 @@ from triode.app.blueprints.request_body import (
     media_type,
     read_body,
 )
-from triode.app.service.execute import ref_of
+from triode.app.service.execute import execute, ref_of
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.value import JsonError, approx_bytes, decode, encode, encode_steps
 
@@ -120,7 +120,7 @@ class Run:
         try:
             command = await self._decode(number, item) if type(item) is bytes else item
             ref = ref_of(command)
-            result = await self._triode.execute(command, self._principal)
+            result = await execute(self._triode, command, self._principal)
         except Refusal as refusal:
             return failed(refusal, ref)  # noqa: ASYNC910 # `answers` has the checkpoints
         except Exception:

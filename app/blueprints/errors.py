@@ -31,7 +31,6 @@ from triode.app.blueprints.gated import (
     head_of,
 )
 from triode.app.blueprints.request_body import discard, is_unread
-from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import malformed_filter
 from triode.store.filter import FilterError
@@ -75,8 +74,6 @@ def install(app: QuartTrio, triode: Triode) -> None:
     app.register_error_handler(HTTPException, handle)
     app.config["MAX_CONTENT_LENGTH"] = triode.settings.max_body_bytes
     app.config["BODY_TIMEOUT"] = None
-    app.asgi_http_class = HttpConnection
-    app.asgi_websocket_class = SocketConnection
 
 
 def error_handler(triode: Triode) -> Handler:

@@ -19,8 +19,8 @@ from quart.wrappers.response import ResponseBody
 from triode.app.blueprints.gated import gated, head_of
 from triode.app.blueprints.request_body import JSON, media_type, read_json
 from triode.app.delivery.slow_writer import WRITE_BYTES
-from triode.app.lanes.asgi_adapter import wire_in
 from triode.app.service import stream_start
+from triode.app.service.below import wire_in
 from triode.app.wire import end_reasons
 from triode.store.value import MISSING, Json, Missing
 
@@ -142,7 +142,7 @@ def blueprint(triode: Triode) -> Blueprint:
         if request.method == "HEAD":
             return Response(b"", headers=stream_start.STREAM_FIELDS | fields)
         lane = AsgiLane(triode.below, wire_in(request.scope))
-        client = triode.open("sse", lane, head, wanted, principal)
+        client = stream_start.open_stream(triode, "sse", lane, head, wanted, principal)
         response = Response(
             EventStream(triode.hub, client), headers=stream_start.STREAM_FIELDS | fields
         )

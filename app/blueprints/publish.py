@@ -9,6 +9,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from triode.app.blueprints.gated import Visit, gated
 from triode.app.blueprints.json_answer import json_response
 from triode.app.blueprints.request_body import JSON, media_type, members, read_json
+from triode.app.service.execute import execute
 
 if TYPE_CHECKING:
     from quart import Blueprint
@@ -27,6 +28,6 @@ def blueprint(triode: Triode) -> Blueprint:
         body = await read_json(seen.request, limit, max_depth=triode.settings.max_depth)
         message = members(body, ("room", "to", "tags", "event", "data"))
         command = {"type": "publish", **message}
-        return json_response(await triode.execute(command, seen.principal))
+        return json_response(await execute(triode, command, seen.principal))
 
     return bp

@@ -10,6 +10,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from triode.app.blueprints.gated import gated, no_content, visit
 from triode.app.blueprints.json_answer import json_response
 from triode.app.blueprints.request_body import JSON, media_type, members, read_json
+from triode.app.service import renewal as stream_token
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.grant import Grant
@@ -88,12 +89,12 @@ def renewal(triode: Triode) -> Blueprint:
             token = shown.pop(0) if shown else None
         if not isinstance(token, str) or not token:
             raise bad_request('send {"token": "…"}, or the new token as Authorization: Bearer')
-        triode.renew(client_id, token, proof=shown[0] if shown else None)
+        stream_token.renew(triode, client_id, token, proof=shown[0] if shown else None)
         return no_content(SECRET)
 
     @bp.post("/streams/<client_id>/alive")
     async def alive(client_id: str) -> Response:
-        triode.keep_alive(client_id)
+        stream_token.keep_alive(triode, client_id)
         return no_content(SECRET)
 
     return bp

@@ -16,8 +16,8 @@ from quart import Blueprint, Response, websocket
 from triode.app.blueprints.events import AsgiLane
 from triode.app.blueprints.gated import head_of
 from triode.app.delivery.slow_writer import WRITE_BYTES
-from triode.app.lanes.asgi_adapter import wire_in
 from triode.app.service import stream_start
+from triode.app.service.below import wire_in
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import BINARY, CLOSE, TEXT, unwrap
@@ -41,7 +41,7 @@ def blueprint(triode: Triode) -> Blueprint:
         try:
             wanted, principal, _ = await stream_start.admit(triode, head)
             lane = AsgiLane(triode.below, wire_in(websocket.scope))
-            client = triode.open("ws", lane, head, wanted, principal)
+            client = stream_start.open_stream(triode, "ws", lane, head, wanted, principal)
         except Refusal as refusal:
             triode.metrics.refused[refusal.status] += 1
             return Response(  # noqa: ASYNC910 # Quart awaits around it

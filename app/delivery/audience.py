@@ -1,32 +1,17 @@
-"""Sources: where the frames of a client come from. A filter's audience is one, a room is the
-other.
-"""
+"""An audience: all who watch one filter."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from triode.app.wire.source import Source
 from triode.store.value import encode
 
 if TYPE_CHECKING:
     from weakref import ref
 
-    from triode.app.delivery.group import Group
     from triode.app.wire.frame import Frame, Kind
     from triode.store.index import Selection
-
-
-class Source:
-    """Something groups of clients hear."""
-
-    __slots__ = ("groups",)
-
-    def __init__(self) -> None:
-        self.groups: dict[Group, None] = {}
-
-
-# What a client is still owed of a source when it leaves it: nobody hears this one.
-PAST: Final = Source()
 
 
 class Audience(Source):

@@ -29,10 +29,10 @@ from triode.app.delivery.overflow import lose_all
 from triode.app.wire.compression import on_wire
 
 if TYPE_CHECKING:
-    from triode.app.delivery.audience import Source
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.frame import Frame, Kind
+    from triode.app.wire.source import Source
 
 SIZE: Final = 256
 

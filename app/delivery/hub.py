@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from triode.app.delivery import life, overflow
-from triode.app.delivery.audience import Audience, Source
+from triode.app.delivery.audience import Audience
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past
@@ -28,6 +28,7 @@ from triode.app.delivery.snapshot import KEPT, snapshot
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
 from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
+from triode.app.wire.source import Source
 from triode.store.index import Event
 from triode.store.value import approx_bytes
 

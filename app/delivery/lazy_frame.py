@@ -6,15 +6,15 @@ from collections import deque
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
-from triode.app.delivery.audience import PAST
 from triode.app.delivery.room import Room
 from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, without_id
+from triode.app.wire.source import PAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from triode.app.delivery.audience import Source
     from triode.app.wire.frame import Kind
+    from triode.app.wire.source import Source
 
 # What a feed counts in a queue: its bytes are made when there is room, but it may hold a pin, so
 # that only a few may wait at once; what follows it has to find room too.

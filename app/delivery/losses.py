@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from triode.app.delivery.audience import Audience
 
 if TYPE_CHECKING:
-    from triode.app.delivery.audience import Source
     from triode.app.wire.frame import Place
+    from triode.app.wire.source import Source
     from triode.store.path import Path
 
 

@@ -30,11 +30,11 @@ from triode.app.wire import end_reasons
 from triode.limits.policy import Policy
 
 if TYPE_CHECKING:
-    from triode.app.delivery.audience import Source
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.outbox import Outbox
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.frame import Frame
+    from triode.app.wire.source import Source
 
 QUEUE_FULL = "queue_full"
 

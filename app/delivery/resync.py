@@ -33,10 +33,10 @@ from triode.store.event import Event
 from triode.store.value import MISSING, approx_bytes
 
 if TYPE_CHECKING:
-    from triode.app.delivery.audience import Source
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.losses import Arrears, Gap, Latest
     from triode.app.delivery.subscriber import Client
+    from triode.app.wire.source import Source
 
 # Who has kept up for so long after a heal, and for twice its last pause, is not made to wait.
 CALM_S: Final = 10.0

@@ -7,7 +7,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from triode.app.delivery.audience import Source
+from triode.app.wire.source import Source
 
 if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client

@@ -114,7 +114,7 @@ class Rooms(dict[str, Room]):
         for group in room.groups:
             group.append(frame_for(group))
             if omit is not None and omit.group is group:
-                group.omit_last(omit)
+                omit.group.omit_last(omit)
         return len(room.members) - (omit is not None and omit in room.members)
 
     def _publish(

@@ -32,22 +32,19 @@ from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 from quart_trio.wrappers.request import TrioBody
 
-from triode.app.service.below import wire_of
+from triode.app.service.below import WIRE, wire_of
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPResponseStartEvent
     from quart import Request
 
     from triode.app.blueprints.direct import DirectRoute, DirectRoutes
-    from triode.app.service.below import Wire
 
 
 log = logging.getLogger("triode")
 
 # The application's extension that holds the direct routes.
 DIRECT: Final = "triode_direct"
-# The scope's entry for the connection below, see `app.service.below`.
-WIRE: Final = "triode.wire"
 # How long Hypercorn may take to notice that it has closed a connection, and a peer to answer our
 # close frame: cut at once, the connection is reset if more has come, and the frame may be lost.
 CLOSED_S: Final = 1.0
@@ -109,12 +106,6 @@ class HttpConnection(TrioASGIHTTPConnection):
         await ASGIHTTPConnection.handle_messages(self, request, receive)
         if not self._answered:
             nursery.cancel_scope.cancel()
-
-
-def wire_in(scope: Any) -> Wire | None:
-    """The connection below, as our own application notes it in the scope of a request."""
-    wire: Wire | None = scope.get(WIRE)
-    return wire
 
 
 def _start(status: int, headers: list[tuple[bytes, bytes]]) -> HTTPResponseStartEvent:

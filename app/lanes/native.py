@@ -129,11 +129,12 @@ def open_client(
     """Register the client and owe it the response head and its first frames, in one step."""
     settings = triode.settings
     kind: Kind = "ws" if is_websocket(head) else "sse"
-    agreed = negotiate(head) if kind == "ws" and settings.deflate_from else None
+    offered = head.get("sec-websocket-extensions") if kind == "ws" else None
+    agreed = negotiate(offered) if settings.deflate_from else None
     deflate_from = 0 if agreed is None else settings.deflate_from
     lane = NativeLane(connection, settings.write_deadline_s, deflate_from)
     response = _upgrade(head, agreed) if kind == "ws" else _stream_head(triode, head, fields)
-    return triode.open(kind, lane, head, request, principal, first=response)
+    return stream_start.open_stream(triode, kind, lane, head, request, principal, first=response)
 
 
 def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:

@@ -10,7 +10,8 @@ told to come back. Both are in reach behind the `send` that ASGI hands us:
 
 So the sends of streams are watched (`Below.cut`), and a socket whose send takes too long is shut
 down: the send fails, whatever shields it. And when the end begins, all clients get their goodbye
-(`Below.drain`), for which there is as long as Hypercorn waits (`--graceful-timeout`).
+(`shutdown.end_with_hypercorn`), for which there is as long as Hypercorn waits
+(`--graceful-timeout`).
 
 Seen with Hypercorn 0.18; where something is missing (HTTP/2, other servers, connections that
 `triode serve` hands to Hypercorn, which have all this already) nothing is watched.
@@ -19,21 +20,15 @@ Seen with Hypercorn 0.18; where something is missing (HTTP/2, other servers, con
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 
-from triode.app.service.shutdown import say_goodbye
-
-if TYPE_CHECKING:
-    from triode.app.service.triode import Triode
-
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-# Between looks at what still hangs at the end.
-CUT_EVERY_S: Final = 0.2
+# The entry for the connection in the scope of a request of our own application.
+WIRE: Final = "triode.wire"
 
 
 class Wire:
@@ -99,18 +94,17 @@ class Below:
             wire.abort()
         return len(late)
 
-    async def drain(self, triode: Triode) -> None:
-        """When Hypercorn's end begins: goodbye to all, and no hanging for those who do not take it.
-        Runs until cancelled.
+    async def wait_terminated(self) -> float:
+        """Wait until Hypercorn begins to end. Says how long it waits for its applications, in
+        seconds.
         """
         await self._reached.wait()
         assert self._wire is not None
         await self._wire.terminated.wait()
-        if triode.draining:
-            return
-        deadline = trio.current_time() + min(triode.settings.drain_s, self._wire.graceful_s)
-        await say_goodbye(triode)
-        await trio.sleep_until(deadline)
-        while True:
-            self.cut(math.inf)
-            await trio.sleep(CUT_EVERY_S)
+        return self._wire.graceful_s
+
+
+def wire_in(scope: Any) -> Wire | None:
+    """The connection below, as our own application notes it in the scope of a request."""
+    wire: Wire | None = scope.get(WIRE)
+    return wire

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_filter, check_room, malformed_filter
+from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
 from triode.store.filter import FilterError, parse_filter
 from triode.store.operation import (
@@ -104,7 +105,7 @@ def operation_of(name: str, command: dict[str, Any]) -> Operation:
 
 
 async def execute(
-    triode: Triode, principal: Principal, command: Any, *, sender: Client | None = None
+    triode: Triode, command: Any, principal: Principal = OWNER, *, sender: Client | None = None
 ) -> dict[str, Any]:
     """Carry out one command; the members of its `ok`. Raises `Refusal`; then nothing was done."""
     name = name_of(command)

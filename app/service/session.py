@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from triode.app.delivery.snapshot import selection
-from triode.app.service import stream_start
+from triode.app.service import renewal, stream_start
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -115,7 +115,7 @@ class Session:
             self._triode.metrics.commands_total += 1
             own(self, command, ref)
             return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
-        members = await execute(self._triode, self._client.principal, command, sender=self._client)
+        members = await execute(self._triode, command, self._client.principal, sender=self._client)
         self._ok(ref, members)
 
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
@@ -217,7 +217,7 @@ class Session:
         if type(token) is not str:
             raise bad_request('"token" must be a string', member="token")
         before = [*self._client.subscriptions]
-        principal = self._triode.authenticate(self._client, token)
+        principal = renewal.authenticate(self._triode, self._client, token)
         ended = [text for text in before if text not in self._client.subscriptions]
         members: dict[str, Any] = {"expires_at": principal.expires_at}
         self._ok(ref, members | {"ended": ended} if ended else members)

@@ -6,6 +6,7 @@ number: so many come back in a second, however many they are.
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 RETRY_MIN_MS: Final = 500
 WINDOW_MIN_MS: Final = 1000
 YIELD_CLIENTS: Final = 100
+# Between looks at what still hangs at the end.
+CUT_EVERY_S: Final = 0.2
 
 
 def retry_window_ms(settings: Settings, clients: int) -> float:
@@ -39,3 +42,18 @@ async def say_goodbye(triode: Triode) -> None:
         if index % YIELD_CLIENTS == YIELD_CLIENTS - 1:
             await trio.lowlevel.checkpoint()
     await trio.lowlevel.checkpoint()
+
+
+async def end_with_hypercorn(triode: Triode) -> None:
+    """When Hypercorn's end begins: goodbye to all, and no hanging for those who do not take it.
+    Runs until cancelled.
+    """
+    graceful_s = await triode.below.wait_terminated()
+    if triode.draining:
+        return
+    deadline = trio.current_time() + min(triode.settings.drain_s, graceful_s)
+    await say_goodbye(triode)
+    await trio.sleep_until(deadline)
+    while True:
+        triode.below.cut(math.inf)
+        await trio.sleep(CUT_EVERY_S)

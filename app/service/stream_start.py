@@ -18,6 +18,7 @@ from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
 from triode.app.net.request_head import is_upgrade
+from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import from_json, from_query, malformed_filter
@@ -27,9 +28,10 @@ from triode.store.value import MISSING
 if TYPE_CHECKING:
     from triode.app.delivery.audience import Audience
     from triode.app.delivery.hub import Hub
-    from triode.app.delivery.subscriber import Client
+    from triode.app.delivery.subscriber import Client, Lane
     from triode.app.net.request_head import Head
     from triode.app.service.triode import Triode
+    from triode.app.wire.frame import Kind
     from triode.app.wire.stream_request import StreamRequest
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
@@ -174,3 +176,32 @@ def _first(
         frames = snapshots(hub, audiences, client.kind)
         if frames:
             hub.push(client, joined(frames))
+
+
+def open_stream(
+    triode: Triode,
+    kind: Kind,
+    lane: Lane,
+    head: Head,
+    request: StreamRequest,
+    principal: Principal,
+    *,
+    first: bytes = b"",
+) -> Client:
+    """Register a client and owe it `first` and its first events, in one step.
+
+    Raises `Refusal` 503 when there is no place; then nothing is left behind.
+    """
+    ip = triode.gate.address(head)
+    ticket = triode.gate.admit(ip, principal)
+    client = triode.hub.open(kind, lane, principal, ip, request.tags)
+    client.ticket = ticket
+    client.rates = triode.gate.rates_of(request.route)
+    if first:
+        triode.hub.push(client, Frame(first, count=0))
+    try:
+        begin(triode.hub, client, request, version=triode.version)
+    except BaseException:
+        triode.hub.end(client, end_reasons.FAULT, "silently")
+        raise
+    return client

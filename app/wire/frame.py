@@ -18,7 +18,7 @@ from triode.store.value import encode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from triode.app.delivery.audience import Source
+    from triode.app.wire.source import Source
     from triode.store.index import Event
     from triode.store.path import Path
 

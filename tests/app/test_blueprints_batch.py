@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.app.web import ADMIN, Web, serving
+from triode.app.blueprints import batch as batch_module
 from triode.app.blueprints.batch import split_lines
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -138,7 +139,7 @@ async def test_a_bug_in_one_command_is_a_500_in_its_place(
         async def broken(*_arguments: Any) -> Any:
             raise ZeroDivisionError("inside")
 
-        monkeypatch.setattr(web.triode, "execute", broken)
+        monkeypatch.setattr(batch_module, "execute", broken)
         answers = await batch(web, lines({"type": "get", "filter": ".", "ref": 1}))
         assert answers[0]["error"]["status"] == 500
         assert "inside" not in json.dumps(answers)

@@ -9,6 +9,7 @@ from quart.testing.connections import WebsocketResponseError
 from quart_trio import QuartTrio
 
 from tests.app.web import ADMIN, JSON, Web, problem_of, serving
+from triode.app.application import attach
 from triode.app.config.settings import Settings
 from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
@@ -192,7 +193,7 @@ async def test_an_embedding_application_keeps_its_own_errors() -> None:
     async def own() -> str:
         raise ValueError("host's")
 
-    triode.attach(app, url_prefix="/live")
+    attach(app, triode, url_prefix="/live")
     app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
     async with app.test_app():
         web = Web(app, triode)

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.app.world import World
+from triode.app.service import running
 
 LONG = os.environ.get("TRIODE_HYPOTHESIS") == "long"
 # In rounds, because Hypothesis remembers every choice that it has made in one.
@@ -100,7 +101,7 @@ async def live(data: st.DataObject, starved: bool) -> None:
     async with trio.open_nursery() as nursery:
         try:
             world = World(data, nursery, starved=starved)
-            await nursery.start(world.triode.run)
+            await nursery.start(running.run, world.triode)
             if starved:
                 await world.connect()
             for _ in range(data.draw(LENGTH)):

@@ -17,14 +17,15 @@ from triode.app.delivery import lazy_frame as lazy_frame_module
 from triode.app.delivery import snapshot as snapshot_module
 from triode.app.delivery.lazy_frame import SharedFeed
 from triode.app.delivery.subscriber import Client
-from triode.app.service import stream_start
+from triode.app.service import running, stream_start
 from triode.app.service.session import Session
-from triode.app.service.triode import OWNER, Triode
+from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import CLOSE, PONG, Kind, unwrap, without_id, ws_frame
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import StreamRequest
 from triode.limits.policy import Policy
+from triode.limits.principal import OWNER
 from triode.store import budget as budget_module
 from triode.store.change import Position
 from triode.store.operation import Batch, Delete, Merge, Patch, Set
@@ -35,7 +36,7 @@ settle = trio.testing.wait_all_tasks_blocked
 
 async def start(nursery: trio.Nursery, root: Json, **options: int) -> Triode:
     triode = Triode(Settings(**options), root)  # type: ignore[arg-type] # all of these are ints
-    await nursery.start(triode.run)
+    await nursery.start(running.run, triode)
     return triode
 
 

@@ -17,13 +17,16 @@ from triode.app.config.settings import Settings
 from triode.app.config.socket_route import SocketRoute
 from triode.app.delivery.group import SIZE
 from triode.app.delivery.subscriber import Client
+from triode.app.service import renewal
+from triode.app.service.running import run
 from triode.app.service.session import Session
-from triode.app.service.triode import OWNER, Triode
+from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.stream_request import StreamRequest
 from triode.limits.grant import Grant
 from triode.limits.policy import Policy
+from triode.limits.principal import OWNER
 from triode.limits.rate import Rate
 from triode.store.operation import Set
 
@@ -32,7 +35,7 @@ from triode.store.operation import Set
 async def running(settings: Settings | None = None, root: Any = None) -> AsyncIterator[Triode]:
     triode = Triode(settings or Settings(), root or {"a": 0, "b": {"c": 1}})
     async with trio.open_nursery() as nursery:
-        await nursery.start(triode.run)
+        await nursery.start(run, triode)
         yield triode
         nursery.cancel_scope.cancel()
 
@@ -352,7 +355,7 @@ async def test_a_stream_ends_with_its_token(autojump_clock: trio.testing.MockClo
         issued = triode.tokens.issue(OWNER.grant, now=triode.clock.unix_s(), ttl_s=40)
         lane = FakeLane()
         client = connect(triode, lane, ".a")
-        triode.authenticate(client, issued.secret)
+        renewal.authenticate(triode, client, issued.secret)
         await trio.sleep(12)
         assert lane.types()[-1] == "expiring"
         await trio.sleep(30)
@@ -365,7 +368,7 @@ async def test_revocation_ends_the_stream_within_a_second(
     async with running() as triode:
         issued = triode.tokens.issue(OWNER.grant, now=triode.clock.unix_s())
         client = connect(triode, FakeLane(), ".a")
-        triode.authenticate(client, issued.secret)
+        renewal.authenticate(triode, client, issued.secret)
         triode.tokens.revoke(issued.info.id)
         await trio.sleep(1.1)
         assert client.end is end_reasons.TOKEN_ENDED
@@ -401,7 +404,7 @@ async def test_a_broken_file_stops_the_start_and_says_why(tmp_path: Path) -> Non
     file = tmp_path / "document.json"
     file.write_text('{"a": [1, 2')
     with pytest.raises(ValueError, match=r"document\.json cannot be loaded"):
-        await Triode(Settings(load=file)).run()
+        await run(Triode(Settings(load=file)))
 
 
 async def test_a_route_has_a_rate_of_its_own() -> None:
@@ -424,7 +427,7 @@ async def test_a_smaller_grant_ends_what_it_does_not_cover() -> None:
         narrow = triode.tokens.issue(Grant(read=(".a",)), now=triode.clock.unix_s())
         lane = FakeLane()
         client = connect(triode, lane, ".a", ".b")
-        triode.authenticate(client, narrow.secret)
+        renewal.authenticate(triode, client, narrow.secret)
         await triode.write(Set((), {"a": 1, "b": 2}))
         await settle()
         assert [m["filter"] for m in lane.messages() if m["type"] == "update"] == [".a"]

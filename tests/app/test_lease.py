@@ -12,10 +12,11 @@ from tests.app.lanes import FakeLane
 from tests.app.test_hub import running
 from triode.app.config.settings import Settings
 from triode.app.delivery.subscriber import Client
-from triode.app.service import stream_start
-from triode.app.service.triode import OWNER, Triode
+from triode.app.service import renewal, stream_start
+from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import StreamRequest, check_lease
+from triode.limits.principal import OWNER
 
 
 def connect(triode: Triode, lease_s: float | None) -> tuple[Client, FakeLane]:
@@ -49,12 +50,12 @@ async def test_who_says_it_is_there_goes_on(autojump_clock: trio.testing.MockClo
         client, _ = connect(triode, 10)
         for _ in range(20):
             await trio.sleep(8)
-            triode.keep_alive(client.id)
+            renewal.keep_alive(triode, client.id)
         assert not client.has_ended()
         await trio.sleep(11.5)
         assert client.has_ended()
         with pytest.raises(Refusal, match="no such client") as gone:
-            triode.keep_alive(client.id)
+            renewal.keep_alive(triode, client.id)
         assert gone.value.status == 404
 
 
@@ -62,7 +63,7 @@ async def test_a_stream_without_a_lease_has_nothing_to_renew() -> None:
     async with running(Settings()) as triode:
         client, lane = connect(triode, None)
         with pytest.raises(Refusal, match="lease=SECONDS") as refused:
-            triode.keep_alive(client.id)
+            renewal.keep_alive(triode, client.id)
         assert refused.value.status == 409
         assert b"lease" not in lane.taken
 

@@ -14,10 +14,11 @@ from tests.app.test_hub import connect, running, settle
 from triode.app.config.settings import Settings
 from triode.app.delivery.subscriber import Client
 from triode.app.service import stream_start
-from triode.app.service.triode import OWNER, Triode
+from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.stream_request import StreamRequest
 from triode.limits.policy import Policy
+from triode.limits.principal import OWNER
 from triode.store.operation import Append, Delete, Set
 
 BOARD = {"prices": {"A": 0, "B": 0, "C": 0}, "log": []}

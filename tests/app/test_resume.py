@@ -12,9 +12,10 @@ from triode.app.config.settings import Settings
 from triode.app.delivery import resume
 from triode.app.delivery.resume import EDITS_AT_ONCE
 from triode.app.service import stream_start
-from triode.app.service.triode import OWNER, Triode
+from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.stream_request import StreamRequest
+from triode.limits.principal import OWNER
 from triode.store.change import Position
 from triode.store.operation import Set
 

@@ -19,10 +19,11 @@ from triode.app.delivery import rooms
 from triode.app.delivery.subscriber import Client
 from triode.app.service import stream_start
 from triode.app.service.session import Session
-from triode.app.service.triode import OWNER, Triode
+from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import unwrap
 from triode.app.wire.stream_request import StreamRequest
+from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
 from triode.store.operation import Set
 

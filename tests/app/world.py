@@ -28,6 +28,8 @@ from triode.app.delivery.resync import due_at
 from triode.app.delivery.subscriber import Client
 from triode.app.net.request_head import Head
 from triode.app.runtime.clock import Clock
+from triode.app.service import stream_start
+from triode.app.service.execute import execute
 from triode.app.service.session import Session
 from triode.app.service.stream_start import admit
 from triode.app.service.triode import Triode
@@ -471,7 +473,7 @@ class World:
             return self.triode.store.seq > before
         note(f"write {json.dumps(sent)}")
         try:
-            await self.triode.execute(copy.deepcopy(sent))
+            await execute(self.triode, copy.deepcopy(sent))
         except Refusal:
             return False
         return sent["type"] != "batch" or self.triode.store.seq > before
@@ -534,7 +536,7 @@ class World:
             lane.send_now = None
         request, principal, _ = await admit(self.triode, head)
         kind: Any = inbox.kind
-        peer.client = self.triode.open(kind, lane, head, request, principal)
+        peer.client = stream_start.open_stream(self.triode, kind, lane, head, request, principal)
         peer.session = Session(self.triode, peer.client)
         self.living.append(peer)
         if waits:
