@@ -9,7 +9,7 @@ from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, no_content, visit
 from triode.app.blueprints.json_answer import json_response
-from triode.app.blueprints.request_body import JSON, media_type, members, read_json
+from triode.app.blueprints.request_body import JSON, has_content, media_type, members, read_json
 from triode.app.service import renewal as stream_token
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal, bad_request
@@ -74,27 +74,39 @@ def blueprint(triode: Triode) -> Blueprint:
 def renewal(triode: Triode) -> Blueprint:
     """The routes that renew a stream: its token, and its lease.
 
-    The new token comes in the body, the stream's own one may come as a credential beside it; or the
-    new one alone as the credential.
+    Both want the stream's own secret in the body. The new token comes beside it, or as the
+    credential of the request.
     """
     bp = gated("triode_renewal", triode, token=False)
 
+    async def proven(*also: str) -> dict[str, Any]:
+        """The body, with the secret. Raises `Refusal` 400 without one."""
+        body: dict[str, Any] = {}
+        if has_content(request):
+            media_type(request, [JSON])
+            body = members(await read_json(request, MAX_TOKEN_BYTES), ("secret", *also))
+        if not isinstance(body.get("secret"), str):
+            raise bad_request(
+                'send {"secret": "…"}, the secret that the event connected gave this stream',
+                member="secret",
+            )
+        return body  # noqa: ASYNC910 # without a body there is nothing to wait for
+
     @bp.post("/streams/<client_id>/token")
     async def renew(client_id: str) -> Response:
+        body = await proven("token")
         shown = credentials(visit().head.get, {})
-        if request.content_length or "Transfer-Encoding" in request.headers:
-            media_type(request, [JSON])
-            token = members(await read_json(request, MAX_TOKEN_BYTES), ("token",)).get("token")
-        else:
-            token = shown.pop(0) if shown else None
+        token = body.get("token", shown[0] if shown else None)
         if not isinstance(token, str) or not token:
-            raise bad_request('send {"token": "…"}, or the new token as Authorization: Bearer')
-        stream_token.renew(triode, client_id, token, proof=shown[0] if shown else None)
+            raise bad_request(
+                'the new token is missing: send it as "token", or as Authorization: Bearer'
+            )
+        stream_token.renew(triode, client_id, body["secret"], token)
         return no_content(SECRET)
 
     @bp.post("/streams/<client_id>/alive")
     async def alive(client_id: str) -> Response:
-        stream_token.keep_alive(triode, client_id)
+        stream_token.keep_alive(triode, client_id, (await proven())["secret"])
         return no_content(SECRET)
 
     return bp

@@ -25,7 +25,12 @@ def body_of(event: StreamEvent) -> dict[str, Any]:
         body = msgspec.json.decode(event.data)
     except msgspec.DecodeError:
         body = event.data
-    return body if isinstance(body, dict) else {"data": body}
+    if not isinstance(body, dict):
+        return {"data": body}
+    if event.type == "connected":
+        # It opens this stream to others, and what a terminal shows goes into logs.
+        body.pop("secret", None)
+    return body
 
 
 class EventPrinter:

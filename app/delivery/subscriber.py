@@ -10,6 +10,7 @@ written to directly (ASGI, TLS) is always slow.
 from __future__ import annotations
 
 import math
+import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from triode.limits.policy import Policy
@@ -106,6 +107,7 @@ class Client:
         "principal",
         "rates",
         "rooms",
+        "secret",
         "send_now",
         "sent",
         "sent_bytes",
@@ -119,6 +121,8 @@ class Client:
         self, id: str, kind: Kind, lane: Lane, principal: Principal, ip: str, now: float
     ) -> None:
         self.id = id
+        # Told to this connection alone, once: it proves who opened it. Others may know the id.
+        self.secret = secrets.token_urlsafe(16)
         self.kind = kind
         self.lane = lane
         self.send_now = lane.send_now

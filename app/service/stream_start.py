@@ -101,6 +101,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
     resumed = missed is not None
     body: dict[str, Any] = {
         "client": client.id,
+        "secret": client.secret,
         "epoch": hub.store.epoch,
         "resumed": resumed,
         "server": f"{SERVER}/{version}",

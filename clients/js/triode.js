@@ -405,6 +405,7 @@ export function triode(url = '.', options = {}) {
   let link; // its identity, or null
   let opened;
   let client;
+  let secret; // of the stream: with it the token is changed from outside
   let carried; // the feeds of a stream
   let answers = {}; // ref → entries of the queue
   let quiet;
@@ -518,12 +519,12 @@ export function triode(url = '.', options = {}) {
     }
   }
 
-  async function request(path, body, signal = AbortSignal.timeout(timeoutMs), proof = token) {
+  async function request(path, body, signal = AbortSignal.timeout(timeoutMs)) {
     const response = await fetch(new URL(path, base).href.replace(/^ws/, 'http'), {
       method: 'POST',
       headers: {
         'Content-Type': 'application/json',
-        ...(proof && { Authorization: 'Bearer ' + proof }),
+        ...(token && { Authorization: 'Bearer ' + token }),
       },
       body,
       signal,
@@ -536,7 +537,7 @@ export function triode(url = '.', options = {}) {
   function begun(mine, connected) {
     clearTimeout(deadline);
     clearInterval(beats);
-    client = connected.client;
+    ({ client, secret } = connected);
     if (client) beats = setInterval(() => beat(mine), connected.heartbeat_s * 1000);
     if (!opened) refusals = send || !WebSocket ? 0 : refusals + 1;
     opened = true;
@@ -913,7 +914,6 @@ export function triode(url = '.', options = {}) {
 
     /** Use another token from now on, also on the living connection. */
     async auth(text) {
-      const old = token;
       token = text;
       if (!link) return void t.connect();
       if (!opened) return;
@@ -931,9 +931,7 @@ export function triode(url = '.', options = {}) {
         // gets what the old one did not.
         const isDone = await request(
           `streams/${client}/token`,
-          JSON.stringify({ token }),
-          undefined,
-          old,
+          JSON.stringify({ secret, token }),
         ).catch(() => false);
         if (mine !== link || (isDone && ![...feeds.values()].some((feed) => feed.error))) return;
         forgive();

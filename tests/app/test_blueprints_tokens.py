@@ -145,14 +145,18 @@ async def test_renewal_by_body_and_by_header() -> None:
         client, _ = stream(web, web.triode.gate.principal_of(tokens[0]))
         target = f"/streams/{client.id}/token"
 
-        assert (await web.ask("POST", target, {"token": tokens[1]})).status == 204
+        proof = {"secret": client.secret}
+
+        assert (await web.ask("POST", target, proof | {"token": tokens[1]})).status == 204
         assert client.principal.name == "b"
-        assert (await web.with_token(tokens[2]).ask("POST", target)).status == 204
+        assert (await web.with_token(tokens[2]).ask("POST", target, proof)).status == 204
         assert client.principal.name == "c"
 
-        await web.problem(401, "POST", target, {"token": "wrong"})
-        await web.problem(400, "POST", target, {"token": 7})
-        await web.problem(400, "POST", target, {"other": tokens[0]})
-        await web.problem(400, "POST", target)
-        await web.problem(404, "POST", "/streams/c_nobody/token", {"token": tokens[1]})
+        await web.problem(401, "POST", target, proof | {"token": "wrong"})
+        await web.problem(400, "POST", target, proof | {"token": 7})
+        await web.problem(400, "POST", target, proof | {"other": tokens[0]})
+        await web.problem(400, "POST", target, proof)
+        await web.problem(400, "POST", target, {"token": tokens[1]})
+        await web.problem(403, "POST", target, {"secret": "x", "token": tokens[1]})
+        await web.problem(404, "POST", "/streams/c_nobody/token", proof | {"token": tokens[1]})
         assert client.principal.name == "c"

@@ -50,12 +50,12 @@ async def test_who_says_it_is_there_goes_on(autojump_clock: trio.testing.MockClo
         client, _ = connect(triode, 10)
         for _ in range(20):
             await trio.sleep(8)
-            renewal.keep_alive(triode, client.id)
+            renewal.keep_alive(triode, client.id, client.secret)
         assert not client.has_ended()
         await trio.sleep(11.5)
         assert client.has_ended()
         with pytest.raises(Refusal, match="no such client") as gone:
-            renewal.keep_alive(triode, client.id)
+            renewal.keep_alive(triode, client.id, client.secret)
         assert gone.value.status == 404
 
 
@@ -63,7 +63,7 @@ async def test_a_stream_without_a_lease_has_nothing_to_renew() -> None:
     async with running(Settings()) as triode:
         client, lane = connect(triode, None)
         with pytest.raises(Refusal, match="lease=SECONDS") as refused:
-            renewal.keep_alive(triode, client.id)
+            renewal.keep_alive(triode, client.id, client.secret)
         assert refused.value.status == 409
         assert b"lease" not in lane.taken
 

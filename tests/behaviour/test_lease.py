@@ -21,31 +21,35 @@ async def test_only_who_renews_its_lease_goes_on(server: Server, api: Api) -> No
     ):
         connected = (await silent.next()).frame()
         assert connected["lease_s"] == 5
-        alive = f"/streams/{(await present.next()).frame()['client']}/alive"
+        mine = (await present.next()).frame()
+        alive, proof = f"/streams/{mine['client']}/alive", {"secret": mine["secret"]}
 
         async def say() -> None:
             while True:
-                assert (await api.request("POST", alive)).status_code == 204
+                assert (await api.request("POST", alive, json=proof)).status_code == 204
                 await trio.sleep(1)
 
         nursery.start_soon(say)
         closing = (await silent.next(8)).frame()
         assert (closing["type"], closing["reason"]) == ("closing", "lease")
         gone = f"/streams/{connected['client']}/alive"
-        assert (await api.request("POST", gone)).status_code == 404
+        assert (await api.request("POST", gone, json=proof)).status_code == 404
         nursery.cancel_scope.cancel()
         await api.reset({"lease": 1})
         assert (await present.next()).frame()["type"] == "update"
 
 
-async def test_a_lease_needs_no_token_but_the_clients_id(guarded: Server, admin: Api) -> None:
+async def test_a_lease_needs_no_token_but_the_streams_secret(guarded: Server, admin: Api) -> None:
     async with (
         open_sse(guarded.port, f"/events?lease=30&access_token={ADMIN}") as stream,
     ):
-        client = (await stream.next()).frame()["client"]
+        connected = (await stream.next()).frame()
+        alive, proof = f"/streams/{connected['client']}/alive", {"secret": connected["secret"]}
         del admin.client.headers["Authorization"]
-        assert (await admin.request("POST", f"/streams/{client}/alive")).status_code == 204
-        assert (await admin.request("POST", "/streams/c_x/alive")).status_code == 404
+        assert (await admin.request("POST", alive, json=proof)).status_code == 204
+        assert (await admin.request("POST", alive, json={"secret": "x"})).status_code == 403
+        assert (await admin.request("POST", alive)).status_code == 400
+        assert (await admin.request("POST", "/streams/c_x/alive", json=proof)).status_code == 404
 
 
 async def test_what_is_no_lease_is_refused(server: Server, api: Api) -> None:
@@ -54,5 +58,6 @@ async def test_what_is_no_lease_is_refused(server: Server, api: Api) -> None:
         assert response.status_code == 400, lease
     assert (await api.request("POST", "/events", json={"lease": "x"})).status_code == 400
     async with open_sse(server.port, "/events?filter=.lease") as stream:
-        client = (await stream.next()).frame()["client"]
-        assert (await api.request("POST", f"/streams/{client}/alive")).status_code == 409
+        connected = (await stream.next()).frame()
+        alive, proof = f"/streams/{connected['client']}/alive", {"secret": connected["secret"]}
+        assert (await api.request("POST", alive, json=proof)).status_code == 409

@@ -218,16 +218,18 @@ async def test_renewing_the_token_of_a_living_stream(guarded: Server, admin: Api
     long = await issue(admin, read=[".prices"])
     target = "/events" + query([".prices"], snapshot="none", access_token=short["token"])
     async with open_sse(guarded.port, target) as stream:
-        client = (await stream.next()).frame()["client"]
+        connected = (await stream.next()).frame()
+        client, secret = connected["client"], connected["secret"]
         assert (await stream.next()).event == "expiring"
         url = f"/streams/{client}/token"
         async with open_api(guarded) as api:
-            bad = await api.request("POST", url, json={"token": "nonsense"})
+            bad = await api.request("POST", url, json={"secret": secret, "token": "nonsense"})
             assert bad.status_code == 401
             unknown = "/streams/c_nobody/token"
-            gone = await api.request("POST", unknown, json={"token": long["token"]})
+            renewed = {"secret": secret, "token": long["token"]}
+            gone = await api.request("POST", unknown, json=renewed)
             assert gone.status_code == 404
-            good = await api.request("POST", url, json={"token": long["token"]})
+            good = await api.request("POST", url, json=renewed)
             assert good.status_code in (200, 204)
         await trio.sleep(max(0.0, short["expires_at"] - time.time()) + 0.2)
         await admin.put(".prices.A", 3)
@@ -270,17 +272,52 @@ async def test_renewing_a_stream_with_less_never_leaves_more(guarded: Server, ad
     narrow = await issue(admin, read=[".users"])
     target = "/events" + query([".prices", ".users"], snapshot="none")
     async with open_sse(guarded.port, target, headers=bearer(wide["token"])) as stream:
-        client = (await stream.next()).frame()["client"]
+        connected = (await stream.next()).frame()
         async with open_api(guarded) as api:
-            renewed = {"token": narrow["token"]}
-            response = await api.request("POST", f"/streams/{client}/token", json=renewed)
+            renewed = {"secret": connected["secret"], "token": narrow["token"]}
+            url = f"/streams/{connected['client']}/token"
+            assert (await api.request("POST", url, json=renewed)).status_code == 204
         await admin.put(".prices.A", 9)
         await admin.put(".users[0].name", "Zed")
-        frame = (await stream.next()).frame()
-        if response.status_code == 403:
-            assert frame["path"] == ".prices.A", "as before"
-        else:
-            assert frame["type"] == "closing" or frame["path"] == ".users[0].name"
+        assert (await stream.next()).frame()["path"] == ".users[0].name"
+
+
+async def test_a_room_mate_renews_nobody_elses_stream(guarded: Server, admin: Api) -> None:
+    """Members of a room know each other's ids. Neither their own tokens nor an admin's are a proof
+    that a stream is theirs, and nothing but its own `connected` tells the secret.
+    """
+    grant = {"read": [".prices"], "write": [".prices"], "rooms": ["*"]}
+    mine, other = [(await issue(admin, **grant))["token"] for _ in range(2)]
+    target = "/ws" + query([".prices"], snapshot="none", room="lobby")
+    async with (
+        open_ws(guarded, target, headers=bearer(mine)) as victim,
+        open_ws(guarded, target, headers=bearer(other)) as attacker,
+    ):
+        secrets = {victim.connected["secret"], attacker.connected["secret"]}
+        assert len(secrets) == 2
+        assert min(map(len, secrets)) >= 20
+        members = (await attacker.ok("join", room="lobby"))["members"]
+        assert victim.connected["client"] in members
+        url = f"/streams/{victim.connected['client']}"
+        for token in (other, ADMIN):
+            async with open_api(guarded, token=token) as api:
+                for proof, code in (
+                    ({}, 400),
+                    ({"secret": ""}, 403),
+                    ({"secret": attacker.connected["secret"]}, 403),
+                    ({"secret": victim.connected["client"]}, 403),
+                    ({"secret": "ü" * 22}, 403),
+                ):
+                    renewed = {"token": token, **proof}
+                    refused = await api.request("POST", f"{url}/token", json=renewed)
+                    assert refused.status_code == code, proof
+                    refused = await api.request("POST", f"{url}/alive", json=proof)
+                    assert refused.status_code == code, proof
+                assert (await api.request("POST", f"{url}/token")).status_code == 400
+                assert (await api.request("POST", f"{url}/alive")).status_code == 400
+                listed = await admin.request("GET", "/connections")
+                assert victim.connected["secret"] not in listed.text
+        await victim.ok("set", path=".prices.A", value=8)
 
 
 # order of things

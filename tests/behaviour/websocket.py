@@ -29,6 +29,7 @@ class Ws:
 
     def __init__(self, connection: WebSocketConnection) -> None:
         self.connection = connection
+        self.connected: Frame = {}
         self._refs = itertools.count(1)
         self._kept: deque[Frame] = deque()
 
@@ -127,8 +128,8 @@ async def open_ws(
                     )
                 ws = Ws(connection)
                 if greet:
-                    first = await ws.next()
-                    assert first["type"] == "connected", first
+                    ws.connected = await ws.next()
+                    assert ws.connected["type"] == "connected", ws.connected
                 yield ws
                 with trio.move_on_after(5):
                     await connection.aclose()

@@ -159,7 +159,7 @@ def test_an_event_source_lives_on_with_a_new_token(
         wait_for(page, 1, type="expiring")
     status = renewing.evaluate(
         """async (token) => (await fetch(`/streams/${seen[0].client}/token`, {
-          method: 'POST', body: JSON.stringify({ token }),
+          method: 'POST', body: JSON.stringify({ secret: seen[0].secret, token }),
           headers: { 'Content-Type': 'application/json' },
         })).status""",
         long,

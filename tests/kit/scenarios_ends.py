@@ -175,9 +175,12 @@ async def renew(stage: Stage, one: Subscriber, fresh: str) -> None:
         await one.connection.command(type="auth", token=fresh, ref="auth")
         await read_to_answer(one, "auth")
         return
-    client = one.ledger.frames[0]["client"]
+    connected = one.ledger.frames[0]
     response = await stage.writer.request(
-        "POST", f"/streams/{client}/token", headers={"Authorization": f"Bearer {fresh}"}
+        "POST",
+        f"/streams/{connected['client']}/token",
+        json={"secret": connected["secret"]},
+        headers={"Authorization": f"Bearer {fresh}"},
     )
     require(response.is_success, "token", f"not renewed: {response.status_code}")
 

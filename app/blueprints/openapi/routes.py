@@ -141,9 +141,9 @@ PATHS: Final[Schema] = {
             "tokens",
             "Renew the token of a living stream",
             ok("Renewed", status=204),
-            (400, 401, 404, 413, 415, 429),
+            (400, 401, 403, 404, 413, 415, 429),
             parameters=[in_path("client_id", "The `client` of the event `connected`")],
-            requestBody={"content": content(ref("Renewal"))},
+            body=content(ref("Renewal")),
             security=OPEN,
         )
     },
@@ -152,8 +152,9 @@ PATHS: Final[Schema] = {
             "streams",
             "Renew the lease of a stream that was opened with one",
             ok("Renewed", status=204),
-            (404, 409, 429),
+            (400, 403, 404, 409, 413, 415, 429),
             parameters=[in_path("client_id", "The `client` of the event `connected`")],
+            body=content(ref("Proof")),
             security=OPEN,
         )
     },

@@ -57,6 +57,7 @@ _grant = {
     "rooms": array(text("A glob such as chat-*"), f"Rooms that may be used; {SCOPE}"),
     "admin": {"type": "boolean", "default": False},
 }
+_secret = text("The `secret` of the event `connected`, which only this stream was given")
 _token = {
     "id": text("Names the token in DELETE /tokens/{token_id}"),
     "label": text("For people"),
@@ -217,7 +218,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Token": object_(_token),
     "IssuedToken": object_({"token": text("The secret, shown this once"), **_token}),
     "Tokens": object_({"tokens": array(ref("Token"))}),
-    "Renewal": object_({"token": text("The new token")}, additionalProperties=False),
+    "Renewal": object_(
+        {"secret": _secret, "token": text("The new token; or send it as Authorization: Bearer")},
+        ["secret"],
+        additionalProperties=False,
+    ),
+    "Proof": object_({"secret": _secret}, additionalProperties=False),
     "Health": object_(
         {
             "status": {"enum": ["healthy", "degraded", "unhealthy"]},
