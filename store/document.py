@@ -51,12 +51,19 @@ __all__ = ["Document", "Draft"]
 class Document:
     """`root` may be any JSON value, `{}` by default; it is handed over. Never mutate it."""
 
-    __slots__ = ("_draft", "_pins", "root")
+    __slots__ = ("_draft", "_pinned", "_released", "root")
 
     def __init__(self, root: Json | Missing = MISSING) -> None:
         self.root: Json = {} if root is MISSING else root
         self._draft: Draft | None = None
-        self._pins = 0
+        self._pinned = 0
+        # Of the pins those that have ended. A pin may end in a finalizer, so at any moment, also
+        # in the middle of a write: it only adds itself here, and the next write looks.
+        self._released: list[None] = []
+
+    @property
+    def _pins(self) -> int:
+        return self._pinned - len(self._released)
 
     def get(self, path: Path) -> Json | Missing:
         """The value at an actual path, MISSING when there is none. Do not mutate it."""
@@ -86,6 +93,8 @@ class Document:
 
     def apply(self, edit: Edit) -> None:
         """Do an edit that was just planned."""
+        if self._draft is not None and not self._pins:
+            self._unpin()
         if self._draft is not None:
             self._draft.replace(edit.path, edit.after)
             self.root = self._draft.root
@@ -103,15 +112,21 @@ class Document:
     @contextmanager
     def pin(self) -> Iterator[Json]:
         """The root, which stays as it is until the context ends. Pins may overlap in any way."""
+        if not self._pins:
+            self._unpin()
         if self._draft is None:
             self._draft = Draft(self.root)
-        self._pins += 1
+        self._pinned += 1
         try:
             yield self._draft.freeze()
         finally:
-            self._pins -= 1
-            if self._pins == 0:
-                self._draft = None
+            self._released.append(None)
+
+    def _unpin(self) -> None:
+        """Nobody holds a pin any more."""
+        self._draft = None
+        self._pinned = 0
+        self._released.clear()
 
 
 def _plan_batch(plan: Plan, op: Batch) -> None:

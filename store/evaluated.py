@@ -84,6 +84,11 @@ class Evaluated:
         places |= new
         return events
 
+    def renew(self, root: Json) -> None:
+        """Forget what was remembered: the edits since then have been taken back."""
+        self.refused = self.refused or "it could not be evaluated"
+        self._heal(root)
+
     def _heal(self, root: Json) -> list[Event]:
         self.evaluations += 1
         try:

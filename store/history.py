@@ -93,6 +93,12 @@ class History:
         self.gone_bytes = held + cost - self.bytes
         return gone
 
+    def take_back(self, change: Change) -> None:
+        """The change appended last did not happen. The history begins anew: what it said about
+        places that were touched before cannot be had back.
+        """
+        self._clear([], change.position.seq - 1)
+
     def covers(self, seq: int) -> bool:
         """Whether all changes after `seq` are here. Not so for a `seq` that has not been yet."""
         return self._floor <= seq <= self.last_seq

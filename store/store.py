@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from triode.store.change import Change, Position
+from triode.store.change import Change, Edit, Position
 from triode.store.document import Document
 from triode.store.history import History
 from triode.store.index import Event, Index, Selection
@@ -87,17 +87,33 @@ class Store:
         self._check_conditions(op)
         document = self.document
         edits = document.plan(op)
-        self.seq += 1
-        change = Change(Position(self.epoch, self.seq), time_ms, tuple(edits))
-        self._discard(self.history.append(change))
+        change = Change(Position(self.epoch, self.seq + 1), time_ms, tuple(edits))
+        gone = self.history.append(change)
         matched: list[tuple[Selection, list[Event]]] = []
-        for edit in edits:
-            document.apply(edit)
-            found = self.index.match(document.root, edit)
-            if edit is not edits[-1]:
-                found = [(selection, _kept(events)) for selection, events in found]
-            matched += found
+        done = 0
+        try:
+            for edit in edits:
+                document.apply(edit)
+                done += 1
+                found = self.index.match(document.root, edit)
+                if edit is not edits[-1]:
+                    found = [(selection, _kept(events)) for selection, events in found]
+                matched += found
+        except BaseException:
+            # A fault of ours, or no memory: nobody was told yet, so nothing has happened.
+            self._undo(change, done)
+            raise
+        self.seq += 1
+        self._discard(gone)
         return Committed(change, matched)
+
+    def _undo(self, change: Change, done: int) -> None:
+        for edit in reversed(change.edits[:done]):
+            self.document.apply(Edit(edit.path, edit.after, edit.before))
+        self.history.take_back(change)
+        for selection in self.index:
+            if selection.evaluated is not None:
+                selection.evaluated.renew(self.document.root)
 
     def can_resume(self, position: Position | None) -> bool:
         """Whether all that came after `position` is still known: only then may a stream go on

@@ -81,18 +81,23 @@ class EventStream(ResponseBody):
     def __init__(self, hub: Hub, client: Client) -> None:
         self._hub = hub
         self._client = client
+        self._has_left = False
         self._lane = client.lane if isinstance(client.lane, AsgiLane) else AsgiLane()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         return self._send()  # noqa: ASYNC910 # the stream itself waits
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._lane.done()
-        self._hub.end(self._client, self._lane.how_it_ended, "silently")
+        self._leave()
 
     def __del__(self) -> None:
         # Between the route and the body's context lies the sending of the head: a cancellation
-        # there enters no context.
+        # there enters no context. Nothing may be changed here: who knows in the middle of what.
+        if not self._has_left:
+            self._hub.left_over.append(self._leave)
+
+    def _leave(self) -> None:
+        self._has_left = True
         self._lane.done()
         self._hub.end(self._client, self._lane.how_it_ended, "silently")
 

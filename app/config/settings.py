@@ -152,6 +152,9 @@ class Settings:
     # delivery
     queue_items: int = option(100, _count, "Events that wait for one slow client.", "N")
     queue_bytes: int = option(64 * KIB, size(1), "Bytes that wait for one slow client.", "SIZE")
+    direct_items: int = option(
+        64, _count, "Messages of one sender, to it alone, that wait for one slow client.", "N"
+    )
     write_deadline_s: float = option(
         10.0, duration(0.001), "Time in which a client may take nothing of what it is sent.", "TIME"
     )

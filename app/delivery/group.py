@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from triode.app.delivery.direct import DirectFrame, Directs
 from triode.app.delivery.overflow import lose_all
 from triode.app.wire.compression import on_wire
 
@@ -47,12 +48,14 @@ class Particulars:
     it does not get.
     """
 
-    __slots__ = ("omitted", "own", "start")
+    __slots__ = ("directs", "omitted", "own", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.own: list[tuple[int, Frame]] = []
         self.omitted: set[int] = set()
+        # What others send to it alone, see `direct`.
+        self.directs: Directs | None = None
 
     def due(self, frames: list[Frame]) -> list[Frame]:
         """What this member is owed of `frames`, in order."""
@@ -121,7 +124,12 @@ class Group:
 
     def push(self, client: Client, frame: Frame) -> None:
         """Owe a frame to one member, after all that it is owed already."""
-        self._of(client).own.append((len(self.frames), frame))
+        particulars = self._of(client)
+        particulars.own.append((len(self.frames), frame))
+        if type(frame) is DirectFrame:
+            if particulars.directs is None:
+                particulars.directs = Directs()
+            particulars.directs.add(frame)
         if not frame.is_counted:
             self.hub.flusher.count(frame)
         if not self.dirty:

@@ -10,6 +10,7 @@ writers to those who do not (`writers`).
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ import trio
 
 from triode.app.delivery import life, overflow
 from triode.app.delivery.audience import Audience
+from triode.app.delivery.direct import DirectFrame, has_room
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past
@@ -27,6 +29,7 @@ from triode.app.delivery.slow_writer import Writers
 from triode.app.delivery.snapshot import KEPT, snapshot
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
+from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
 from triode.app.wire.source import Source
 from triode.store.index import Event
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
     from triode.store.store import Committed, Store
+    from triode.store.trie import Selection
+
+log = logging.getLogger("triode")
 
 # More than this of one change for one filter is not encoded at once: it would take milliseconds.
 EVENTS_AT_ONCE: Final = 500
@@ -52,23 +58,39 @@ BYTES_AT_ONCE: Final = 256 * 1024
 ENDS_KEPT: Final = 200
 
 
-def bounded(events: list[Event]) -> list[Event]:
-    """The events of one selection, or a snapshot in their stead when they are too much to be
-    encoded in one step: that is made piece by piece, for all who get it together.
+def told_whole(matched: Iterable[tuple[Selection, list[Event]]]) -> set[Selection]:
+    """The selections for which a change, all its edits together, is too much to be encoded in one
+    step, or is a snapshot anyhow. They get one that is made piece by piece, for all together.
     """
-    if len(events) <= EVENTS_AT_ONCE:
-        room = BYTES_AT_ONCE
-        for event in events:
-            value = event.value
-            if type(value) is dict or type(value) is list:
-                room -= approx_bytes(value, limit=room)
-            elif type(value) is str:
-                room -= len(value)
-            if room <= 0:
-                break
+    whole: set[Selection] = set()
+    left: dict[Selection, tuple[int, int]] = {}
+    for selection, events in matched:
+        if selection in whole:
+            continue
+        count, room = left.get(selection, (EVENTS_AT_ONCE, BYTES_AT_ONCE))
+        count -= len(events)
+        if count >= 0:
+            room = _room_after(events, room)
+        if count < 0 or room <= 0:
+            whole.add(selection)
         else:
-            return events
-    return [Event("snapshot", (), [])]
+            left[selection] = (count, room)
+    return whole
+
+
+def _room_after(events: list[Event], room: int) -> int:
+    """What is left of so many bytes when these events are encoded; a snapshot leaves nothing."""
+    for event in events:
+        value = event.value
+        if event.kind == "snapshot":
+            return 0
+        if type(value) is dict or type(value) is list:
+            room -= approx_bytes(value, limit=room)
+        elif type(value) is str:
+            room -= len(value)
+        if room <= 0:
+            break
+    return room
 
 
 class Hub:
@@ -86,6 +108,9 @@ class Hub:
         self.flusher = Flusher()
         self.writers = Writers(self)
         self.replays = Replays()
+        # What finalizers leave to be done: they run at any moment, so they only add to this. The
+        # heartbeat works it off.
+        self.left_over: deque[Callable[[], None]] = deque()
         # What keeps the last snapshots in memory; their audiences know them.
         self.snapshots: deque[Frame] = deque(maxlen=KEPT)
 
@@ -266,25 +291,37 @@ class Hub:
     def deliver(self, committed: Committed) -> None:
         """Owe the events of one change to all who watch. Only the last frame of a change that a
         client gets carries the position (see `frame`).
+
+        If that fails, all who watch end: what they missed they get when they resume.
         """
-        matched = committed.matched
-        if not matched:
+        if not committed.matched:
             return
+        try:
+            self._deliver(committed)
+        except Exception:
+            log.exception("the events of %s could not be delivered", committed.change.position)
+            audiences = {selection.watchers for selection, _ in committed.matched}
+            groups = [group for audience in audiences - {None} for group in audience.groups]
+            for client in [c for group in groups for c in (*group.flowing, *group.slow)]:
+                self.end(client, end_reasons.FAULT)
+
+    def _deliver(self, committed: Committed) -> None:
+        matched = committed.matched
         change = committed.change
         position = str(change.position).encode()
         pairs: list[tuple[Audience, Event]] = []
-        whole: set[Audience] = set()
+        whole = told_whole(matched)
+        snapshots: set[Audience] = set()
         for selection, events in matched:
             audience: Audience | None = selection.watchers
-            if audience is None or audience in whole:
+            if audience is None:
                 continue
-            events = bounded(events)
-            if any(event.kind == "snapshot" for event in events):
+            if selection not in whole:
+                pairs += [(audience, event) for event in events]
+            elif audience not in snapshots:
                 # It is made of the document as the whole change leaves it: it stands for all.
-                whole.add(audience)
-                pairs = [pair for pair in pairs if pair[0] is not audience]
-                events = [Event("snapshot", (), [])]
-            pairs += [(audience, event) for event in events]
+                snapshots.add(audience)
+                pairs.append((audience, Event("snapshot", (), [])))
         last: dict[Group, int] = {}
         for index, (audience, _) in enumerate(pairs):
             for group in audience.groups:
@@ -340,6 +377,21 @@ class Hub:
                 for client in meant:
                     group.push(client, frame)
         return sum(map(len, members.values()))
+
+    def direct(self, client: Client, data: bytes, sender: str) -> bool:
+        """Owe a message to one client. False: too much of this sender waits for it already; the
+        message is dropped, and counted.
+        """
+        for last in (False, True):
+            if client.group is None:
+                return False
+            if has_room(self.settings, client, sender, len(data)):
+                self.push(client, DirectFrame(data, sender))
+                return True
+            if not last:
+                client.group.flush()  # what came in this moment may only wait for its turn
+        overflow.lose_direct(self, client)
+        return False
 
     def tell(self, client: Client, event: str, body: dict[str, Any]) -> None:
         """Push a control event."""

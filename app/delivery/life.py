@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from triode.app.delivery.direct import SENDERS
 from triode.app.delivery.losses import Arrears
 from triode.app.delivery.outbox import Outbox
 from triode.app.wire import end_reasons
@@ -161,4 +162,5 @@ def _goodbye(client: Client, reason: End, retry_ms: int) -> bytes:
 
 
 def _outbox(hub: Hub) -> Outbox:
-    return Outbox(hub.settings.queue_items, hub.settings.queue_bytes)
+    settings = hub.settings
+    return Outbox(settings.queue_items, settings.queue_bytes, SENDERS * settings.direct_items)

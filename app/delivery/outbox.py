@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from triode.app.delivery.direct import DirectFrame, Directs
 from triode.app.delivery.lazy_frame import Feed
 from triode.app.wire.frame import FRAME_BYTES
 
@@ -47,6 +48,7 @@ class Outbox:
         "_out",
         "_progress",
         "bytes",
+        "directs",
         "items",
         "max_bytes",
         "max_items",
@@ -55,8 +57,9 @@ class Outbox:
         "ring",
     )
 
-    def __init__(self, max_items: int, max_bytes: int) -> None:
-        channel = trio.open_memory_channel["tuple[Frame, float]"](max_items + CONTROL_ITEMS)
+    def __init__(self, max_items: int, max_bytes: int, max_directs: int = 0) -> None:
+        places = max_items + CONTROL_ITEMS + max_directs
+        channel = trio.open_memory_channel["tuple[Frame, float]"](places)
         self._in, self._out = channel
         self._progress = trio.lowlevel.ParkingLot()
         self.max_items = max_items
@@ -66,6 +69,8 @@ class Outbox:
         self.queued = 0
         self.oldest_at = 0.0
         self._control_bytes = 0
+        # Those that others send to it: they have room of their own, see `direct`.
+        self.directs: Directs | None = None
         self.ring: deque[Frame] = deque()
 
     def put(self, frame: Frame, now: float) -> bool:
@@ -85,15 +90,29 @@ class Outbox:
     def has_room(self, frame: Frame) -> bool:
         """Whether one more frame of data is within the bounds."""
         return not self.items or (
-            self.items < self.max_items and self.bytes + frame.size <= self.max_bytes
+            self.items < self.max_items and self._own_bytes + frame.size <= self.max_bytes
         )
 
     def _admits(self, frame: Frame) -> bool:
         # Of the control frames' own places in the channel data may take half, at the most: what
         # was data and may not be dropped any more can fill the others.
-        return self.has_room(frame) and self.queued < self.max_items + CONTROL_ITEMS // 2
+        queued = self.queued - self._directs
+        return self.has_room(frame) and queued < self.max_items + CONTROL_ITEMS // 2
+
+    @property
+    def _directs(self) -> int:
+        return 0 if self.directs is None else self.directs.items
+
+    @property
+    def _own_bytes(self) -> int:
+        return self.bytes if self.directs is None else self.bytes - self.directs.bytes
 
     def _has_room_for_control(self, frame: Frame) -> bool:
+        if type(frame) is DirectFrame:
+            return True  # whoever put it down has looked, see `direct.has_room`
+        queued = self.queued - self._directs
+        if queued >= self.max_items + CONTROL_ITEMS:
+            return False
         return frame.size <= FRAME_BYTES or self._control_bytes <= CONTROL_BYTES
 
     def keep(self, frame: Frame) -> None:
@@ -161,8 +180,8 @@ class Outbox:
     @property
     def is_behind(self) -> bool:
         """Whether so much waits that nothing should be done for the client that adds to it."""
-        controls = self.queued - self.items + len(self.ring)
-        return self.bytes > self.max_bytes or controls > CONTROL_ITEMS // 2
+        controls = self.queued - self.items - self._directs + len(self.ring)
+        return self._own_bytes > self.max_bytes or controls > CONTROL_ITEMS // 2
 
     async def progress(self) -> None:
         """Wait until some of what waits is taken, or thrown away."""
@@ -191,6 +210,7 @@ class Outbox:
         self._progress.unpark_all()
         self.ring.clear()
         self.items = self.bytes = self.queued = self._control_bytes = 0
+        self.directs = None
 
     def forget(self, frame: Frame) -> None:
         """A frame of the ring goes another way."""
@@ -199,7 +219,11 @@ class Outbox:
 
     def _count(self, frame: Frame) -> None:
         self.bytes += frame.size
-        if frame.source is None:
+        if type(frame) is DirectFrame:
+            if self.directs is None:
+                self.directs = Directs()
+            self.directs.add(frame)
+        elif frame.source is None:
             self._control_bytes += frame.size
         else:
             self.items += 1
@@ -207,7 +231,10 @@ class Outbox:
     def _forget(self, frame: Frame) -> None:
         self._progress.unpark_all()
         self.bytes -= frame.size
-        if frame.source is None:
+        if type(frame) is DirectFrame:
+            assert self.directs is not None
+            self.directs.remove(frame)
+        elif frame.source is None:
             self._control_bytes -= frame.size
         else:
             self.items -= 1

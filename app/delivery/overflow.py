@@ -23,6 +23,7 @@ import trio
 
 from triode.app.delivery import life
 from triode.app.delivery.audience import Audience
+from triode.app.delivery.direct import DirectFrame
 from triode.app.delivery.lazy_frame import undroppable, without_positions
 from triode.app.delivery.losses import Gap, Latest
 from triode.app.delivery.room import Room
@@ -49,7 +50,11 @@ def enqueue(hub: Hub, client: Client, frames: list[Frame]) -> None:
     for frame in frames:
         source = frame.source
         if source is None:
-            if not outbox.put(_bare(client, frame), now):
+            if outbox.put(_bare(client, frame), now):
+                continue
+            if type(frame) is DirectFrame:
+                lose_direct(hub, client)
+            else:
                 hub.metrics.drops["control", "answers_unread"] += 1
                 hub.end(client, end_reasons.SLOW, "at once")
         elif client.arrears and client.arrears.holds(source):
@@ -78,6 +83,14 @@ def lose_all(hub: Hub, client: Client, source: Source, frames: list[Frame]) -> b
     gap.last = frames[-1].seq
     _count(hub, client, Policy.DROP_NEWEST, QUEUE_FULL, len(frames))
     return True
+
+
+def lose_direct(hub: Hub, client: Client) -> None:
+    """A message to this client alone is lost; its sender is told."""
+    hub.metrics.drops["direct", QUEUE_FULL] += 1
+    if client.drops is None:
+        client.drops = {}
+    client.drops["direct"] = client.drops.get("direct", 0) + 1
 
 
 def part(client: Client, source: Source) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from triode.app.wire.refusal import Refusal, bad_request
-from triode.app.wire.stream_request import check_filter, check_room, malformed_filter
+from triode.app.wire.stream_request import check_event, check_filter, check_room, malformed_filter
 from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
 from triode.store.filter import FilterError, parse_filter
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.path import Path
 
-MAX_EVENT_CHARS: Final = 128
 WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append"})
 
 
@@ -118,7 +117,8 @@ async def execute(
     if name == "batch":
         return await _batch(triode, principal, command)
     if name == "publish":
-        return {"reached": _publish(triode, principal, command, sender)}  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+        await triode.hub.flusher.room()
+        return _publish(triode, principal, command, sender)  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
     raise bad_request(f"unknown command {name[:64]!r}", member="type")
 
 
@@ -186,12 +186,8 @@ def _write_of(op: Any) -> Operation:
 
 def _publish(
     triode: Triode, principal: Principal, command: dict[str, Any], sender: Client | None
-) -> int:
-    event = command.get("event", "message")
-    if type(event) is not str or not 0 < len(event) <= MAX_EVENT_CHARS:
-        raise bad_request(
-            f'"event" must be 1 to {MAX_EVENT_CHARS} characters', limit=MAX_EVENT_CHARS
-        )
+) -> dict[str, int]:
+    event = check_event(command.get("event", "message"))
     given = [name for name in ("room", "to", "tags") if command.get(name) is not None]
     if len(given) != 1:
         raise bad_request('say to whom: exactly one of "room", "to" (a client id) or "tags"')
@@ -209,7 +205,7 @@ def _publish(
         if type(tags) is not dict or not all(type(v) is str for v in tags.values()):
             raise bad_request('"tags" must be an object of strings', member="tags")
         triode.gate.require_admin(principal)
-    return triode.publish(
+    published = triode.publish(
         principal,
         rooms=rooms,
         to=to,
@@ -219,3 +215,5 @@ def _publish(
         sender=sender,
         echo=command.get("echo") is True,
     )
+    told = {"reached": published.reached}
+    return told | {"dropped": published.dropped} if published.dropped else told

@@ -17,7 +17,7 @@ import logging
 import secrets
 import string
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triode.app.access.access import Gate
 from triode.app.access.write_rights import refusal_of, require_operation
@@ -26,7 +26,8 @@ from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics
 from triode.app.service.below import Below
 from triode.app.wire.frame import Frame, control
-from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.refusal import Refusal, bad_request, forbidden
+from triode.app.wire.stream_request import check_event
 from triode.limits.principal import OWNER, Principal
 from triode.limits.token import Tokens
 from triode.store.operation import Operation, Set, WriteError
@@ -47,6 +48,15 @@ log = logging.getLogger("triode")
 # A document may have grown deeper than any one body, see `store.plan`.
 LOADED_DEPTH = 512
 EPOCH_CHARS = string.ascii_lowercase + string.digits
+
+
+class Published(NamedTuple):
+    """What became of a message: how many clients it `reached`, and for how many it was `dropped`
+    because too much waits for them.
+    """
+
+    reached: int
+    dropped: int = 0
 
 
 def version() -> str:
@@ -163,32 +173,43 @@ class Triode:
         data: Json = None,
         sender: Client | None = None,
         echo: bool = False,
-    ) -> int:
+    ) -> Published:
         """Send a message to rooms, to one client or to all that carry `tags`; each client once.
-        How many it reached.
 
-        The `sender` itself does not hear it unless `echo`. Raises `Refusal` 403 without the right
-        to a room.
+        The `sender` itself does not hear it unless `echo`. Raises `Refusal`: 400 for a name that
+        no message may have, 403 without the right to a room, or to write to that client.
         """
         body: dict[str, Any] = {
-            "event": event,
+            "event": check_event(event),
             "data": data,
             "from": sender.id if sender is not None else principal.name,
             "time": self.clock.unix_ms(),
         }
         for name in rooms or ():
             self.gate.require_room(principal, name)
-        if not rooms and principal.grant.rooms == ():
-            self.gate.require_room(principal, to or "")
-        self.metrics.messages_published += 1
         omit = None if echo else sender
         hub = self.hub
+        client = None if to is None else hub.clients.get(to)
+        if client is not None:
+            self._require_company(principal, sender, client)
+        self.metrics.messages_published += 1
         if rooms:
-            return hub.rooms.send(rooms, body, omit=omit)
-        if to is not None:
-            client = hub.clients.get(to)
-            who = [] if client is None or client is omit else [client]
-        else:
-            who = [client for client in hub.tags.select(tags or {}) if client is not omit]
+            return Published(hub.rooms.send(rooms, body, omit=omit))
         body = {"room": None} | body
-        return hub.send(who, lambda kind: Frame(control(kind, "message", body)))
+        if to is None:
+            who = [client for client in hub.tags.select(tags or {}) if client is not omit]
+            reached = hub.send(who, lambda kind: Frame(control(kind, "message", body)))
+            return Published(reached)
+        if client is None or client is omit:
+            return Published(0)
+        told = hub.direct(client, control(client.kind, "message", body), principal.key)
+        return Published(int(told), int(not told))
+
+    def _require_company(self, principal: Principal, sender: Client | None, client: Client) -> None:
+        """Raises `Refusal` 403 unless a client may be written to: by admins, by itself, and by
+        those in a room with it.
+        """
+        if principal.grant.admin or sender is client:
+            return
+        if sender is None or not sender.rooms.keys() & client.rooms.keys():
+            raise forbidden("you may only write to clients in a room with you; join one of theirs")

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
 
+MAX_EVENT_CHARS: Final = 128
+# What the server says by itself (and "message" is what all messages are).
+OWN_EVENTS: Final = frozenset(
+    {
+        "connected",
+        "snapshot",
+        "update",
+        "delete",
+        "gap",
+        "expiring",
+        "closing",
+        "ok",
+        "error",
+        "pong",
+    }
+)
 MAX_ROOM_CHARS: Final = 256
 MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 256
@@ -164,6 +180,23 @@ def malformed_filter(error: FilterError) -> Refusal:
         column=error.column,
         filter=error.text,
     )
+
+
+def check_event(name: Any) -> str:
+    """The name of a message. Raises `Refusal` 400 when it is empty, too long, or the server's own:
+    whoever listens for those must not hear a peer instead.
+    """
+    if type(name) is not str or not 0 < len(name) <= MAX_EVENT_CHARS:
+        raise bad_request(
+            f'"event" must be 1 to {MAX_EVENT_CHARS} characters', limit=MAX_EVENT_CHARS
+        )
+    if name in OWN_EVENTS:
+        raise bad_request(
+            f'"event" may not be {name!r}, which is the name of an event of the server itself: '
+            "choose another, such as " + repr(f"my-{name}"),
+            member="event",
+        )
+    return name
 
 
 def check_room(name: Any) -> str:

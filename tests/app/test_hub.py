@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -28,7 +29,7 @@ from triode.limits.grant import Grant
 from triode.limits.policy import Policy
 from triode.limits.principal import OWNER
 from triode.limits.rate import Rate
-from triode.store.operation import Set
+from triode.store.operation import Batch, Set
 
 
 @asynccontextmanager
@@ -128,8 +129,8 @@ async def test_a_room_message_reaches_all_but_its_sender() -> None:
         clients = [connect(triode, lane) for lane in lanes]
         for client in clients:
             triode.hub.join(client, "r")
-        assert triode.publish(rooms=["r"], data=1, sender=clients[0]) == 2
-        assert triode.publish(rooms=["r"], data=2, sender=clients[0], echo=True) == 3
+        assert triode.publish(rooms=["r"], data=1, sender=clients[0]).reached == 2
+        assert triode.publish(rooms=["r"], data=2, sender=clients[0], echo=True).reached == 3
         await settle()
         got = [[m["data"] for m in lane.messages() if m["type"] == "message"] for lane in lanes]
         assert got == [[2], [1, 2], [1, 2]]
@@ -141,7 +142,7 @@ async def test_several_rooms_reach_each_client_once() -> None:
         client = connect(triode, lane)
         triode.hub.join(client, "r1")
         triode.hub.join(client, "r2")
-        assert triode.publish(rooms=["r1", "r2"], data="x") == 1
+        assert triode.publish(rooms=["r1", "r2"], data="x").reached == 1
         await settle()
         assert lane.types().count("message") == 1
 
@@ -431,3 +432,47 @@ async def test_a_smaller_grant_ends_what_it_does_not_cover() -> None:
         await triode.write(Set((), {"a": 1, "b": 2}))
         await settle()
         assert [m["filter"] for m in lane.messages() if m["type"] == "update"] == [".a"]
+
+
+async def test_much_of_one_change_is_one_snapshot_however_many_edits_it_has() -> None:
+    async with running(root={"a": [0] * 5000, "b": 0}) as triode:
+        lane, beside = FakeLane(), FakeLane()
+        connect(triode, lane, ".a[*]", ".b")
+        connect(triode, beside, ".b")
+        await settle()
+        before = len(lane.messages())
+        ops = tuple(Set(("a", index), 1) for index in range(5000))
+        await triode.write(Batch((*ops, Set(("b",), 1))))
+        await settle()
+        told = lane.messages()[before:]
+        assert {m["type"] for m in told[:-1]} == {"snapshot"}
+        assert sum(len(m["items"]) for m in told[:-1]) == 5000  # type: ignore[misc, arg-type]
+        assert told[-1]["type"] == "update"
+        assert ["id" in m for m in told] == [False] * (len(told) - 1) + [True]
+        assert beside.types()[2:] == ["update"]
+
+
+async def test_up_to_500_events_of_one_change_come_one_by_one() -> None:
+    async with running(root={"a": [0] * 500}) as triode:
+        lane = FakeLane()
+        connect(triode, lane, ".a[*]")
+        await settle()
+        await triode.write(Batch(tuple(Set(("a", index), 1) for index in range(500))))
+        await settle()
+        assert lane.types()[2:] == ["update"] * 500
+
+
+async def test_who_could_not_be_told_of_a_change_ends_and_can_resume() -> None:
+    async with running(root={"a": 0, "b": 0}) as triode:
+        concerned, other = FakeLane(), FakeLane()
+        client, bystander = connect(triode, concerned, ".a"), connect(triode, other, ".b")
+        await settle()
+        position = triode.store.position
+        with patch("triode.app.delivery.hub.document_frame", side_effect=MemoryError):
+            await triode.write(Set(("a",), 1))
+        await settle()
+        assert (client.end, bystander.end) == (end_reasons.FAULT, None)
+        assert f"{position}" == [m["id"] for m in concerned.messages() if "id" in m][-1]
+        await triode.write(Set(("b",), 1))
+        await settle()
+        assert other.types()[2:] == ["update"]

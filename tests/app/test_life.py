@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -19,6 +23,7 @@ from triode.app.delivery.subscriber import Client
 from triode.app.service.session import Session
 from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
+from triode.store.draft import Draft
 from triode.store.operation import Set
 from triode.store.value import Json, encode
 
@@ -206,6 +211,43 @@ class SlowLane(FakeLane):
 
 
 async def read_slowly(triode: Triode, client: Client) -> None:
-    async with EventStream(triode.hub, client) as pieces:
+    async with (
+        EventStream(triode.hub, client) as body,
+        aclosing(cast("AsyncGenerator[bytes]", body)) as pieces,
+    ):
         async for _ in pieces:
             await trio.sleep(20)
+
+
+async def test_a_stream_that_nobody_serves_is_ended_by_the_heartbeat(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A finalizer runs at any moment, also while the registries are walked: it only asks for it."""
+    triode = await start(nursery, {"a": 0})
+    client = connect(triode, AsgiLane(), ".a", kind="sse")
+    stream = EventStream(triode.hub, client)
+    del stream
+    gc.collect()
+    assert not client.has_ended()
+    await trio.sleep(1.5)
+    assert client.state == "gone"
+    assert not triode.hub.left_over
+
+
+async def test_a_pin_may_end_in_the_middle_of_a_write(nursery: trio.Nursery) -> None:
+    """In a finalizer; the write goes on with the draft that it has begun with."""
+    triode = await start(nursery, {"a": {"b": 0}})
+    document = triode.store.document
+    pin = document.pin()
+    old = pin.__enter__()
+    replace = Draft.replace
+
+    def replace_and_collect(draft: Draft, *edit: Any) -> Any:
+        pin.__exit__(None, None, None)
+        return replace(draft, *edit)
+
+    with patch.object(Draft, "replace", replace_and_collect):
+        triode.write_nowait(Set(("a", "b"), 1))
+    assert (old, document.root) == ({"a": {"b": 0}}, {"a": {"b": 1}})
+    triode.write_nowait(Set(("a", "b"), 2))
+    assert (old, document.root) == ({"a": {"b": 0}}, {"a": {"b": 2}})

@@ -393,10 +393,10 @@ async def test_what_may_not_be_dropped_any_more_leaves_room_for_answers() -> Non
         assert lane.types()[-2:] == ["gap", "snapshot"]
 
 
-async def test_big_messages_to_one_client_are_bounded_in_bytes() -> None:
+async def test_big_messages_of_an_admin_are_bounded_in_bytes() -> None:
     async with running() as triode:
         client = connect(triode, FakeLane(0), ".a")
         for _ in range(8):
-            triode.publish(to=client.id, data="x" * 1_000_000)
+            triode.hub.tell(client, "message", {"data": "x" * 1_000_000})
             await settle()
         assert client.end is end_reasons.SLOW

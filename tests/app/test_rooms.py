@@ -148,7 +148,7 @@ async def test_the_only_member_comes_back(autojump_clock: trio.testing.MockClock
         last = (await one.messages())[-1]["id"]
         one.leave()
         assert triode.hub.rooms == {}
-        assert triode.publish(rooms=["r"], data=2) == 0, "it has no members"
+        assert triode.publish(rooms=["r"], data=2).reached == 0, "it has no members"
         await trio.sleep(59)
         back = Member(triode)
         assert (await back.ask("join", room="r", since=last))["resumed"] is True

@@ -36,6 +36,7 @@ from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal
 from triode.store.change import Position
+from triode.store.event import Event
 from triode.store.filter import parse_filter
 from triode.store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
 from triode.store.store import Committed
@@ -165,8 +166,9 @@ class World:
         """What each client is owed: the matches of the index."""
         seq = committed.change.position.seq
         self.seq_at[committed.change.time_ms] = seq
+        whole = hub_module.told_whole(committed.matched)
         for selection, events in committed.matched:
-            found = hub_module.bounded(events)
+            found = [Event("snapshot", (), [])] if selection in whole else events
             for peer in self.living:
                 held = peer.filters.get(selection.filter.text) if peer.alive else None
                 if held is not None:
@@ -390,7 +392,7 @@ class World:
                 reached += len(halls[:1])
         if sender is None:
             note(f"publish {number} in {rooms}")
-            assert self.triode.publish(rooms=rooms, data=number) == reached
+            assert self.triode.publish(rooms=rooms, data=number).reached == reached
             return
         command = {"type": "publish", "room": rooms, "data": number, "echo": echo}
         await self._command(sender, command, Pending(reached=reached))

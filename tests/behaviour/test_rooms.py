@@ -181,6 +181,8 @@ async def test_publish_over_http(server: Server, api: Api, fence: Fence, documen
         {},
         {"event": "e", "data": 1},
         {"room": 5, "event": "e", "data": 1},
+        {"room": "r", "event": "gap", "data": 1},
+        {"room": "r", "event": "error", "data": 1},
         {"room": "r", "event": 5, "data": 1},
         {"room": "r", "to": "c_x", "event": "e", "data": 1},
         {"tags": "vip", "event": "e", "data": 1},
