@@ -47,7 +47,7 @@ STARVED_POLICIES = ("latest", "latest", "drop-oldest")
 ROOMS = ("r1", "r2")
 # Nobody answers pings here.
 NO_LIMITS: dict[str, Any] = {"http_rate": None, "ws_rate": None, "idle_s": 1e6}
-UPGRADE = [("host", "x"), ("upgrade", "websocket"), ("connection", "upgrade")]
+UPGRADE = [("host", "localhost"), ("upgrade", "websocket"), ("connection", "upgrade")]
 
 
 class Ticks(Clock):
@@ -524,7 +524,7 @@ class World:
         query += [("snapshot", snapshot), ("policy", policy)]
         for held in inbox.held.values():
             held.policies.add(policy)
-        fields = list(UPGRADE) if inbox.kind == "ws" else []
+        fields = list(UPGRADE) if inbox.kind == "ws" else UPGRADE[:1]
         if since is not None and self.one_of(True, False):
             query.append(("since", since))
         elif since is not None:
