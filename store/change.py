@@ -59,6 +59,14 @@ class Rearranged(Edit):
     __slots__ = ()
 
 
+class Whole(Edit):
+    """An edit that stands for many others below its path. `before` and `after` share what did not
+    change, so `before` holds only until the next write. The history cannot keep it: it begins anew.
+    """
+
+    __slots__ = ()
+
+
 class Change(NamedTuple):
     """One applied write. Its `edits` happened in this order, each on what the last one left."""
 

@@ -35,8 +35,9 @@ from triode.store.operation import (
     WriteError,
 )
 from triode.store.patch import MAX_OPS, plan_patch
-from triode.store.plan import Plan
+from triode.store.plan import Plan, growth
 from triode.store.resolve import locate
+from triode.store.work import FREE
 from triode.store.write import append_edit, increment_edit, plan_delete, set_edit
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from triode.store.json_type import Json, Missing
     from triode.store.path import Path
+    from triode.store.work import Work
 
 __all__ = ["Document", "Draft"]
 
@@ -77,19 +79,25 @@ class Document:
         """
         return locate(self.root, path)[0]
 
-    def plan(self, op: Operation) -> list[Edit]:
+    def plan(self, op: Operation, work: Work = FREE) -> list[Edit]:
         """The edits that do `op`, each valid after those before it. The document is untouched.
 
-        An empty list is a plan too: the write is accepted and changes nothing. Raises WriteError.
+        An empty list is a plan too: the write is accepted and changes nothing. Raises WriteError,
+        and TooCostly.
         """
+        return self.weighed_plan(op, work)[0]
+
+    def weighed_plan(self, op: Operation, work: Work) -> tuple[list[Edit], int]:
+        """`plan`, and by how many bytes the document grows (`text_bytes`)."""
         if type(op) is Set:  # most writes; nothing between them and their edit
-            return [set_edit(self.root, op)]
-        plan = Plan(self.root)
+            edit = set_edit(self.root, op)
+            return [edit], growth(edit, work)
+        plan = Plan(self.root, work)
         if type(op) is Batch:
             _plan_batch(plan, op)
         else:
             _plan_one(plan, op)
-        return plan.finish()
+        return plan.finish(), plan.grown
 
     def apply(self, edit: Edit) -> None:
         """Do an edit that was just planned."""

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from triode.store.change import Edit, Rearranged
+from triode.store.change import Edit, Rearranged, Whole
 from triode.store.footprint import footprint
 from triode.store.json_type import MISSING
 from triode.store.splice import Splice, splice
@@ -75,7 +75,8 @@ class History:
         if any(type(edit) is Rearranged for edit in change.edits):
             change = change._replace(edits=tuple(map(_spliced, change.edits)))
         most = min(self.max_bytes, MAX_CHANGE_BYTES)
-        cost = _cost(change, most)
+        whole = any(type(edit) is Whole for edit in change.edits)
+        cost = most + 1 if whole else _cost(change, most)
         if cost > most:
             self._clear(gone, change.position.seq)
             gone.append(change)

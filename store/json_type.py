@@ -11,7 +11,10 @@ Import these names from `store.value`.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
+
+if TYPE_CHECKING:
+    from triode.store.work import Work
 
 Json: TypeAlias = Union[bool, int, float, str, list[Any], dict[str, Any], None]  # noqa: UP007 (runtime alias)
 
@@ -47,6 +50,31 @@ def equal(a: Json | Missing, b: Json | Missing) -> bool:
     if a is b:
         return True
     return bool(a == b) and _same_booleans(a, b)
+
+
+def equal_measured(a: Json | Missing, b: Json | Missing, work: Work) -> bool:
+    """`equal` for values of any size."""
+    todo: list[tuple[Any, Any]] = [(a, b)]
+    while todo:
+        one, other = todo.pop()
+        if one is other:
+            continue
+        kind = type(one)
+        if kind is not dict and kind is not list:
+            if not equal(one, other):
+                return False
+            continue
+        if type(other) is not kind or len(one) != len(other):
+            return False
+        work.charge(1 + len(one) // 2)
+        if kind is list:
+            todo.extend(zip(one, other, strict=True))
+            continue
+        for key, value in one.items():
+            if key not in other:
+                return False
+            todo.append((value, other[key]))
+    return True
 
 
 def _same_booleans(a: Any, b: Any) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from triode.store.change import Edit
-from triode.store.json_type import MISSING, equal
+from triode.store.change import Edit, Whole
+from triode.store.json_type import MISSING, equal_measured
+from triode.store.plan import MAX_EDITS
 from triode.store.resolve import locate
 
 if TYPE_CHECKING:
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
 
     from triode.store.json_type import Json, Missing
     from triode.store.operation import Merge
+    from triode.store.path import Path
     from triode.store.plan import Plan
+    from triode.store.work import Work
+
+# For each member of a patch, and for its edit; measured by bench.calibrate.
+_MEMBER_STEPS: Final = 1
+_COPIED: Final = 64
 
 
 def plan_merge(plan: Plan, op: Merge) -> None:
@@ -24,26 +31,70 @@ def plan_merge(plan: Plan, op: Merge) -> None:
     """
     path, target = locate(plan.root, op.path)
     # All places are read before the first is recorded; they lie beside each other.
-    for edit in list(_edits(path, target, op.patch)):
+    edits = _edits(path, target, op.patch, plan.work)
+    if len(edits) > MAX_EDITS and type(target) is dict and type(op.patch) is dict:
+        edits = [Whole(path, target, _rebuilt(target, op.patch, plan.work))]
+    for edit in edits:
         plan.record(edit)
 
 
-def _edits(path: tuple[str | int, ...], target: Any, patch: Json) -> Iterator[Edit]:
-    if type(patch) is not dict or type(target) is not dict:
-        after = _merged(patch)
-        if not equal(target, after):
-            yield Edit(path, target, after)
-        return
+def _edits(path: Path, target: Json | Missing, patch: Json, work: Work) -> list[Edit]:
+    """The edits; of more than `MAX_EDITS` not all."""
+    edits: list[Edit] = []
+    # Not recursive: each edit would be handed up through as many generators as it is deep.
+    todo: list[Iterator[tuple[Path, Any, Any]]] = [iter([(path, target, patch)])]
+    while todo and len(edits) <= MAX_EDITS:
+        for at, before, wanted in todo[-1]:
+            work.charge(_MEMBER_STEPS)
+            if type(wanted) is dict and type(before) is dict:
+                work.charge(len(at) // 32)
+                todo.append(_members(at, before, wanted))
+                break
+            if wanted is None and at is not path:
+                if before is not MISSING:
+                    edits.append(Edit(at, before, MISSING))
+                continue
+            after = _merged(wanted, work)
+            if not equal_measured(before, after, work):
+                edits.append(Edit(at, before, after))
+            if len(edits) > MAX_EDITS:
+                break
+        else:
+            todo.pop()
+    return edits
+
+
+def _rebuilt(target: dict[str, Json], patch: dict[str, Json], work: Work) -> Json:
+    """The target with the patch applied: it shares what the patch does not name."""
+    work.charge(1 + len(target) // _COPIED)
+    after = target.copy()
+    todo = [(after, patch)]
+    while todo:
+        into, wanted = todo.pop()
+        for name, value in wanted.items():
+            work.charge(_MEMBER_STEPS)
+            before = into.get(name)
+            if value is None:
+                into.pop(name, None)
+            elif type(value) is dict and type(before) is dict:
+                work.charge(1 + len(before) // _COPIED)
+                into[name] = copy = before.copy()
+                todo.append((copy, value))
+            else:
+                into[name] = _merged(value, work)
+    return after
+
+
+def _members(
+    at: Path, target: dict[str, Json], patch: dict[str, Json]
+) -> Iterator[tuple[Path, Any, Any]]:
     for name, value in patch.items():
-        before: Json | Missing = target.get(name, MISSING)
-        if value is not None:
-            yield from _edits((*path, name), before, value)
-        elif before is not MISSING:
-            yield Edit((*path, name), before, MISSING)
+        yield (*at, name), target.get(name, MISSING), value
 
 
-def _merged(patch: Json) -> Json:
+def _merged(patch: Json, work: Work) -> Json:
     """The patch applied to nothing: its nulls, but for those in arrays, vanish."""
     if type(patch) is not dict:
         return patch
-    return {name: _merged(value) for name, value in patch.items() if value is not None}
+    work.charge(1 + len(patch) // 4)
+    return {name: _merged(value, work) for name, value in patch.items() if value is not None}

@@ -4,6 +4,7 @@
     ├── NotFound        404  the place, or the place it would lie in, is not there
     ├── Invalid         422  it cannot be done there; 400: it is no operation at all
     ├── TestFailed      409  a JSON Patch `test` does not hold
+    ├── Full            507  the document would be larger than it may be
     └── Conflict        412  the place has changed since the position in `if_position`
 
 Each operation takes an unresolved path (negative indexes, pointer tokens); see `Document.resolve`.
@@ -135,6 +136,13 @@ class TestFailed(WriteError):
     status = 409
     title = "Test failed"
     __test__ = False  # pytest would collect it by its name
+
+
+class Full(WriteError):
+    """The document would be larger than it may be."""
+
+    status = 507
+    title = "Document full"
 
 
 class Conflict(WriteError):

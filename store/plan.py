@@ -12,6 +12,9 @@ folded into it (its `after` becomes what the draft holds in the end), until an e
 closes it. The order among the edits that remain is no matter, because open ones lie beside each
 other.
 
+A plan of more than `MAX_EDITS` edits becomes one, at the place that all of them lie at or below: to
+tell all who watch of ten thousand edits one by one would hold everybody up.
+
 What may be copied in one plan is bounded: thirty `copy` operations of the root into itself would be
 a billion values.
 """
@@ -20,15 +23,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from triode.store.change import Edit, Rearranged
+from triode.store.change import Edit, Rearranged, Whole
 from triode.store.draft import Draft, get
 from triode.store.json_type import MISSING
+from triode.store.open_arrays import OpenArrays
 from triode.store.operation import Invalid
-from triode.store.value import copy_measured
+from triode.store.value import copy_measured, text_bytes
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
     from triode.store.json_type import Json, Missing
     from triode.store.path import Path
+    from triode.store.work import Work
 
 # A path has at most 256 segments and a decoded value is at most 256 deep, so writes reach this and
 # no more; only copies within the document could go on. It is below the interpreter's recursion
@@ -36,19 +42,41 @@ if TYPE_CHECKING:
 MAX_DEPTH: Final = 512
 # Values. The first copy of a plan may be of any size, as the document may be.
 MAX_COPIED: Final = 1_000_000
+# To apply so many and to match them takes some 5 ms.
+MAX_EDITS: Final = 1000
+# For an edit, beside what it copies and weighs; measured by bench.calibrate.
+_EDIT_STEPS: Final = 3
+_COPIED: Final = 64
 
 
 class Plan:
-    """The edits so far on `root`, which is never mutated. `edits` is final after `finish`."""
+    """The edits so far on `root`, which is never mutated. `edits` is final after `finish`.
 
-    __slots__ = ("_copied", "_draft", "_folded", "_open", "_pending", "_root", "edits")
+    `grown` is by how many bytes the document grows, as `text_bytes` weighs.
+    """
 
-    def __init__(self, root: Json) -> None:
+    __slots__ = (
+        "_copied",
+        "_draft",
+        "_folded",
+        "_number",
+        "_open",
+        "_pending",
+        "_root",
+        "edits",
+        "grown",
+        "work",
+    )
+
+    def __init__(self, root: Json, work: Work = FREE) -> None:
         self.edits: list[Edit] = []
+        self.grown = 0
+        self.work = work
         self._root = root
         self._draft: Draft | None = None
         self._pending: list[Edit] = []
-        self._open: dict[Path, int] = {}
+        self._open = OpenArrays()
+        self._number: dict[Path, int] = {}
         self._folded: set[Path] = set()
         self._copied = 0
 
@@ -61,6 +89,8 @@ class Plan:
 
     def record(self, edit: Edit) -> None:
         """Add an edit that moves no elements; place and `before` were read from `root`."""
+        self.work.charge(_EDIT_STEPS)
+        self.grown += growth(edit, self.work)
         if self._open and self._fold(edit.path):
             self._drafted().replace(edit.path, edit.after)
             return
@@ -73,6 +103,7 @@ class Plan:
             raise Invalid(path, "the root cannot be removed")
         index = path[-1]
         if type(index) is int:
+            self.grown -= text_bytes(before, self.work)
             self._rearrange(path[:-1], index, MISSING)
         else:
             self.record(Edit(path, before, MISSING))
@@ -81,11 +112,12 @@ class Plan:
         """Insert into an array, before the element at an actual path."""
         index = path[-1]
         assert type(index) is int
+        self.grown += text_bytes(value, self.work)
         self._rearrange(path[:-1], index, value)
 
     def copied(self, value: Json, path: Path) -> Json:
         """A deep copy of `value` for `path`. Raises Invalid when it is too much or too deep."""
-        copy, values, depth = copy_measured(value)
+        copy, values, depth = copy_measured(value, self.work)
         if len(path) + depth > MAX_DEPTH:
             raise Invalid(path, f"the document would be nested deeper than {MAX_DEPTH}")
         if self._copied and self._copied + values > MAX_COPIED:
@@ -95,11 +127,23 @@ class Plan:
 
     def finish(self) -> list[Edit]:
         """The edits. The plan must not be used any more."""
-        for path in list(self._open):
+        if len(self.edits) > MAX_EDITS:
+            return self._as_one()
+        for path in list(self._number):
             self._close(path)
         return self.edits
 
+    def _as_one(self) -> list[Edit]:
+        path = self.edits[0].path
+        for edit in self.edits:
+            self.work.charge(1)
+            while path != edit.path[: len(path)]:
+                path = path[:-1]
+        before, after = get(self._root, path), self._drafted().get(path)
+        return [] if before is after is MISSING else [Whole(path, before, after)]
+
     def _rearrange(self, path: Path, index: int, value: Json | Missing) -> None:
+        self.work.charge(_EDIT_STEPS)
         if self._open and self._fold(path):
             draft = self._drafted()
             if value is MISSING:
@@ -109,12 +153,14 @@ class Plan:
             return
         alone = self._draft is None and not self._pending
         before: Any = get(self.root, path)
+        self.work.charge(len(before) // _COPIED)
         after = before.copy()
         if value is MISSING:
             del after[index]
         else:
             after.insert(index, value)
-        self._open[path] = len(self.edits)
+        self._open.add(path)
+        self._number[path] = len(self.edits)
         if alone:
             edit: Edit = Rearranged(path, before, after)
         else:  # the draft may go on writing into these elements
@@ -125,7 +171,8 @@ class Plan:
     def _drafted(self) -> Draft:
         draft = self._draft
         if draft is None:
-            draft = self._draft = Draft(self._root)
+            draft = self._draft = Draft(self._root, self.work)
+        self.work.charge(len(self._pending))
         for edit in self._pending:
             draft.replace(edit.path, edit.after)
         self._pending.clear()
@@ -133,18 +180,28 @@ class Plan:
 
     def _fold(self, path: Path) -> bool:
         """Whether an edit at `path` belongs to an open one. If not, close those below it."""
-        for depth in range(len(path) + 1):
-            if path[:depth] in self._open:
-                self._folded.add(path[:depth])
-                return True
-        for below in [other for other in self._open if other[: len(path)] == path]:
+        open_one = self._open.above(path)
+        if open_one is not None:
+            self._folded.add(open_one)
+            return True
+        for below in self._open.take_below(path):
             self._close(below)
         return False
 
     def _close(self, path: Path) -> None:
-        number = self._open.pop(path)
+        number = self._number.pop(path)
         if path not in self._folded:
             return
         self._folded.discard(path)
         # Stable from here on: the edit above takes this value out of the draft, which then lets go.
         self.edits[number] = self.edits[number]._replace(after=self._drafted().get(path))
+
+
+def growth(edit: Edit, work: Work) -> int:
+    """By how many bytes the document grows by an edit that moves no elements."""
+    path, before, after = edit
+    grown = text_bytes(after, work) - text_bytes(before, work)
+    if path and (before is MISSING) is not (after is MISSING) and type(path[-1]) is str:
+        name = text_bytes(path[-1])
+        grown += name if before is MISSING else -name
+    return grown

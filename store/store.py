@@ -18,10 +18,12 @@ from triode.store.change import Change, Edit, Position
 from triode.store.document import Document
 from triode.store.history import History
 from triode.store.index import Event, Index, Selection
-from triode.store.operation import Batch, Conflict, NotFound, Operation
+from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation
+from triode.store.patch import MAX_OPS
 from triode.store.replay import Replay
 from triode.store.splice import Splice
-from triode.store.value import approx_bytes, copy_deep
+from triode.store.value import approx_bytes, copy_deep, text_bytes
+from triode.store.work import FREE, Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,33 +41,64 @@ class Committed(NamedTuple):
     matched: list[tuple[Selection, list[Event]]]
 
 
-# Larger values are not copied: the hub sends a snapshot instead of so large an event.
+class Prepared(NamedTuple):
+    """A write that was planned on the document as it was at `seq`."""
+
+    seq: int
+    edits: list[Edit]
+    grown: int
+
+
+# What is copied for the events of one change, in all. More is told by a snapshot.
 KEPT_BYTES: Final = 512 * 1024
+_CONDITION_STEPS: Final = 3
 # Dropping less than this takes under a millisecond.
 LARGE_BYTES: Final = 128 * 1024
 
 
-def _kept(events: list[Event]) -> list[Event]:
-    """Events that stay as they are while later edits of the same change go into their values."""
-    return [
-        event._replace(value=copy_deep(event.value))
-        if isinstance(event.value, dict | list)
-        and event.kind == "update"
-        and approx_bytes(event.value, limit=KEPT_BYTES) < KEPT_BYTES
-        else event
-        for event in events
-    ]
+class _Keeper:
+    """Makes events stay as they are while later edits of the same change go into their values."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = KEPT_BYTES
+
+    def __call__(self, events: list[Event]) -> list[Event]:
+        for number, event in enumerate(events):
+            value = event.value
+            if event.kind != "update" or not isinstance(value, dict | list):
+                continue
+            # Once all is spent, even a small value makes a snapshot: it costs nothing here.
+            size = 0 if self._left <= 0 else approx_bytes(value, limit=self._left)
+            self._left -= size
+            if self._left <= 0:
+                return [Event("snapshot", (), [])]
+            events[number] = event._replace(value=copy_deep(value))
+        return events
 
 
 class Store:
     """One JSON document with its recent history and its subscription index.
 
-    `epoch` names this log; it must be new whenever changes could have been lost (a restart of a
-    log in memory). `history_items` and `history_bytes` bound what is kept for resuming.
+    `bytes` is about what the document takes as JSON; a write that would make it grow beyond
+    `max_bytes` is refused. `epoch` names this log; it must be new whenever changes could have been
+    lost (a restart of a log in memory). `history_items` and `history_bytes` bound what is kept for
+    resuming.
     """
 
-    def __init__(self, root: Json, *, epoch: str, history_items: int, history_bytes: int) -> None:
+    def __init__(
+        self,
+        root: Json,
+        *,
+        epoch: str,
+        history_items: int,
+        history_bytes: int,
+        max_bytes: int | None = None,
+    ) -> None:
         self.document = Document(root)
+        self.bytes = text_bytes(root)
+        self.max_bytes = max_bytes
         self.history = History(max_items=history_items, max_bytes=history_bytes)
         self.index = Index()
         self.epoch = epoch
@@ -78,18 +111,39 @@ class Store:
         """Where the log stands: the position of the last change."""
         return Position(self.epoch, self.seq)
 
-    def submit(self, op: Operation, *, time_ms: int) -> Committed:
+    def submit(self, op: Operation, *, time_ms: int, work: Work = FREE) -> Committed:
         """Apply one write and say what it changed for whom.
 
-        Raises `WriteError` (see `store.operation`) when the write is refused; the document is
-        then as it was.
+        Raises `WriteError` (see `store.operation`) when the write is refused, and `TooCostly`; the
+        document is then as it was.
         """
-        self._check_conditions(op)
+        return self.commit(self.prepare(op, work), time_ms=time_ms)
+
+    def prepare(self, op: Operation, work: Work) -> Prepared:
+        """All of a write that may take long, or fail. Nothing has happened yet.
+
+        It holds for `commit` as long as no other write comes between. Raises as `submit` does.
+        """
+        if isinstance(op, Batch) and len(op.ops) > MAX_OPS:
+            raise Invalid((), f"more than {MAX_OPS} operations in one batch")
+        self._check_conditions(op, work)
+        edits, grown = self.document.weighed_plan(op, work)
+        if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
+            raise Full(
+                op.path,
+                f"the document would take {self.bytes + grown} bytes; {self.max_bytes} are allowed",
+            )
+        return Prepared(self.seq, edits, grown)
+
+    def commit(self, prepared: Prepared, *, time_ms: int) -> Committed:
+        """Do what was prepared: in one step, and it cannot fail."""
+        assert prepared.seq == self.seq, "another write came between"
         document = self.document
-        edits = document.plan(op)
+        edits = prepared.edits
         change = Change(Position(self.epoch, self.seq + 1), time_ms, tuple(edits))
         gone = self.history.append(change)
         matched: list[tuple[Selection, list[Event]]] = []
+        keep = _Keeper()
         done = 0
         try:
             for edit in edits:
@@ -97,12 +151,13 @@ class Store:
                 done += 1
                 found = self.index.match(document.root, edit)
                 if edit is not edits[-1]:
-                    found = [(selection, _kept(events)) for selection, events in found]
+                    found = [(selection, keep(events)) for selection, events in found]
                 matched += found
         except BaseException:
             # A fault of ours, or no memory: nobody was told yet, so nothing has happened.
             self._undo(change, done)
             raise
+        self.bytes += prepared.grown
         self.seq += 1
         self._discard(gone)
         return Committed(change, matched)
@@ -145,13 +200,14 @@ class Store:
                 if isinstance(before, dict | list):
                     self.discarded.append(before)
 
-    def _check_conditions(self, op: Operation) -> None:
+    def _check_conditions(self, op: Operation, work: Work) -> None:
         if isinstance(op, Batch):
             for part in op.ops:
-                self._check_conditions(part)
+                self._check_conditions(part, work)
         position = op.if_position
         if position is None:
             return
+        work.charge(_CONDITION_STEPS)
         try:
             path = self.document.resolve(op.path)
         except NotFound:

@@ -7,6 +7,7 @@ go.
 from __future__ import annotations
 
 import math
+from itertools import islice
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from triode.store.decode import decode
 from triode.store.encode import encode, encode_steps
 from triode.store.fragment import decode_steps
 from triode.store.json_type import MISSING, Json, JsonError, Missing, equal
+from triode.store.work import FREE, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +35,17 @@ __all__ = [
     "encode",
     "encode_steps",
     "equal",
+    "text_bytes",
 ]
 
 # Python refuses to write or read integers of more than 4300 digits; this is a little less.
 MAX_INT_BITS: Final = 14_000
 
 _DISMANTLE_VALUES = 4096
+# How many values a step is worth, measured by bench.calibrate.
+_LOOKED_AT: Final = 8
+_COPIED: Final = 64
+_SLICE: Final = 512
 
 
 def check(value: object, *, max_depth: int = 256) -> None:
@@ -102,10 +109,11 @@ def copy_deep(value: Json) -> Json:
     return copy_measured(value)[0]
 
 
-def copy_measured(value: Json) -> tuple[Json, int, int]:
+def copy_measured(value: Json, work: Work = FREE) -> tuple[Json, int, int]:
     """`copy_deep`, the number of values in it, and its depth in containers (scalar: 0)."""
     if type(value) is not dict and type(value) is not list:
         return value, 1, 0
+    work.charge(1 + len(value) // _COPIED)
     copy = value.copy()
     level: list[Any] = [copy]
     values, depth = 1, 0
@@ -114,9 +122,11 @@ def copy_measured(value: Json) -> tuple[Json, int, int]:
         below: list[Any] = []
         for node in level:
             values += len(node)
+            work.charge(1 + len(node) // _LOOKED_AT)
             # Replacing the value of a present key, or an element, is safe while iterating.
             for key, child in node.items() if type(node) is dict else enumerate(node):
                 if type(child) is dict or type(child) is list:
+                    work.charge(1 + len(child) // _COPIED)
                     node[key] = fresh = child.copy()
                     below.append(fresh)
         level = below
@@ -144,6 +154,45 @@ def approx_bytes(value: Json | Missing, *, limit: int) -> int:
         else:
             size += 9 if type(node) is float else 5
     return size
+
+
+def text_bytes(value: Json | Missing, work: Work = FREE) -> int:
+    """Roughly the bytes of a whole value as JSON; MISSING has none."""
+    kind = type(value)
+    if kind is str:
+        return _text(value)  # type: ignore[arg-type]  # `kind` says so
+    if kind is int or kind is float:
+        return 8
+    if kind is not dict and kind is not list:
+        return 0 if value is MISSING else 5
+    size = 0
+    todo: list[Iterator[Any]] = [iter((value,))]
+    while todo:
+        # In slices, so that one wide container is no one long step.
+        nodes = list(islice(todo[-1], _SLICE))
+        if not nodes:
+            todo.pop()
+            continue
+        work.charge(1 + len(nodes) // _LOOKED_AT)
+        for node in nodes:
+            kind = type(node)
+            if kind is str:
+                size += _text(node)
+            elif kind is int or kind is float:
+                size += 8
+            elif kind is dict:
+                size += 2
+                todo += (iter(node), iter(node.values()))
+            elif kind is list:
+                size += 2
+                todo.append(iter(node))
+            else:
+                size += 5
+    return size
+
+
+def _text(text: str) -> int:
+    return len(text) + 4 if text.isascii() else 3 * len(text) + 4
 
 
 def dismantle(value: Json) -> Iterator[None]:
