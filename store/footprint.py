@@ -21,6 +21,8 @@ def footprint(value: Json, *, limit: int) -> int:
     Keys count each time: the decoder shares equal short ones within one text, but not between
     texts.
     """
+    if type(value) is int:
+        return 0 if value in _SMALL else getsizeof(value)
     size = 0
     todo: list[Any] = [value]
     while todo and size <= limit:

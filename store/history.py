@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 from triode.store.change import Edit, Rearranged, Whole
@@ -72,11 +73,11 @@ class History:
         held = self.bytes
         if change.position.seq != self.last_seq + 1:
             self._clear(gone, change.position.seq - 1)
-        if any(type(edit) is Rearranged for edit in change.edits):
-            change = change._replace(edits=tuple(map(_spliced, change.edits)))
         most = min(self.max_bytes, MAX_CHANGE_BYTES)
-        whole = any(type(edit) is Whole for edit in change.edits)
-        cost = most + 1 if whole else _cost(change, most)
+        kinds = set(map(type, change.edits))
+        if Rearranged in kinds:
+            change = change._replace(edits=tuple(map(_spliced, change.edits)))
+        cost = most + 1 if Whole in kinds else _cost(change, most)
         if cost > most:
             self._clear(gone, change.position.seq)
             gone.append(change)
@@ -85,11 +86,12 @@ class History:
         self._changes.append((change, cost))
         self._bytes += cost
         self._touched.add(change.position.seq, change.edits)
-        while len(self._changes) > self.max_items or self.bytes > self.max_bytes:
+        touched = self._touched
+        while len(self._changes) > self.max_items or self._bytes + touched.bytes > self.max_bytes:
             oldest, freed = self._changes.popleft()
             self._bytes -= freed
             self._floor += 1
-            self._touched.forget(self._floor, oldest.edits)
+            touched.forget(self._floor, oldest.edits)
             gone.append(oldest)
         self.gone_bytes = held + cost - self.bytes
         return gone
@@ -146,8 +148,8 @@ def _cost(change: Change, limit: int) -> int:
         for depth, segment in enumerate(path):
             # The paths of one merge or patch begin with the same objects.
             shares = shares and depth < len(last) and segment is last[depth]
-            if not shares:
-                cost += footprint(segment, limit=limit)
+            if not shares and (isinstance(segment, int) or len(segment) > 1):
+                cost += getsizeof(segment)
         last = path
         if edit.before is not MISSING:
             before: Any = edit.before

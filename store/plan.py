@@ -200,6 +200,8 @@ class Plan:
 def growth(edit: Edit, work: Work) -> int:
     """By how many bytes the document grows by an edit that moves no elements."""
     path, before, after = edit
+    if type(before) is int and type(after) is int:
+        return 0
     grown = text_bytes(after, work) - text_bytes(before, work)
     if path and (before is MISSING) is not (after is MISSING) and type(path[-1]) is str:
         name = text_bytes(path[-1])

@@ -124,9 +124,10 @@ class Store:
 
         It holds for `commit` as long as no other write comes between. Raises as `submit` does.
         """
-        if isinstance(op, Batch) and len(op.ops) > MAX_OPS:
+        if type(op) is Batch and len(op.ops) > MAX_OPS:
             raise Invalid((), f"more than {MAX_OPS} operations in one batch")
-        self._check_conditions(op, work)
+        if op.if_position is not None or type(op) is Batch:
+            self._check_conditions(op, work)
         edits, grown = self.document.weighed_plan(op, work)
         if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
             raise Full(
