@@ -1,10 +1,9 @@
 """Tokens that another party signed: JSON Web Tokens (RFC 7519), by PyJWT's signature code.
 
-The algorithm belongs to the key, never to the token. Each key is bound to one of HS256, RS256,
-ES256 and EdDSA when it is configured; a token is tried only against keys whose algorithm its header
+The algorithm belongs to the key, never to the token. Each key is bound to one algorithm when it is
+configured (`limits.jwt_key`); a token is tried only against keys whose algorithm its header
 names and whose `kid` it gives. So `none` matches no key, and a public key can never serve as an
-HMAC secret. Weak keys (HMAC below 32 bytes, RSA below 2048 bits) and private ones are refused at
-the start. `jku`, `x5u`, `jwk` and `x5c` in a token are not looked at; `crit` is refused.
+HMAC secret. `jku`, `x5u`, `jwk` and `x5c` in a token are not looked at; `crit` is refused.
 
 The claims are checked here and not by PyJWT, because that asks the wall clock:
   exp   a token holds while now < exp + leeway; without one it holds forever (unless require_exp)
@@ -23,91 +22,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWS
-from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
-from jwt.exceptions import InvalidKeyError, PyJWTError
+from jwt.exceptions import PyJWTError
 
 from triode.limits.grant import READ_ALL, Grant
+from triode.limits.jwt_key import JwtKey, hmac_key, is_base64url, jwks, pem_key
 from triode.limits.principal import Principal, TokenRefused
 
 __all__ = ["JwtKey", "JwtVerifier", "TokenRefused", "hmac_key", "jwks", "looks_like_jwt", "pem_key"]
 
 MAX_CHARS: Final = 16_384
-MIN_HMAC_BYTES: Final = 32
-MIN_RSA_BITS: Final = 2_048
 GRANT_CLAIM: Final = "triode"
 GRANT_MEMBERS: Final = ("read", "write", "rooms", "admin")
 _MISSING: Final = object()
-
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-
-_HMAC = HMACAlgorithm(HMACAlgorithm.SHA256)
-_PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth")
-
-
-@dataclass(frozen=True, slots=True)
-class JwtKey:
-    """A verification key and the one algorithm it may be used with."""
-
-    algorithm: str
-    material: bytes | PublicKey = field(repr=False)
-    kid: str | None = None
-
-
-def hmac_key(secret: str | bytes, kid: str | None = None) -> JwtKey:
-    """An HS256 key. Raises ValueError below 32 bytes, and for what is a public key or a JWK."""
-    material = secret.encode() if isinstance(secret, str) else secret
-    if len(material) < MIN_HMAC_BYTES:
-        raise ValueError(f"an HS256 key must have at least {MIN_HMAC_BYTES} bytes (RFC 7518 3.2)")
-    try:
-        return JwtKey("HS256", _HMAC.prepare_key(material), kid)
-    except InvalidKeyError as exc:
-        raise ValueError(f"not an HS256 key: {exc}") from exc
-
-
-def pem_key(text: str | bytes, kid: str | None = None) -> JwtKey:
-    """The key of a PEM public key or certificate: RSA is RS256, P-256 ES256, Ed25519 EdDSA.
-
-    Raises ValueError for anything else, private keys among it.
-    """
-    data = text.encode() if isinstance(text, str) else text
-    if b"PRIVATE KEY" in data:
-        raise ValueError("this is a private key; verifying needs only the public one")
-    try:
-        if b"BEGIN CERTIFICATE" in data:
-            return _bound(load_pem_x509_certificate(data).public_key(), kid)
-        return _bound(load_pem_public_key(data), kid)
-    except UnsupportedAlgorithm as exc:
-        raise ValueError(f"unsupported key: {exc}") from exc
-
-
-def jwks(text: str | bytes) -> list[JwtKey]:
-    """The usable keys of a JWK Set (RFC 7517), or of a single JWK.
-
-    Keys of unknown types, for other algorithms or for encryption are left out, as the RFC asks.
-    Raises ValueError when a key is broken, weak or private, or when none is left.
-    """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ValueError("a JWK Set must be JSON") from exc
-    rows = data.get("keys", [data]) if isinstance(data, dict) else None
-    if not isinstance(rows, list):
-        raise ValueError('a JWK Set must be {"keys": […]}')
-    keys = [key for index, row in enumerate(rows) if (key := _from_jwk(index, row)) is not None]
-    if not keys:
-        raise ValueError("the JWK Set has no key for HS256, RS256, ES256 or EdDSA")
-    return keys
 
 
 def looks_like_jwt(text: str) -> bool:
@@ -166,6 +96,9 @@ class JwtVerifier:
         return Principal(key, name, grant, expires_at, "jwt", None)
 
     def _signed_payload(self, text: str) -> bytes:
+        # One token has one spelling: PyJWT would overlook what is no base64url.
+        if not all(map(is_base64url, text.split("."))):
+            raise TokenRefused("the token is not a well-formed JWT: a part is not base64url")
         try:
             header = self._jws.get_unverified_header(text)
         except (PyJWTError, UnicodeError) as exc:
@@ -236,63 +169,6 @@ class JwtVerifier:
             return Grant.from_json(stated, check=self._check)
         except ValueError as exc:
             raise TokenRefused(f"claim {GRANT_CLAIM}: {exc}") from exc
-
-
-# ---- keys ----
-
-
-def _bound(key: object, kid: str | None) -> JwtKey:
-    """Bind a public key to its one algorithm."""
-    if isinstance(key, RSAPublicKey):
-        if key.key_size < MIN_RSA_BITS:
-            raise ValueError(f"an RSA key must have at least {MIN_RSA_BITS} bits")
-        return JwtKey("RS256", key, kid)
-    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return JwtKey("ES256", key, kid)
-    if isinstance(key, Ed25519PublicKey):
-        return JwtKey("EdDSA", key, kid)
-    raise ValueError("a key must be RSA, EC on P-256, or Ed25519")
-
-
-def _from_jwk(index: int, row: object) -> JwtKey | None:
-    where = f"keys[{index}]"
-    if not isinstance(row, dict) or not isinstance(row.get("kty"), str):
-        raise ValueError(f"{where} is not a JWK")
-    kid = row.get("kid")
-    if not isinstance(kid, str | None):
-        raise ValueError(f"{where}: kid must be a string")
-    if not _wanted(row):
-        return None
-    if any(member in row for member in _PRIVATE_MEMBERS):
-        raise ValueError(f"{where} is a private key; verifying needs only the public one")
-    try:
-        return _load_jwk(row, kid)
-    except (PyJWTError, ValueError, KeyError, TypeError) as exc:
-        raise ValueError(f"{where}: {exc}") from exc
-
-
-def _wanted(row: dict[str, Any]) -> bool:
-    """False for keys that are for something else than our four algorithms."""
-    kind = {"oct": "HS256", "RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}.get(row["kty"])
-    operations = row.get("key_ops", ["verify"])
-    return (
-        kind is not None
-        and row.get("alg", kind) == kind
-        and row.get("use", "sig") == "sig"
-        and isinstance(operations, list)
-        and "verify" in operations
-        and row.get("crv", "") in ("", "P-256", "Ed25519")
-    )
-
-
-def _load_jwk(row: dict[str, Any], kid: str | None) -> JwtKey:
-    if row["kty"] == "oct":
-        return hmac_key(HMACAlgorithm.from_jwk(row), kid)
-    if row["kty"] == "RSA":
-        return _bound(RSAAlgorithm.from_jwk(row), kid)
-    if row["kty"] == "EC":
-        return _bound(ECAlgorithm.from_jwk(row), kid)
-    return _bound(OKPAlgorithm.from_jwk(row), kid)
 
 
 def _material(key: JwtKey) -> Any:

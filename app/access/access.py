@@ -311,5 +311,9 @@ def jwt_verifier(settings: Settings) -> JwtVerifier | None:
 
     keys = read_keys(settings.jwt_key, settings.jwt_algorithms)
     return JwtVerifier(
-        keys, audience=settings.jwt_audience, issuer=settings.jwt_issuer, check=parse_filter
+        keys,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway_s=settings.jwt_leeway_s,
+        check=parse_filter,
     )

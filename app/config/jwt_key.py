@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from triode.limits.jwt import JwtKey, hmac_key, jwks, pem_key
+from triode.limits.jwt_key import JwtKey, hmac_key, jwks, pem_keys
 
-_HMAC_PREFIX = "hs256:"
+_HMAC_PREFIX = re.compile(r"(hs256|hs384|hs512):", re.IGNORECASE)
 # A key file is small; this keeps a mistyped path from being read for minutes.
 _MAX_FILE_BYTES = 1024 * 1024
 
 
 def read_keys(option: str, algorithms: tuple[str, ...] = ()) -> list[JwtKey]:
-    """The keys that `option` states, only those for `algorithms` if it names some.
+    """The keys that `option` states, only those for `algorithms` if it names some. A key that
+    could do several, as RSA, and does not say which, is for those.
 
     Raises `ValueError` with what is wrong; never repeats the key.
     """
-    keys = _of_text(option if _is_literal(option) else _file_text(option))
+    keys = _of_text(option if _is_literal(option) else _file_text(option), algorithms)
     usable = [key for key in keys if not algorithms or key.algorithm in algorithms]
     if not usable:
         found = ", ".join(sorted({key.algorithm for key in keys}))
@@ -25,17 +27,19 @@ def read_keys(option: str, algorithms: tuple[str, ...] = ()) -> list[JwtKey]:
 
 
 def _is_literal(text: str) -> bool:
-    return text.lower().startswith(_HMAC_PREFIX) or text.lstrip().startswith(("-----BEGIN", "{"))
+    said = text.lstrip()
+    return _HMAC_PREFIX.match(said) is not None or said.startswith(("-----BEGIN", "{"))
 
 
-def _of_text(text: str) -> list[JwtKey]:
+def _of_text(text: str, algorithms: tuple[str, ...]) -> list[JwtKey]:
     text = text.strip()
-    if text.lower().startswith(_HMAC_PREFIX):
-        return [hmac_key(text[len(_HMAC_PREFIX) :])]
+    secret = _HMAC_PREFIX.match(text)
+    if secret is not None:
+        return [hmac_key(text[secret.end() :], algorithm=secret[1].upper())]
     if text.startswith("{"):
-        return jwks(text)
+        return jwks(text, algorithms)
     if "-----BEGIN" in text:
-        return [pem_key(text)]
+        return pem_keys(text, wanted=algorithms)
     raise ValueError("is neither hs256:SECRET, nor a PEM key, nor a JWK Set")
 
 

@@ -42,7 +42,11 @@ from triode.limits.rate import Rate
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
-JWT_ALGORITHMS: Final = ("HS256", "RS256", "ES256", "EdDSA")
+# Those of `limits.jwt_key`, which is not loaded for their names: cryptography is 10 MB.
+JWT_ALGORITHMS: Final = (
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Settings:
     jwt_key: str | None = option(
         None,
         read_jwt_key,
-        "Key for JWTs: a PEM or JWKS file, or hs256:SECRET.",
+        "Key for JWTs: a PEM or JWKS file, or hs256:SECRET (hs384:, hs512:).",
         "KEY",
         secret=True,
     )
@@ -105,6 +109,9 @@ class Settings:
     )
     jwt_audience: str | None = option(None, read_text, "Audience a JWT must be meant for.", "TEXT")
     jwt_issuer: str | None = option(None, read_text, "Issuer a JWT must come from.", "TEXT")
+    jwt_leeway_s: float = option(
+        5.0, duration(0, 600), "Difference of clocks forgiven in nbf and exp of a JWT.", "TIME"
+    )
     anonymous_read: tuple[str, ...] = option(
         (), read_filters, "What may be read without a token when authentication is on.", "FILTER,…"
     )
