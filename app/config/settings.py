@@ -110,7 +110,7 @@ class Settings:
     jwt_audience: str | None = option(None, read_text, "Audience a JWT must be meant for.", "TEXT")
     jwt_issuer: str | None = option(None, read_text, "Issuer a JWT must come from.", "TEXT")
     jwt_leeway_s: float = option(
-        5.0, duration(0, 600), "Difference of clocks forgiven in nbf and exp of a JWT.", "TIME"
+        0.0, duration(0, 600), "Difference of clocks forgiven in nbf and exp of a JWT.", "TIME"
     )
     anonymous_read: tuple[str, ...] = option(
         (), read_filters, "What may be read without a token when authentication is on.", "FILTER,…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from trio_websocket import ConnectionRejected
 
 from .api import eventually
-from .auth import ADMIN
+from .auth import ADMIN, GUARDED, signed
 from .clients import Api, open_api, open_sse, open_ws, upgrade
 from .conftest import ServerFactory
 from .server import Server, free_port
@@ -301,3 +302,19 @@ async def test_a_page_can_read_that_a_path_is_unknown(api: Api) -> None:
     assert answer.status_code == 404
     assert answer.headers["access-control-allow-origin"] == DEV_PAGE
     assert json.loads(answer.content)["status"] == 404
+
+
+# ── clocks ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_clocks_may_differ_by_the_leeway(make_server: ServerFactory, guarded: Server) -> None:
+    lenient = make_server(**GUARDED, jwt_leeway="30s")
+    grant = {"triode": {"read": ["."]}}
+    for ahead_s in (10, -10):
+        claims = grant | ({"nbf": time.time() + 10} if ahead_s > 0 else {"exp": time.time() - 10})
+        fields = ["Host: a", f"Authorization: Bearer {signed(claims)}"]
+        assert await status(lenient, request("GET", "/store?path=.", *fields)) == 200
+        assert await status(guarded, request("GET", "/store?path=.", *fields)) == 401
+    for claims in ({"nbf": time.time() + 60}, {"exp": time.time() - 60}):
+        fields = ["Host: a", f"Authorization: Bearer {signed(grant | claims)}"]
+        assert await status(lenient, request("GET", "/store?path=.", *fields)) == 401
