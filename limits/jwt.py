@@ -128,7 +128,9 @@ class JwtVerifier:
         starts, ends = _seconds(claims, "nbf"), _seconds(claims, "exp")
         _seconds(claims, "iat")
         if starts is not None and now < starts - self._leeway_s:
-            raise TokenRefused("the token does not hold yet (nbf); jwt_leeway forgives clocks that differ")
+            raise TokenRefused(
+                "the token does not hold yet (nbf); jwt_leeway forgives clocks that differ"
+            )
         if ends is None:
             if self._require_exp:
                 raise TokenRefused("the token has no exp")

@@ -39,7 +39,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def serve(**_tags: str) -> Response | None:
         head = head_of(websocket)
         try:
-            wanted, principal, _ = await stream_start.admit(triode, head)
+            wanted, principal, _ = await stream_start.admit(triode, head, socket=True)
             lane = AsgiLane(triode.below, wire_in(websocket.scope))
             client = stream_start.open_stream(triode, "ws", lane, head, wanted, principal)
         except Refusal as refusal:

@@ -95,7 +95,7 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
     caller's to close.
     """
     try:
-        admitted = await stream_start.admit(triode, head)
+        admitted = await stream_start.admit(triode, head, socket=is_websocket(head))
         client = open_client(triode, connection, head, *admitted)
     except Refusal as refusal:
         triode.metrics.refused[refusal.status] += 1

@@ -17,7 +17,6 @@ from triode.app.delivery import resume
 from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
-from triode.app.net.request_head import is_upgrade
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.refusal import bad_request
@@ -53,16 +52,16 @@ STREAM_FIELDS: Final = {
 
 
 async def admit(
-    triode: Triode, head: Head, body: Json | Missing = MISSING
+    triode: Triode, head: Head, body: Json | Missing = MISSING, *, socket: bool = False
 ) -> tuple[StreamRequest, Principal, dict[str, str]]:
     """Check everything that can be checked before a stream is opened. Raises `Refusal`.
 
-    `body` is that of `POST /events`, in place of the query.
+    `body` is that of `POST /events`, in place of the query. `socket`: it is a WebSocket, which the
+    head does not say in HTTP/2 (RFC 8441 has no `Upgrade`).
 
     Gives what was asked for, who asked, and the header fields to answer with.
     """
     gate, settings = triode.gate, triode.settings
-    socket = is_upgrade(head)
     gate.pages.check_host(head)
     if socket:
         gate.pages.check_origin(head)

@@ -536,7 +536,7 @@ class World:
         head = Head("GET", f"{path}?{text}", path, text, fields, "1.1", "127.0.0.1", False)
         if waits:
             lane.send_now = None
-        request, principal, _ = await admit(self.triode, head)
+        request, principal, _ = await admit(self.triode, head, socket=inbox.kind == "ws")
         kind: Any = inbox.kind
         peer.client = stream_start.open_stream(self.triode, kind, lane, head, request, principal)
         peer.session = Session(self.triode, peer.client)
