@@ -1,9 +1,9 @@
 """What a principal may do.
 
-A grant is `{"read":[filter…],"write":[filter…],"rooms":[glob…],"admin":bool}`. For the three lists
-an absent member means everything and an empty one nothing; `admin` is false unless it says true.
-As an absent member is the widest, nothing may turn into absence by accident: unknown members (a
-misspelt `reads`), null, and empty strings (an empty filter is the root) are refused.
+A grant is `{"read":[filter…],"write":[filter…],"rooms":[glob…],"admin":bool}`. What is not granted
+is denied: an absent list is an empty one, and `admin` is false unless it says true. Everything is
+said as `"*"`, alone or in a list; for `read` and `write` also as the root, `"."`. Unknown members
+(a misspelt `reads`), null and empty strings are refused.
 
 Whether one selection lies within another is the document's business: `covers(granted, asked)` is
 passed in, and everything here is as sound as it is.
@@ -17,24 +17,41 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from triode.limits.known import first_unknown
+
 Covers = Callable[[str, str], bool]
-Scope = tuple[str, ...] | None  # None is everything
+Scope = tuple[str, ...]
 
 MAX_ENTRIES: Final = 256
 MAX_CHARS: Final = 4_096
 MAX_GLOB_CHARS: Final = 256
 
-_LISTS = ("read", "write", "rooms")
+MEMBERS: Final = ("read", "write", "rooms", "admin")
+_LISTS = MEMBERS[:3]
+
+EVERYTHING: Final = "*"
+ALL: Final[Scope] = (EVERYTHING,)
+# Entries of `read` and `write` that select the whole document, in each notation that has one.
+_ROOTS: Final = (EVERYTHING, ".", "$")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """None is everything, an empty tuple nothing."""
+    """What is in no list is denied. `ALL` is the scope that holds everything, and then it is
+    alone in its list.
+    """
 
-    read: Scope = None
-    write: Scope = None
-    rooms: Scope = None
+    read: Scope = ()
+    write: Scope = ()
+    rooms: Scope = ()
     admin: bool = False
+
+    def __post_init__(self) -> None:
+        # However it was said, everything is one value: comparing it is all that is left to do.
+        for member in _LISTS:
+            roots = (EVERYTHING,) if member == "rooms" else _ROOTS
+            if any(root in getattr(self, member) for root in roots):
+                object.__setattr__(self, member, ALL)
 
     @classmethod
     def from_json(cls, data: object, *, check: Callable[[str], object] | None = None) -> Grant:
@@ -45,11 +62,9 @@ class Grant:
         """
         if not isinstance(data, dict):
             raise ValueError("a grant must be an object")
-        for member in data:
-            if member not in (*_LISTS, "admin"):
-                raise ValueError(
-                    f"grant: unknown member {str(member)[:40]!r}, not read, write, rooms or admin"
-                )
+        unknown = first_unknown("member", data, MEMBERS)
+        if unknown is not None:
+            raise ValueError(f"grant: {unknown}")
         admin = data.get("admin", False)
         if not isinstance(admin, bool):
             raise ValueError("grant: admin must be true or false")
@@ -61,10 +76,9 @@ class Grant:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object; members that mean everything are absent."""
-        lists = {member: getattr(self, member) for member in _LISTS}
-        shown: dict[str, Any] = {name: list(s) for name, s in lists.items() if s is not None}
-        return shown | {"admin": self.admin}
+        """The JSON object, with all of its members."""
+        lists: dict[str, Any] = {member: list(getattr(self, member)) for member in _LISTS}
+        return lists | {"admin": self.admin}
 
     def may_read(self, filter_text: str, covers: Covers) -> bool:
         """True when one granted filter covers all that the asked one can select."""
@@ -76,7 +90,7 @@ class Grant:
 
     def may_room(self, name: str) -> bool:
         """True when a granted glob matches the whole name of the room."""
-        return self.rooms is None or any(glob_matches(glob, name) for glob in self.rooms)
+        return any(glob_matches(glob, name) for glob in self.rooms)
 
     def within(self, other: Grant, covers: Covers) -> bool:
         """True when nothing is granted here that `other` lacks, so its holder may issue this."""
@@ -97,9 +111,8 @@ class Grant:
         )
 
 
-FULL: Final = Grant(admin=True)
-NONE: Final = Grant(read=(), write=(), rooms=())
-READ_ALL: Final = Grant(read=None, write=(), rooms=())
+FULL: Final = Grant(ALL, ALL, ALL, admin=True)
+NONE: Final = Grant()
 
 
 # ---- scopes ----
@@ -107,10 +120,12 @@ READ_ALL: Final = Grant(read=None, write=(), rooms=())
 
 def _scope(data: dict[str, Any], member: str, check: Callable[[str], object] | None) -> Scope:
     if member not in data:
-        return None
+        return ()
     entries = data[member]
+    if entries == EVERYTHING:
+        return ALL
     if not isinstance(entries, list):
-        raise ValueError(f"grant: {member} must be a list; leave it out to grant everything")
+        raise ValueError(f'grant: {member} must be a list, or "*" to grant everything')
     if len(entries) > MAX_ENTRIES:
         raise ValueError(f"grant: {member} has more than {MAX_ENTRIES} entries")
     for index, entry in enumerate(entries):
@@ -123,7 +138,7 @@ def _check_entry(where: str, entry: object, check: Callable[[str], object] | Non
         raise ValueError(f"grant: {where} must be a string that is not empty")
     if len(entry) > MAX_CHARS:
         raise ValueError(f"grant: {where} is longer than {MAX_CHARS} characters")
-    if check is None:
+    if check is None or entry == EVERYTHING:
         return
     try:
         check(entry)
@@ -137,18 +152,16 @@ def _check_glob(glob: str) -> None:
 
 
 def _covered(scope: Scope, asked: str, covers: Covers) -> bool:
-    return scope is None or any(covers(granted, asked) for granted in scope)
+    return scope == ALL or any(covers(granted, asked) for granted in scope)
 
 
 def _scope_within(inner: Scope, outer: Scope, covers: Covers) -> bool:
-    if outer is None:
+    if outer == ALL:
         return True
-    return inner is not None and all(_covered(outer, text, covers) for text in inner)
+    return inner != ALL and all(_covered(outer, text, covers) for text in inner)
 
 
 def _scope_union(one: Scope, two: Scope) -> Scope:
-    if one is None or two is None:
-        return None
     return tuple(dict.fromkeys((*one, *two)))
 
 

@@ -13,8 +13,8 @@ The claims are checked here and not by PyJWT, because that asks the wall clock:
   iss   must be one of our issuers, when some are configured
   sub   the name, and what limits count by
   triode  the grant, an object as in docs/wire.md 7; or its members read, write, rooms and admin as
-        claims of their own. A token with neither gets `default_grant`: read everything, write
-        nothing, no rooms. In a grant that is stated, absent members mean everything, as always.
+        claims of their own. A token with neither gets `default_grant`, by default nothing. Claims
+        that are not ours are let be, but what begins with `triode` is ours and has to be known.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from typing import Any, Final
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
-from triode.limits.grant import READ_ALL, Grant
+from triode.limits.grant import MEMBERS, NONE, Grant
 from triode.limits.jwt_key import JwtKey, hmac_key, is_base64url, jwks, pem_key
+from triode.limits.known import first_unknown
 from triode.limits.principal import Principal, TokenRefused
 
 __all__ = ["JwtKey", "JwtVerifier", "TokenRefused", "hmac_key", "jwks", "looks_like_jwt", "pem_key"]
 
 MAX_CHARS: Final = 16_384
 GRANT_CLAIM: Final = "triode"
-GRANT_MEMBERS: Final = ("read", "write", "rooms", "admin")
 _MISSING: Final = object()
 
 
@@ -61,7 +61,7 @@ class JwtVerifier:
         issuer: str | Iterable[str] | None = None,
         leeway_s: float = 0.0,
         require_exp: bool = False,
-        default_grant: Grant = READ_ALL,
+        default_grant: Grant = NONE,
         check: Callable[[str], object] | None = None,
     ) -> None:
         self._keys = tuple(keys)
@@ -162,11 +162,18 @@ class JwtVerifier:
         return f"jwt:{prefix}{subject}", subject
 
     def _grant(self, claims: dict[str, Any]) -> Grant:
+        ours = [name for name in claims if name.lower().startswith(GRANT_CLAIM)]
+        unknown = first_unknown("claim", ours, (GRANT_CLAIM,))
+        if unknown is not None:
+            raise TokenRefused(unknown)
         stated: object = claims.get(GRANT_CLAIM, _MISSING)
+        loose = {name: claims[name] for name in MEMBERS if name in claims}
         if stated is _MISSING:
-            stated = {name: claims[name] for name in GRANT_MEMBERS if name in claims}
-            if not stated:
+            if not loose:
                 return self._default_grant
+            stated = loose
+        elif loose:
+            raise TokenRefused(f"give either claim {GRANT_CLAIM} or {', '.join(loose)}, not both")
         try:
             return Grant.from_json(stated, check=self._check)
         except ValueError as exc:

@@ -256,7 +256,7 @@ def _entry_from_json(where: str, row: object) -> _Entry:
         grant = Grant.from_json(row["grant"]) if "grant" in row else None
     except ValueError as exc:
         raise ValueError(f"{where}: {exc}") from exc
-    if grant is None:  # absent is everything inside a grant, but no grant at all is a broken file
+    if grant is None:  # a token without a grant is a broken file
         raise ValueError(f"{where}: grant is missing")
     expires_at = row.get("expires_at", math.nan)  # absent is broken, only null is "never"
     if expires_at is not None:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from triode.store.condition import OPERATORS, Literal, Test
 from triode.store.coverage import covers_segments
-from triode.store.path import FilterError, Path, Reader, parse_pointer
+from triode.store.path import EMPTY, OUT_OF_RANGE, FilterError, Path, Reader, parse_pointer
 from triode.store.segment import (
     Conditions,
     Descent,
@@ -75,7 +75,8 @@ _WORD = re.compile(r'[^\[\]"]*')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _POINTER_INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 _WORDS: dict[str, Literal] = {"true": True, "false": False, "null": None}
-_NEXT_FILTER = re.compile(r", *(?=[.$/\[])")
+# Where the next filter begins, also an empty one: that is refused, not passed over.
+_NEXT_FILTER = re.compile(r", *(?=[.$/\[,]|$)")
 
 
 class Filter:
@@ -149,6 +150,8 @@ def parse_filter(text: str) -> Filter:
     if text.startswith("/"):
         return Filter(text, _pointer_segments(text))
     reader = Reader(text, FilterError)
+    if not text:
+        reader.fail(EMPTY)
     segments: list[Segment] = []
     while not reader.done and text != ".":
         segment = _segment(reader)
@@ -253,11 +256,10 @@ def _literal(reader: Reader) -> Literal:
     number = _NUMBER.fullmatch(word)
     if number is None:
         return word
-    if number[1] is None and number[2] is None:
-        return int(word)
     if not math.isfinite(float(word)):
-        reader.fail("number out of range", start)
-    return float(word)
+        reader.fail(OUT_OF_RANGE, start)
+    is_integer = number[1] is None and number[2] is None
+    return int(word) if is_integer else float(word)
 
 
 def _definite(segments: tuple[Segment, ...]) -> Path | None:
@@ -324,23 +326,24 @@ def split_filters(text: str) -> list[str]:
 
     A comma separates when it stands outside brackets and quotes and a filter can begin after it
     (blanks may come between), so ``.a[name=x,y]`` and ``.a,b`` are one filter each. The empty
-    text is the empty list. Does not judge the filters.
+    part between two commas, or at an end, is an empty filter. Does not judge the filters.
     """
     filters: list[str] = []
-    start = 0
-    while start < len(text):
-        end, following = _next_comma(text, start)
-        filters.append(text[start:end])
-        start = following
+    start: int | None = 0
+    while start is not None:
+        begin = start
+        end, start = _next_comma(text, begin)
+        filters.append(text[begin:end])
     return filters
 
 
-def _next_comma(text: str, start: int) -> tuple[int, int]:
-    """Where the filter at ``start`` ends and where the next one begins."""
-    if text[start] == "/":  # brackets and quotes mean nothing in a pointer
+def _next_comma(text: str, start: int) -> tuple[int, int | None]:
+    """Where the filter at ``start`` ends and where the next one begins, None for no next one."""
+    first = text[start : start + 1]
+    if first == "/":  # brackets and quotes mean nothing in a pointer
         quotes, brackets = "", ""
     else:
-        quotes, brackets = ("'\"" if text[start] == "$" else '"'), "[]"
+        quotes, brackets = ("'\"" if first == "$" else '"'), "[]"
     depth, quote, at = 0, "", start
     while at < len(text):
         char = text[at]
@@ -354,4 +357,4 @@ def _next_comma(text: str, start: int) -> tuple[int, int]:
         elif char == "," and depth <= 0 and (found := _NEXT_FILTER.match(text, at)):
             return at, found.end()
         at += 1
-    return len(text), len(text)
+    return len(text), None

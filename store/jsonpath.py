@@ -23,6 +23,7 @@ one with too many states is refused, one out of the document never matches.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -35,7 +36,7 @@ from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment, JSONPathS
 
 from triode.store.budget import Run
 from triode.store.condition import comparable
-from triode.store.path import FilterError, Path, Reader
+from triode.store.path import OUT_OF_RANGE, FilterError, Path, Reader
 from triode.store.pattern import MAX_STATES, TOO_LARGE, Pattern, parse_pattern
 from triode.store.segment import Node, containers
 from triode.store.value import MISSING, Json, Missing, equal
@@ -46,6 +47,7 @@ MAX_OPERATORS = 100
 
 _ENVIRONMENT = JSONPathEnvironment()
 _NESTING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|&&|\|\||[!()\[\]]""", re.DOTALL)
+_ANY_NUMBER = re.compile(r"[0-9]+(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
@@ -93,8 +95,12 @@ def parse_query(text: str) -> Query:
     except JSONPathError as exc:
         index = exc.token.index if exc.token is not None else 0
         reader.fail(str(exc.args[0]), index if 0 <= index <= len(text) else len(text))
+    except OverflowError:  # the library reads integers through float
+        large = (found for found in _ANY_NUMBER.finditer(text) if math.isinf(float(found[0])))
+        found = next(large, None)
+        reader.fail(OUT_OF_RANGE, found.start() if found else 0)
     except Exception as exc:
-        # The library lets others out too (1e400: OverflowError). It reads nothing but the text, so
+        # The library lets others out too. It reads nothing but the text, so
         # whatever it raises, the text is at fault.
         raise FilterError(f"not understood: {exc}", 1, text) from exc
     compiler = _Compiler(reader)

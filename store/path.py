@@ -34,6 +34,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _JSON = json.JSONDecoder()
 
 
+EMPTY = "it is empty; the whole document is ."
+OUT_OF_RANGE = "number out of range: no double is so large"
+
+
 class Malformed(ValueError):
     """A text that is no path or filter: what is wrong, where (1-based column) and in which text."""
 
@@ -159,17 +163,20 @@ class Reader:
 def parse_path(text: str) -> Path:
     """The path that ``text`` names.
 
-    ``""`` and ``"."`` are the root. An index may be negative (counted from the end); the document
-    makes it actual. A text that starts with ``/`` is an RFC 6901 pointer: all its tokens stay
-    strings, because only the document knows whether ``0`` is an element or a member.
+    ``"."`` is the root; the empty text is refused, as mostly something was forgotten. An index may
+    be negative (counted from the end); the document makes it actual. A text that starts with ``/``
+    is an RFC 6901 pointer: all its tokens stay strings, because only the document knows whether
+    ``0`` is an element or a member.
 
     Raises PathError, with the column of the fault.
     """
     if text.startswith("/"):
         return parse_pointer(text, PathError)
     reader = Reader(text, PathError)
-    if text in ("", "."):
+    if text == ".":
         return ()
+    if not text:
+        reader.fail(EMPTY)
     path: list[str | int] = []
     while not reader.done:
         path.append(_segment(reader))

@@ -11,7 +11,7 @@ from itertools import islice
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
-from triode.store.decode import decode
+from triode.store.decode import decode, fits_double
 from triode.store.encode import encode, encode_steps
 from triode.store.fragment import decode_steps
 from triode.store.json_type import MISSING, Json, JsonError, Missing, equal
@@ -35,11 +35,12 @@ __all__ = [
     "encode",
     "encode_steps",
     "equal",
+    "fits_double",
     "text_bytes",
 ]
 
-# Python refuses to write or read integers of more than 4300 digits; this is a little less.
-MAX_INT_BITS: Final = 14_000
+# Integers of fewer bits fit a double's range for sure.
+DOUBLE_BITS: Final = 1024
 
 _DISMANTLE_VALUES = 4096
 # How many values a step is worth, measured by bench.calibrate.
@@ -89,8 +90,8 @@ def _check_scalar(value: object) -> None:
         if not math.isfinite(value):
             raise JsonError(f"{value} is not a JSON number")
     elif type(value) is int:
-        if value.bit_length() > MAX_INT_BITS:
-            raise JsonError(f"an integer of more than {MAX_INT_BITS} bits")
+        if value.bit_length() >= DOUBLE_BITS and not fits_double(value):
+            raise JsonError("an integer beyond a double's range")
     elif value is not None and type(value) is not bool:
         raise JsonError(f"{type(value).__name__} is not a JSON type")
 

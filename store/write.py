@@ -10,7 +10,7 @@ from triode.store.json_type import MISSING
 from triode.store.operation import Invalid, NotFound
 from triode.store.path import format_path
 from triode.store.resolve import existing, locate
-from triode.store.value import MAX_INT_BITS
+from triode.store.value import DOUBLE_BITS, fits_double
 
 if TYPE_CHECKING:
     from triode.store.json_type import Json
@@ -78,7 +78,7 @@ def increment_edit(root: Json, op: Increment) -> Edit:
 
 def _is_number(value: Any) -> bool:
     if type(value) is int:
-        return value.bit_length() <= MAX_INT_BITS
+        return value.bit_length() < DOUBLE_BITS or fits_double(value)
     return type(value) is float and math.isfinite(value)
 
 

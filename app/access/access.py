@@ -101,7 +101,8 @@ class Gate:
     def _anonymous_grant(self) -> Grant:
         if not self.settings.auth:
             return FULL
-        return Grant(read=tuple(self.settings.anonymous_read), write=(), rooms=(), admin=False)
+        read = list(self.settings.anonymous_read)
+        return Grant.from_json({"read": read}, check=parse_filter)
 
     # ── who ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,5 +316,6 @@ def jwt_verifier(settings: Settings) -> JwtVerifier | None:
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
         leeway_s=settings.jwt_leeway_s,
+        default_grant=settings.jwt_default_grant,
         check=parse_filter,
     )

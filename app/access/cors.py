@@ -1,12 +1,14 @@
 """Which web pages of other origins may read the answers (the Fetch standard's CORS protocol).
 
 By default none: without fields a browser keeps answers to pages of the same origin.
-`settings.cors_origins` lists origins exactly as browsers send them (`https://app.example`), or `*`
+`settings.cors_origins` lists origins as browsers send them (`https://app.example`), with `*` for
+the names below a host (`https://*.app.example`) or for any port (`http://localhost:*`), or is `*`
 for everybody. Pure; both lanes use it (`app.access.origin`).
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -33,6 +35,26 @@ class HasOrigins(Protocol):
     @property
     def cors_headers(self) -> tuple[str, ...]: ...
 
+def is_listed(origin: str, origins: tuple[str, ...]) -> bool:
+    """Whether an origin is listed by name or by a pattern. `*`, which is everybody, names nobody.
+
+    A pattern stands for whole labels of a host or for digits of a port, so nothing that only looks
+    like a listed name gets in.
+    """
+    return origin in origins or any(
+        pattern.fullmatch(origin) for text in origins if (pattern := _pattern(text)) is not None
+    )
+
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """The pattern that a listed origin with a `*` is; None for one without, and for all."""
+    if "*" not in text or text == "*":
+        return None
+    quoted = re.escape(text).replace(r"://\*\.", r"://(?:[a-z0-9_-]+\.)+")
+    # A browser leaves out the port that is the scheme's own.
+    return re.compile(quoted.replace(r":\*", r"(?::[0-9]{1,5})?"), re.ASCII)
+
 
 def cors_headers(
     settings: HasOrigins, origin: str | None, *, loopback: bool = False
@@ -40,14 +62,14 @@ def cors_headers(
     """The fields for an answer to a request with this `Origin` (None: the request had none).
     `loopback`: pages of this machine are allowed too.
 
-    An exact origin is echoed, and may send credentials; `*` never goes with credentials. With a
+    A listed origin is echoed, and may send credentials; `*` never goes with credentials. With a
     list, the answer differs by origin, so caches are told (`Vary`) whether or not this origin is on
     it.
     """
     origins = settings.cors_origins
     if not origins and not loopback:
         return {}
-    listed = origin is not None and origin != "*" and origin in origins
+    listed = origin is not None and origin != "*" and is_listed(origin, origins)
     if origin is not None and (listed or (loopback and is_loopback_origin(origin))):
         return {
             "Access-Control-Allow-Origin": origin,

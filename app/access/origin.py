@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from triode.app.access.cors import (
     cors_headers,
+    is_listed,
     is_loopback_origin,
     origin_parts,
     preflight_headers,
@@ -84,7 +85,7 @@ class Pages:
 
     def _is_welcome(self, head: Head) -> bool:
         origin = head.get("origin")
-        if origin is None or origin in self._settings.cors_origins:
+        if origin is None or is_listed(origin, self._settings.cors_origins):
             return True
         if "*" in self._settings.cors_origins or self._is_own(head, origin):
             return True

@@ -39,6 +39,7 @@ def all_blueprints(triode: Triode) -> list[Blueprint]:
         publish.blueprint(triode),
         connections.blueprint(triode),
         tokens.blueprint(triode),
+        tokens.own(triode),
         tokens.renewal(triode),
         observe.blueprint(triode),
         observe.probes(triode),

@@ -77,13 +77,13 @@ def blueprint(triode: Triode) -> Blueprint:
     limit_bytes = triode.settings.max_message_bytes
     max_depth = triode.settings.max_depth
 
-    def asked(seen: Visit, *also: str) -> tuple[list[str], dict[str, str]]:
+    def asked(seen: Visit) -> tuple[list[str], dict[str, str]]:
         """The selectors, read before the body so that a mistake in them costs none; they select
         when it has come. Raises `Refusal` 400, 401, 403.
         """
         triode.gate.require_admin(seen.principal)
         triode.gate.pages.check_origin(seen.head)
-        return selectors(seen.head.params, also)
+        return selectors(seen.head.params)
 
     async def message(seen: Visit) -> Message | None:
         """The body as what is to be sent; None when it is empty."""
@@ -104,7 +104,7 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.direct("/connections", "GET", "HEAD")
     async def listing(seen: Visit) -> Response:
-        ids, tags = asked(seen, "limit")
+        ids, tags = asked(seen)
         limit = check_limit(seen.head.params, LISTED, MOST_LISTED)
         found = select(hub, ids, tags) if ids or tags else list(hub.clients.values())
         body = {"connections": await portraits(hub, found[:limit]), "total": len(found)}

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class DirectRoute:
     """A view with what comes before and after it."""
 
-    def __init__(self, triode: Triode, view: View, *, control: bool = False) -> None:
+    def __init__(self, triode: Triode, path: str, view: View, *, control: bool = False) -> None:
         self._triode = triode
+        self._path = path
         self._view = view
         self._control = control
 
@@ -43,7 +44,7 @@ class DirectRoute:
         seen: Visit | None = None
         head = head or head_of(incoming)
         try:
-            seen = await arrive(self._triode, incoming, head, control=self._control)
+            seen = await arrive(self._triode, incoming, head, self._path, control=self._control)
             response = await self._view(seen)
         except Exception as error:
             response = answer(self._triode, error, incoming)
@@ -58,7 +59,7 @@ class DirectRoutes:
         """Of the blueprints that are registered now, without a prefix."""
         self._app = app
         self._routes = {
-            key: DirectRoute(blueprint.triode, view, control=blueprint.control)
+            key: DirectRoute(blueprint.triode, key[1], view, control=blueprint.control)
             for blueprint in app.blueprints.values()
             if isinstance(blueprint, Gated)
             for key, view in blueprint.direct_routes.items()

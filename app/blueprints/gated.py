@@ -14,9 +14,10 @@ or a noisy neighbour behind the same address could make it believe that the serv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from quart import Blueprint, Request, Websocket, g, request
 from quart.globals import request_ctx
@@ -24,12 +25,14 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException
 
 from triode.app.net.request_head import Head
+from triode.app.wire.known_names import check_query
 from triode.limits.grant import NONE
 from triode.limits.principal import Principal
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # The endpoints that `errors.guard` adds are called this, with a number.
 NOT_ALLOWED = "other_methods_"
+_VARIABLE = re.compile(r"<(?:\w+:)?(\w+)>")
 # Who may do nothing and is counted by address (an empty key says so).
 STRANGER = Principal(key="", name="anonymous", grant=NONE)
 
@@ -92,6 +95,15 @@ class Gated(Blueprint):
         self.control = control
         # By method and path, without the prefix that the blueprint may be registered with.
         self.direct_routes: dict[tuple[str, str], View] = {}
+        # The path of each endpoint, as the OpenAPI description writes it.
+        self.paths: dict[str, str] = {}
+
+    def add_url_rule(  # type: ignore[override] # Quart's own list of options is long, and not ours
+        self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any
+    ) -> None:
+        """Add a route, and remember its path for the check of its query."""
+        self.paths[endpoint or view_func.__name__] = _VARIABLE.sub(r"{\1}", rule)
+        super().add_url_rule(rule, endpoint, view_func, **options)
 
     def direct(self, path: str, *methods: str) -> Callable[[View], View]:
         """Decorate a direct route; for a path without variables."""
@@ -123,7 +135,10 @@ def gated(
         incoming = current_request()
         head = head_of(incoming)
         if rate and request.method != "OPTIONS":
-            g.triode_visit = await arrive(triode, incoming, head, token=token, control=control)
+            route = blueprint.paths.get((request.endpoint or "").rpartition(".")[2])
+            g.triode_visit = await arrive(
+                triode, incoming, head, route, token=token, control=control
+            )
             return None
         triode.gate.pages.check_host(head)
         return options(triode, head) if request.method == "OPTIONS" else None  # noqa: ASYNC910 # Quart awaits around it
@@ -143,15 +158,26 @@ def current_request() -> Request:
 
 
 async def arrive(
-    triode: Triode, incoming: Request, head: Head, *, token: bool = True, control: bool = False
+    triode: Triode,
+    incoming: Request,
+    head: Head,
+    route: str | None,
+    *,
+    token: bool = True,
+    control: bool = False,
 ) -> Visit:
-    """What comes before a route. Raises Refusal 401, 403, 429."""
+    """What comes before a route. Raises Refusal 401, 403, 429, 400.
+
+    `route` is its path without a prefix; None for what only says which methods a path has.
+    """
     seen = Visit(incoming, head)
     triode.gate.pages.check_host(head)
     if token:
         seen.principal, seen.fields = await triode.gate.visit(head, control=control)
     else:
         seen.fields = triode.gate.check_rate(head, STRANGER)
+    if route is not None:
+        check_query(route, head.method, head.params)
     return seen  # noqa: ASYNC910 # waits only for a host application that decides
 
 

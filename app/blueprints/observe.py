@@ -16,6 +16,7 @@ from triode.app.blueprints.json_answer import json_response
 from triode.app.runtime.metrics import RATE_WINDOW_S, exposition, registry
 from triode.app.service.client_queries import ends_log, furthest_behind, portraits
 from triode.app.service.health import DocumentSize, gauges, health
+from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import check_limit
 
@@ -72,6 +73,11 @@ def blueprint(triode: Triode) -> Blueprint:
 def probes(triode: Triode) -> Blueprint:
     """The routes of `/health`, `/healthz` and `/readyz`."""
     bp = gated("triode_probes", triode, token=False, rate=False)
+
+    async def no_parameters() -> None:  # noqa: ASYNC910 # Quart awaits around it
+        check_query("/health", request.method, request.args)
+
+    bp.before_request(no_parameters)
 
     @bp.get("/health")
     async def report() -> Response:

@@ -28,6 +28,7 @@ from quart import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
+from triode.app.wire.known_names import check_members
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.value import Json, JsonError, decode, decode_steps
 
@@ -156,14 +157,11 @@ def malformed(error: JsonError) -> Refusal:
 def members(value: Json, known: Sequence[str]) -> dict[str, Any]:
     """`value` as an object with none but `known` members. Raises Refusal 400.
 
-    An unknown member is refused because a misspelt one may mean the opposite of what was wanted:
-    `reads` for `read` in a grant would grant everything.
+    An unknown member is refused: a misspelt one would be passed over without a word.
     """
     if not isinstance(value, dict):
         raise bad_request(f"send a JSON object with any of: {', '.join(known)}")
-    unknown = [name for name in value if name not in known]
-    if unknown:
-        raise bad_request(f"unknown member {unknown[0]!r}; known are: {', '.join(known)}")
+    check_members(value, known)
     return value
 
 

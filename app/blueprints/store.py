@@ -82,7 +82,7 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.direct("/store", "POST")
     async def post(seen: Visit) -> Response:
-        path = check_path(one(seen.head, "path") or ".")
+        path = check_path("." if (text := one(seen.head, "path")) is None else text)
         media_type(seen.request, [JSON])
         with in_hand(triode.metrics, seen.request):
             return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))

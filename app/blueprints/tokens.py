@@ -1,4 +1,6 @@
-"""`/tokens`: issue, list and revoke the server's own tokens. `/streams`: renew living streams."""
+"""`/token`: what one's own token is. `/tokens`: issue, list and revoke the server's own tokens.
+`/streams`: renew living streams.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from triode.app.blueprints.request_body import JSON, has_content, media_type, me
 from triode.app.service import renewal as stream_token
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal, bad_request
-from triode.limits.grant import Grant
+from triode.limits.grant import MEMBERS, Grant
 from triode.limits.principal import credentials
 from triode.limits.token import DEFAULT_TTL_S, TokensFull
 from triode.store.filter import parse_filter
@@ -21,7 +23,6 @@ from triode.store.filter import parse_filter
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
 
-GRANT = ("read", "write", "rooms", "admin")
 # A request for a token is small; nobody needs 20 MiB to say what may be read.
 MAX_TOKEN_BYTES = 256 * 1024
 SECRET = {"Cache-Control": "no-store"}
@@ -40,7 +41,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def issue() -> Response:
         media_type(request, [JSON])
         asked = members(
-            await read_json(request, MAX_TOKEN_BYTES), ("grant", *GRANT, "ttl_s", "label")
+            await read_json(request, MAX_TOKEN_BYTES), ("grant", *MEMBERS, "ttl_s", "label")
         )
         try:
             issued = triode.tokens.issue(
@@ -67,6 +68,25 @@ def blueprint(triode: Triode) -> Blueprint:
             raise Refusal(404, "there is no token with this id")
         _end_streams_of(triode, token_id)
         return no_content(SECRET)
+
+    return bp
+
+
+def own(triode: Triode) -> Blueprint:
+    """The route that tells a caller who it is here, and what it may do."""
+    bp = gated("triode_token", triode)
+
+    @bp.get("/token")
+    async def mine() -> Response:
+        who = visit().principal
+        body = {
+            "name": who.name,
+            "source": who.source,
+            "id": who.token_id,
+            "grant": who.grant.to_json(),
+            "expires_at": who.expires_at,
+        }
+        return json_response(body, headers=SECRET)
 
     return bp
 
@@ -124,7 +144,7 @@ def _grant(asked: dict[str, Any]) -> Grant:
 
     Raises ValueError that names the member at fault.
     """
-    loose = {name: asked[name] for name in GRANT if name in asked}
+    loose = {name: asked[name] for name in MEMBERS if name in asked}
     if "grant" not in asked:
         return Grant.from_json(loose, check=parse_filter)
     if loose:

@@ -100,11 +100,11 @@ def _grant(
     admin: bool,
     everything: bool,
 ) -> dict[str, Any]:
-    """The grant to ask for. An absent list means everything there: only --all leaves them out."""
+    """The grant to ask for."""
     if everything:
         if read or write or room:
             raise click.UsageError("--all and --read, --write or --room exclude each other")
-        return {"admin": admin}
+        return {"read": "*", "write": "*", "rooms": "*", "admin": admin}
     if not (read or write or room or admin):
         raise click.UsageError("say what it may do: --read, --write, --room, --admin or --all")
     return {"read": read, "write": write, "rooms": room, "admin": admin}

@@ -4,7 +4,6 @@ before. All that is wrong is told at once.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -16,6 +15,7 @@ from typing import Any, Final
 from triode.app.config.settings import OPTIONS, Option, Settings
 from triode.app.config.socket_route import SocketRoute, read_socket
 from triode.app.config.validation import contradictions
+from triode.limits.known import did_you_mean
 from triode.limits.rate import Rate
 
 CONFIG_NAME: Final = "triode.toml"
@@ -140,8 +140,8 @@ def _public(key: str) -> str | None:
 
 
 def _suggestion(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else "; docs/configuration.md lists them all"
+    near = did_you_mean(key.replace("-", "_"), known)
+    return near or "; docs/configuration.md lists them all"
 
 
 def _given(raw: object, spec: Option) -> str:

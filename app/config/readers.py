@@ -7,13 +7,14 @@ starts with "must" and says what would have been right. Readers of secrets never
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
+from triode.limits.grant import EVERYTHING, Grant
 from triode.limits.rate import PRESETS, Rate, parse_rate
 from triode.store.filter import FilterError, parse_filter, split_filters
 
@@ -37,6 +38,11 @@ _SECONDS: Final = {
     "h": 3600.0,
     "d": 86400.0,
 }
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}|\*))?/?",
+    re.ASCII,
+)
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 # JSON numbers of this size still survive a trip through a double.
@@ -119,7 +125,10 @@ def read_names(value: object) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ValueError("must be a list of texts, or one text with commas")
-    return tuple(part.strip() for part in parts if part.strip())
+    names = tuple(part.strip() for part in parts)
+    if not all(names):
+        raise ValueError("must hold no empty part: take the comma out, or leave the option out")
+    return names
 
 
 def choice_list(allowed: tuple[str, ...]) -> Reader[tuple[str, ...]]:
@@ -146,18 +155,33 @@ def read_file(value: object) -> Path:
 
 
 def read_origins(value: object) -> tuple[str, ...]:
-    """Web origins (RFC 6454 section 6.2), such as `https://example.org:8443`; or `*` for all."""
+    """Web origins (RFC 6454 section 6.2), such as `https://example.org:8443`; or `*` for all.
+
+    `https://*.example.org` is every name below it, `http://localhost:*` every port.
+    """
     return tuple(_origin(name) for name in read_names(value))
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    bare = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
-    if text != "*" and not (parts.scheme in ("http", "https") and parts.hostname and bare):
+    """The origin as browsers send it: small letters, and no port where it is the scheme's own."""
+    if text == "*":
+        return text
+    if text.lower() == "null":
         raise ValueError(
-            f"must hold origins such as https://example.org, or *; {text!r} is neither"
+            "must not hold null: any page can make itself that origin (a sandboxed frame, a file);"
+            " serve the page from an origin of its own"
         )
-    return text.lower().rstrip("/")
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None or (found["port"] not in (None, "*") and int(found["port"]) > 65535):
+        raise ValueError(
+            "must hold origins such as https://example.org, https://*.example.org,"
+            f" http://localhost:* or *; {text!r} is none of these"
+        )
+    usual = {"http": "80", "https": "443"}[found["scheme"]]
+    port = found["port"]
+    return f"{found['scheme']}://{found['host']}" + (
+        f":{port}" if port not in (None, usual) else ""
+    )
 
 
 def read_hosts(value: object) -> tuple[str, ...]:
@@ -196,15 +220,27 @@ def read_networks(value: object) -> tuple[str, ...]:
 
 def read_filters(value: object) -> tuple[str, ...]:
     """A list of filters, all well-formed."""
-    texts = split_filters(value) if isinstance(value, str) else list(read_names(value))
+    texts = split_filters(value.strip()) if isinstance(value, str) else list(read_names(value))
     for text in texts:
         try:
-            parse_filter(text)
+            if text != EVERYTHING:
+                parse_filter(text)
         except FilterError as exc:
             raise ValueError(
                 f"must hold filters; {text!r}, column {exc.column}: {exc.detail}"
             ) from None
     return tuple(texts)
+
+
+def read_grant(value: object) -> Grant:
+    """A grant: a table in TOML, else JSON such as `{"read":[".public"]}`."""
+    try:
+        stated = json.loads(value) if isinstance(value, str) else value
+        return Grant.from_json(stated, check=parse_filter)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(
+            f'must be a grant such as {{"read":[".public"],"rooms":["*"]}}: {exc}'
+        ) from None
 
 
 def read_jwt_key(value: object) -> str:

@@ -13,6 +13,7 @@ also where a higher one wins, collects all faults, and raises them together.
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ from triode.app.config.readers import (
     read_file,
     read_filters,
     read_flag,
+    read_grant,
     read_hosts,
     read_jwt_key,
     read_networks,
@@ -38,6 +40,7 @@ from triode.app.config.readers import (
     whole,
 )
 from triode.app.config.socket_route import SocketRoute
+from triode.limits.grant import NONE, Grant
 from triode.limits.rate import Rate
 
 KIB: Final = 1024
@@ -111,6 +114,9 @@ class Settings:
     jwt_issuer: str | None = option(None, read_text, "Issuer a JWT must come from.", "TEXT")
     jwt_leeway_s: float = option(
         0.0, duration(0, 600), "Difference of clocks forgiven in nbf and exp of a JWT.", "TIME"
+    )
+    jwt_default_grant: Grant = option(
+        NONE, read_grant, "What a JWT without a grant may do, as JSON; unset: nothing.", "GRANT"
     )
     anonymous_read: tuple[str, ...] = option(
         (), read_filters, "What may be read without a token when authentication is on.", "FILTER,…"
@@ -250,6 +256,8 @@ def option_text(settings: Settings, name: str) -> str:
         return ""
     if spec.secret:
         return "***"
+    if isinstance(value, Grant):
+        return "" if value == NONE else json.dumps(value.to_json(), separators=(",", ":"))
     if isinstance(value, bool):
         return "true" if value else "false"
     if spec.metavar == "SIZE":

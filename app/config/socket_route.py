@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from triode.app.config.readers import read_rate
+from triode.limits.known import first_unknown
 from triode.limits.rate import Rate
 
 # Routes of the server's own; a socket may not hide one, nor live below it.
 RESERVED: Final = frozenset({
     "client.js", "connections", "console", "docs", "events", "health", "healthz", "metrics",
-    "openapi.json", "publish", "readyz", "stats", "store", "streams", "tokens", "ws",
+    "openapi.json", "publish", "readyz", "stats", "store", "streams", "token", "tokens", "ws",
 })  # fmt: skip
 KEYS: Final = ("path", "tags", "rate")
 
@@ -57,9 +58,9 @@ def read_socket(table: Mapping[str, object], default_rate: Rate | None) -> Socke
 
     Without a rate of its own it has the one of all other WebSocket clients.
     """
-    unknown = sorted(set(table) - set(KEYS))
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is not a key of a socket; there are {', '.join(KEYS)}")
+    unknown = first_unknown("key", sorted(table), KEYS)
+    if unknown is not None:
+        raise ValueError(unknown)
     path = _path(table.get("path"))
     tags = _tags(table.get("tags", {}))
     twice = {name for name, _ in tags} & {found[1] for found in _PLACEHOLDER.finditer(path)}

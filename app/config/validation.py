@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from triode.limits.grant import NONE
 
 if TYPE_CHECKING:
     from triode.app.config.settings import Settings
+
+MIN_SECRET_CHARS: Final = 16
 
 
 def contradictions(settings: Settings, faulty: Set[str]) -> Iterator[str]:
@@ -53,6 +57,8 @@ def _idle_jwt_options(settings: Settings) -> Iterator[str]:
         for name in ("jwt_algorithms", "jwt_audience", "jwt_issuer"):
             if getattr(settings, name):
                 yield f"{name} does nothing without a key: set --jwt-key too"
+        if settings.jwt_default_grant != NONE:
+            yield "jwt_default_grant does nothing without a key: set --jwt-key too"
         return
     try:
         from triode.app.config.jwt_key import read_keys  # cryptography: 10 MB that few servers need
@@ -71,8 +77,12 @@ def warnings(settings: Settings) -> Iterator[str]:
         )
     if not settings.loopback and not settings.auth:
         yield f"Everyone who reaches {settings.host} can read and write everything (--insecure)."
-    if settings.admin_token is not None and len(settings.admin_token) < 16:
-        yield "The admin token is short enough to guess; use 16 characters or more."
+    if settings.admin_token is not None and len(settings.admin_token) < MIN_SECRET_CHARS:
+        yield (
+            f"The admin token has {len(settings.admin_token)} characters: whoever guesses it may "
+            "read, write and end everything. Use a random one of at least "
+            f"{MIN_SECRET_CHARS} (openssl rand -hex 32)."
+        )
     if "*" in settings.cors_origins and not settings.auth:
         yield (
             "Every web page in a browser that reaches this server can read and write it "

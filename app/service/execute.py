@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_event, check_filter, check_room, malformed_filter
 from triode.limits.principal import OWNER
@@ -108,6 +109,7 @@ async def execute(
 ) -> dict[str, Any]:
     """Carry out one command; the members of its `ok`. Raises `Refusal`; then nothing was done."""
     name = name_of(command)
+    check_command(name, command)
     triode.metrics.commands_total += 1
     if name in WRITES:
         position = await triode.write(operation_of(name, command), principal)
@@ -181,6 +183,7 @@ def _write_of(op: Any) -> Operation:
     name = name_of(op)
     if name not in WRITES:
         raise bad_request(f"a batch holds writes only, not {name[:64]!r}", member="ops")
+    check_command(name, op)
     return operation_of(name, op)
 
 

@@ -17,6 +17,7 @@ from triode.app.service import renewal, stream_start
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
+from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import (
     StreamRequest,
@@ -112,6 +113,7 @@ class Session:
         name = name_of(command)
         own = _OWN.get(name)
         if own is not None:
+            check_command(name, command)
             self._triode.metrics.commands_total += 1
             own(self, command, ref)
             return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints

@@ -19,6 +19,7 @@ from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, VerbatimFrame, control
+from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import from_json, from_query, malformed_filter
 from triode.store.filter import FilterError
@@ -68,6 +69,7 @@ async def admit(
     principal, fields = await gate.visit(head)
     route, route_tags = triode.route_of(head.decoded_path)
     last_event_id = head.get("last-event-id")
+    check_query("/ws" if socket else "/events", head.method, head.params)
     if body is MISSING:
         request = from_query(head.params, last_event_id, settings, whole=not socket)
     else:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from triode.app.wire.known_names import SUBSCRIPTION, TAG, check_members
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.policy import Policy, parse_policy
 from triode.store.change import Position, parse_position
@@ -42,6 +43,9 @@ MAX_TAG_CHARS: Final = 256
 MIN_LEASE_S: Final = 5
 MAX_LEASE_S: Final = 3600
 SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
+# Control characters, line separators and lone surrogates. Not "what Python cannot print": that is
+# also the joiner inside an emoji, and every emoji that is newer than this Python.
+CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 TAG_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -101,6 +105,7 @@ def from_json(body: Any, last_event_id: str | None, settings: Settings) -> Strea
     """
     if not isinstance(body, dict):
         raise bad_request("the body must be a JSON object with the members of the query")
+    check_members(body, SUBSCRIPTION, TAG)
     tags = body.get("tags", {})
     if not isinstance(tags, dict):
         raise bad_request('"tags" must be an object of strings')
@@ -134,22 +139,15 @@ def texts(body: Mapping[str, Any], name: str) -> list[str]:
 
 
 def selectors(
-    params: Mapping[str, Sequence[str]], also: Sequence[str] = ()
+    params: Mapping[str, Sequence[str]],
 ) -> tuple[list[str], dict[str, str]]:
-    """The selectors of a query: the ids of clients, and tags. `also`: other parameters it may have.
-
-    Raises `Refusal` 400 for any other parameter: with a misspelt selector more clients would be
-    meant than with it.
-    """
+    """The selectors of a query: the ids of clients, and tags. Raises `Refusal` 400."""
     tags: dict[str, str] = {}
     for name, values in params.items():
         if name.startswith("tag."):
             tags[name.removeprefix("tag.")] = values[-1]
             if len(set(values)) > 1:
                 raise bad_request(f"no client can have two values of {name}", member=name)
-        elif name not in ("id", "access_token", *also):
-            known = ", ".join(["id", "tag.NAME", *also])
-            raise bad_request(f"unknown parameter {name[:64]!r}; known are: {known}")
     return list(params.get("id", ())), tags
 
 
@@ -200,15 +198,10 @@ def check_event(name: Any) -> str:
 
 
 def check_room(name: Any) -> str:
-    """A room's name. Raises `Refusal` 400 when it is empty, too long or not printable."""
-    if (
-        not isinstance(name, str)
-        or not name
-        or len(name) > MAX_ROOM_CHARS
-        or not name.isprintable()
-    ):
+    """A room's name. Raises `Refusal` 400 when it is empty, too long or holds controls."""
+    if not isinstance(name, str) or not name or len(name) > MAX_ROOM_CHARS or CONTROL.search(name):
         raise bad_request(
-            f'"room" must be 1 to {MAX_ROOM_CHARS} printable characters',
+            f'"room" must be 1 to {MAX_ROOM_CHARS} characters, none of them a control character',
             limit=MAX_ROOM_CHARS,
             # Which of several it was: a client may know it by its name only.
             room=name[:1000] if isinstance(name, str) else None,
@@ -228,6 +221,8 @@ def check_tags(tags: Mapping[str, Any], *, removable: bool = False) -> dict[str,
             continue
         if not isinstance(value, str) or len(value) > MAX_TAG_CHARS:
             raise bad_request(f"tag {name} must be a string of at most {MAX_TAG_CHARS} characters")
+        if CONTROL.search(value):
+            raise bad_request(f"tag {name} holds a control character")
     return dict(tags)
 
 

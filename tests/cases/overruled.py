@@ -20,6 +20,24 @@ from typing import Final
 
 # Case id → (why, the expectation that holds instead, in the terms of the case).
 OVERRULED: Final[dict[str, tuple[str, dict[str, object]]]] = {
+    "cplug.authorize.003": (
+        "docs/wire.md, Tokens: what is not granted is denied; everything is said as *",
+        {"ok": False, "code": "permission_denied/403"},
+    ),
+    "gosse.http.store.001": (
+        "docs/wire.md 1: the root is .; an empty path is an error",
+        {
+            "status": 200,
+            "then_get": {
+                "path": ".",
+                "value": {"users": [{"id": 1, "name": "Alice", "status": "online"}]},
+            },
+        },
+    ),
+    "gosse.filter.query.007": (
+        "docs/wire.md 6: unknown query parameters are refused",
+        {"status": 400, "filters": []},
+    ),
     "gosse.path.delete.003": (
         "docs/wire.md 2.3: removal from an array moves its elements",
         {"data_after": {"users": [], "config": {"maxUsers": 100}}},

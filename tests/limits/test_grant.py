@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triode.limits.grant import FULL, NONE, READ_ALL, Grant, glob_covers, glob_matches
+from triode.limits.grant import ALL, FULL, NONE, Grant, glob_covers, glob_matches
 
 
 def covers(granted: str, asked: str) -> bool:
@@ -16,14 +16,27 @@ def covers(granted: str, asked: str) -> bool:
     return granted == "." or asked == granted or asked.startswith((granted + ".", granted + "["))
 
 
-def test_absent_is_all_and_empty_is_none() -> None:
-    everything = Grant.from_json({})
-    assert everything == Grant(None, None, None, False)
+@pytest.mark.parametrize("said", ["*", ["*"], [".a", "*"]])
+def test_everything_is_said(said: object) -> None:
+    everything = Grant.from_json({"read": said, "write": said, "rooms": said})
+    assert everything == Grant(ALL, ALL, ALL, False)
     assert everything.may_read(".x", covers)
     assert everything.may_write(".x", covers)
     assert everything.may_room("r")
     assert not everything.admin
-    nothing = Grant.from_json({"read": [], "write": [], "rooms": []})
+
+
+@pytest.mark.parametrize("root", [".", "$", "*"])
+def test_the_root_is_everything_and_no_room(root: str) -> None:
+    """A room may be called `.` or `$`."""
+    grant = Grant.from_json({"read": [root], "write": [root], "rooms": [".", "$"]})
+    assert grant == Grant(ALL, ALL, (".", "$"))
+    assert not grant.may_room("r")
+
+
+@pytest.mark.parametrize("data", [{}, {"read": [], "write": [], "rooms": []}, {"admin": False}])
+def test_what_is_not_granted_is_denied(data: object) -> None:
+    nothing = Grant.from_json(data)
     assert nothing == NONE
     assert not nothing.may_read(".x", covers)
     assert not nothing.may_write(".x", covers)
@@ -41,7 +54,7 @@ def test_lists() -> None:
     assert not grant.may_room("my-chat-1")
 
 
-@pytest.mark.parametrize("grant", [FULL, NONE, READ_ALL, Grant((".a",), (), ("x*",), True)])
+@pytest.mark.parametrize("grant", [FULL, NONE, Grant(read=ALL), Grant((".a",), (), ("x*",), True)])
 def test_round_trip(grant: Grant) -> None:
     assert Grant.from_json(grant.to_json()) == grant
 
@@ -51,7 +64,9 @@ def test_round_trip(grant: Grant) -> None:
     [
         (None, "object"),
         ([], "object"),
-        ({"reads": []}, "'reads'"),
+        ({"reads": []}, "'reads'; did you mean 'read'"),
+        ({"Rooms": []}, "'Rooms'; did you mean 'rooms'"),
+        ({"rooms": "chat-*"}, "rooms must be a list"),
         ({"read": None}, "read must be a list"),
         ({"write": ".a"}, "write must be a list"),
         ({"rooms": {"a": 1}}, "rooms must be a list"),
@@ -86,11 +101,11 @@ def test_within() -> None:
     assert inside.within(holder, covers)
     assert holder.within(holder, covers)
     assert NONE.within(holder, covers)
-    assert holder.within(Grant(), covers)
+    assert holder.within(Grant(ALL, ALL, ALL), covers)
     for wider in (
-        Grant(None, (), ()),
-        Grant((), None, ()),
-        Grant((), (), None),
+        Grant(ALL, (), ()),
+        Grant((), ALL, ()),
+        Grant((), (), ALL),
         Grant((".",), (), ()),
         Grant((), (".users",), ()),
         Grant((), (), ("chat*",)),
@@ -101,8 +116,8 @@ def test_within() -> None:
 
 
 def test_union() -> None:
-    assert Grant((".a",), (), ("x",)).union(Grant((".b", ".a"), None, ())) == Grant(
-        (".a", ".b"), None, ("x",)
+    assert Grant((".a",), (), ("x",)).union(Grant((".b", ".a"), ALL, ())) == Grant(
+        (".a", ".b"), ALL, ("x",)
     )
     assert NONE.union(FULL) == FULL
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from triode.limits.grant import FULL, NONE, READ_ALL, Grant
+from triode.limits.grant import ALL, FULL, NONE, Grant
 from triode.limits.jwt import JwtKey, JwtVerifier, hmac_key, jwks, looks_like_jwt, pem_key
 from triode.limits.principal import TokenRefused, authenticate, token_check
 from triode.limits.token import Tokens
@@ -280,17 +280,30 @@ def test_identity() -> None:
 
 
 def test_grants() -> None:
-    assert HS.verify(sign({"sub": "a"}), NOW).grant == READ_ALL
-    assert HS.verify(sign({"sub": "a", "triode": {}}), NOW).grant == Grant()
+    assert HS.verify(sign({"sub": "a"}), NOW).grant == NONE
+    assert HS.verify(sign({"sub": "a", "triode": {}}), NOW).grant == NONE
+    assert HS.verify(sign({"sub": "a", "triode": {"read": "*"}}), NOW).grant == Grant(read=ALL)
     assert HS.verify(sign({"sub": "a", "read": [".a"], "write": []}), NOW).grant == Grant(
         read=(".a",), write=()
     )
-    assert HS.verify(sign({"sub": "a", "triode": {"admin": True}}), NOW).grant == FULL
-    closed = JwtVerifier([hmac_key(SECRET)], default_grant=NONE)
-    assert closed.verify(sign({"sub": "a"}), NOW).grant == NONE
+    admin = HS.verify(sign({"sub": "a", "triode": {"admin": True}}), NOW).grant
+    assert admin == Grant(admin=True)
+    open_ = JwtVerifier([hmac_key(SECRET)], default_grant=FULL)
+    assert open_.verify(sign({"sub": "a"}), NOW).grant == FULL
+    assert open_.verify(sign({"sub": "a", "triode": {}}), NOW).grant == NONE
     malformed: list[Any] = [None, [], "admin", {"reads": []}, {"read": None}, {"admin": 1}]
     for bad in malformed:
         assert "triode" in refusal(HS, sign({"sub": "a", "triode": bad}))
+
+
+def test_claims_of_ours_are_known_and_others_let_be() -> None:
+    other = {"scope": "x", "roles": [], "azp": "a", "https://example.org/x": 1, "reader": 1}
+    assert HS.verify(sign({"sub": "a", **other}), NOW).grant == NONE
+    for name in ("Triode", "triodes", "triode.read", "triode_grant"):
+        said = refusal(HS, sign({"sub": "a", name: {"read": ["*"]}}))
+        assert "did you mean 'triode'" in said
+    both = sign({"sub": "a", "triode": {}, "read": [".a"]})
+    assert "not both" in refusal(HS, both)
 
 
 def test_grant_filters_are_checked() -> None:

@@ -161,8 +161,14 @@ class TestIncrement:
 
     @pytest.mark.parametrize(
         ("start", "by"),
-        [(1.7e308, 1.7e308), (10**400, 0.5), (1 << 13_999, 1 << 13_999), (1, 1 << 20_000)],
-        ids=["float", "integer and float", "sum", "by"],
+        [
+            (1.7e308, 1.7e308),
+            (10**400, 0.5),
+            (1 << 13_999, 1 << 13_999),
+            (1, 1 << 20_000),
+            (2**1023,) * 2,
+        ],
+        ids=["float", "integer and float", "large sum", "by", "sum"],
     )
     def test_too_large(self, start: Any, by: Any) -> None:
         assert type(refused({"n": start}, Increment(("n",), by))) is Invalid

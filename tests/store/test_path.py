@@ -37,7 +37,6 @@ def test_any_text_is_a_path_or_a_fault_inside_it(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("", ()),
         (".", ()),
         (".users", ("users",)),
         (".users[0].name", ("users", 0, "name")),
@@ -82,6 +81,7 @@ MALFORMED = [
     ("users[0].name", 1),
     (" .a", 1),
     ("..name", 1),
+    ("", 1),
     (".a..b", 3),
     (".a.", 4),
     (".a.[0]", 4),

@@ -110,7 +110,29 @@ class TestDecode:
 
     def test_keeps_integers_exact(self) -> None:
         assert decode(b"[9007199254740993,1e2,-0,-0.0]") == [9007199254740993, 100.0, 0, 0.0]
-        assert decode(str(2**4000)) == 2**4000
+        assert decode(str(2**1023)) == 2**1023
+
+    @pytest.mark.parametrize("wrap", ["%s", "[1,%s]", '{"a":[{"b":%s}]}', '["999",%s , "x"]'])
+    def test_an_integer_is_refused_just_beyond_a_double(self, wrap: str) -> None:
+        # The first integer that would round to 2**1024 (IEEE 754 section 4.3.1).
+        first = 2**1024 - 2**970
+        for number in (first - 1, 1 - first):
+            text = wrap % number
+            assert decode(text) == json.loads(text)
+        for number in (first, -first, 10**309, -(10**400)):
+            with pytest.raises(JsonError, match="out of range"):
+                decode(wrap % number)
+            with pytest.raises(JsonError, match="out of range"):
+                result(decode_steps(wrap % number, slice_bytes=64))
+            with pytest.raises(JsonError, match="double"):
+                check([number])
+
+    @pytest.mark.parametrize(
+        "text",
+        ['"%s"' % ("9" * 400), "0." + "3" * 400, "9" * 400 + "e-300", "9" * 305 + "." + "9" * 400],
+    )
+    def test_long_digits_that_are_no_integer_are_let_be(self, text: str) -> None:
+        assert decode(f"[{text}]") == json.loads(f"[{text}]")
 
     @pytest.mark.parametrize(
         ("text", "detail", "offset"),

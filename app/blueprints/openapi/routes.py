@@ -30,21 +30,24 @@ IF_MATCH: Final = field("If-Match", "A position in quotes: write only if unchang
 IF_NONE: Final = field("If-None-Match", "A position in quotes; on writes only *")
 CONDITIONS: Final = [IF_MATCH, IF_NONE, IF]
 FILTERS: Final = query("filter", text("A filter; several are OR"), many=True)
+TAGS_GIVEN: Final[Schema] = {
+    "name": "tag",
+    "in": "query",
+    "description": "tag.NAME=VALUE; all of several",
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+}
+VERSION: Final = query("v", text("Any text; a new one passes caches by"))
 STREAM: Final = [
     FILTERS,
     query("room", text("A room to hear"), many=True),
     query("policy", SCHEMAS["Subscription"]["properties"]["policy"]),
     query("snapshot", {"enum": ["full", "none"]}),
     query("since", POSITION),
+    TAGS_GIVEN,
 ]
 SELECTORS: Final = [
     query("id", text("The id of a client; any of several"), many=True),
-    {
-        "name": "tag",
-        "in": "query",
-        "description": "tag.NAME=VALUE; all of several",
-        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-    },
+    TAGS_GIVEN,
 ]
 SENT: Final = content(ref("Content")) | content(
     {"type": "string", "format": "binary"}, "application/octet-stream"
@@ -206,6 +209,14 @@ PATHS: Final[Schema] = {
             requestBody={"content": SENT},
         )
     },
+    "/token": {
+        "get": route(
+            "tokens",
+            "Who the caller is, and what it may do",
+            ok("The caller, also when it is anonymous", ref("OwnToken")),
+            (400, 401, 429),
+        )
+    },
     "/tokens": {
         "post": route(
             "tokens",
@@ -276,17 +287,29 @@ PATHS: Final[Schema] = {
     },
     "/docs": {
         "get": route(
-            "pages", "This description, to read", ok("A page", TEXT, "text/html"), security=OPEN
+            "pages",
+            "This description, to read",
+            ok("A page", TEXT, "text/html"),
+            parameters=[VERSION],
+            security=OPEN,
         )
     },
-    "/": {"get": route("pages", "The console", ok("A page", TEXT, "text/html"), security=OPEN)},
+    "/": {
+        "get": route(
+            "pages",
+            "The console",
+            ok("A page", TEXT, "text/html"),
+            parameters=[VERSION],
+            security=OPEN,
+        )
+    },
     "/console/{name}": {
         "get": route(
             "pages",
             "A part of the console: style, script or picture",
             ok("A file", TEXT, "text/javascript"),
             (404,),
-            parameters=[in_path("name", "The name of a file, such as main.js")],
+            parameters=[in_path("name", "The name of a file, such as main.js"), VERSION],
             security=OPEN,
         )
     },
@@ -295,6 +318,7 @@ PATHS: Final[Schema] = {
             "pages",
             "The browser client",
             ok("JavaScript", TEXT, "text/javascript"),
+            parameters=[VERSION],
             security=OPEN,
         )
     },

@@ -49,12 +49,17 @@ POSITION: Final = text(
 )
 TAGS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
 POLICY: Final[Schema] = {"enum": ["drop-newest", "drop-oldest", "latest", "disconnect"]}
-SCOPE: Final = "absent grants everything, an empty list nothing"
+SCOPE: Final = 'what is not listed is denied; "*" is everything'
+
+
+def _scope(entry: str, about: str) -> Schema:
+    return {"description": about, "anyOf": [array(text(entry)), {"const": "*"}], "default": []}
+
 
 _grant = {
-    "read": array(text("A filter"), f"What may be read; {SCOPE}"),
-    "write": array(text("A filter"), f"What may be written; {SCOPE}"),
-    "rooms": array(text("A glob such as chat-*"), f"Rooms that may be used; {SCOPE}"),
+    "read": _scope("A filter", f"What may be read; {SCOPE}"),
+    "write": _scope("A filter", f"What may be written; {SCOPE}"),
+    "rooms": _scope("A glob such as chat-*", f"Rooms that may be used; {SCOPE}"),
     "admin": {"type": "boolean", "default": False},
 }
 _secret = text("The `secret` of the event `connected`, which only this stream was given")
@@ -224,6 +229,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
         additionalProperties=False,
     ),
     "Proof": object_({"secret": _secret}, additionalProperties=False),
+    "OwnToken": object_(
+        {
+            "name": text("The label or id of the token, or the sub of the JWT"),
+            "source": {"enum": ["token", "jwt", "anonymous"]},
+            "id": {"type": ["string", "null"], "description": "Of a token of the server's own"},
+            "grant": ref("Grant"),
+            "expires_at": {"type": ["number", "null"], "description": "Unix seconds; null: never"},
+        }
+    ),
     "Health": object_(
         {
             "status": {"enum": ["healthy", "degraded", "unhealthy"]},
