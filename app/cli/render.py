@@ -104,7 +104,7 @@ def print_tokens(rows: Sequence[dict[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         grant = row["grant"]
-        scopes = [_scope(grant[name]) for name in ("read", "write", "rooms")]
+        scopes = [_scope(grant.get(name, [])) for name in ("read", "write", "rooms")]
         admin = "yes" if grant.get("admin") else ""
         table.add_row(
             *map(Text, (row["id"], clean(row["label"]), _when(row["expires_at"]), *scopes, admin))

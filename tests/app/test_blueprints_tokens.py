@@ -51,7 +51,12 @@ async def test_issue_list_revoke() -> None:
         issued = answer.json()
         assert answer.headers["Location"] == f"/tokens/{issued['id']}"
         assert len(issued["token"]) == 44
-        assert issued["grant"] == {"read": [".a"], "admin": False}
+        assert issued["grant"] == {
+            "read": [".a"],
+            "write": [],
+            "rooms": [],
+            "admin": False,
+        }
         assert issued["expires_at"] == pytest.approx(issued["created_at"] + 60)
 
         listed = await web.ask("GET", "/tokens")

@@ -251,7 +251,9 @@ def test_only_all_leaves_scopes_out(server: FakeServer) -> None:
     server.triode("token", "new", "--all")
     server.triode("token", "new", "--admin")
     grants = [json.loads(request.content)["grant"] for request in server.requests]
-    assert grants == [{"admin": False}, {"read": [], "write": [], "rooms": [], "admin": True}]
+    assert grants == [
+        {"read": "*", "write": "*", "rooms": "*", "admin": False},
+        {"read": [], "write": [], "rooms": [], "admin": True}]
 
 
 def test_tokens_are_listed_and_revoked(server: FakeServer) -> None:

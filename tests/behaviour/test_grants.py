@@ -8,9 +8,10 @@ from typing import Any
 
 import jwt
 import pytest
+import trio
 from trio_websocket import ConnectionRejected
 
-from .auth import DOCUMENT, READ, SECRET, bearer, issue, signed, status
+from .auth import DOCUMENT, GUARDED, READ, SECRET, bearer, issue, signed, status
 from .clients import (
     Api,
     check_problem,
@@ -20,6 +21,7 @@ from .clients import (
     query,
     watch,
 )
+from .conftest import ServerFactory
 from .server import Server
 
 pytestmark = pytest.mark.trio
@@ -109,19 +111,41 @@ async def test_an_answer_to_a_write_leaks_nothing(guarded: Server, admin: Api) -
             assert "s3cret" not in response.text
 
 
-async def test_absent_scopes_allow_all_and_empty_ones_nothing(guarded: Server, admin: Api) -> None:
-    everything = (await issue(admin))["token"]
-    nothing = (await issue(admin, read=[], write=[], rooms=[]))["token"]
+@pytest.mark.parametrize("said", ["*", ["*"], ["."]], ids=str)
+async def test_everything_has_to_be_said(guarded: Server, admin: Api, said: Any) -> None:
+    rooms = "*" if said == ["."] else said  # a room may be called "."
+    issued = await issue(admin, read=said, write=said, rooms=rooms)
+    assert issued["grant"] == {"read": ["*"], "write": ["*"], "rooms": ["*"], "admin": False}
+    everything = issued["token"]
+    message = {"room": "any", "event": "e", "data": 1}
     async with open_api(guarded, token=everything) as api:
         assert (await api.request("GET", "/store?path=.")).status_code == 200
         await api.put(".prices.A", 5)
-        message = {"room": "any", "event": "e", "data": 1}
         assert (await api.request("POST", "/publish", json=message)).status_code == 200
         assert (await api.request("GET", "/tokens")).status_code == 403, "admin is never implied"
-    async with open_api(guarded, token=nothing) as api:
+
+
+@pytest.mark.parametrize("grant", [{}, {"read": [], "write": [], "rooms": []}], ids=str)
+async def test_what_is_not_granted_is_denied(
+    guarded: Server, admin: Api, grant: dict[str, Any]
+) -> None:
+    message = {"room": "any", "event": "e", "data": 1}
+    own = (await issue(admin, **grant))["token"]
+    for nothing in (own, signed({}), signed({"triode": grant})):
+        await check_denied(guarded, nothing, message)
+    # One right says nothing about the others.
+    reader = (await issue(admin, read=[".prices"]))["token"]
+    assert await status(guarded, reader, "GET", READ) == 200
+    assert await status(guarded, reader, "PUT", READ, json=1) == 403
+    assert await status(guarded, reader, "POST", "/publish", json=message) == 403
+
+
+async def check_denied(server: Server, token: str, message: dict[str, Any]) -> None:
+    async with open_api(server, token=token) as api:
         assert (await api.request("GET", "/store?path=.prices")).status_code == 403
         assert (await api.write("PUT", ".prices.A", b"1", "application/json")).status_code == 403
         assert (await api.request("POST", "/publish", json=message)).status_code == 403
+        assert (await api.request("GET", "/stats")).status_code == 403
 
 
 async def test_scopes_of_rooms(guarded: Server, admin: Api) -> None:
@@ -156,6 +180,10 @@ async def test_the_admin_grant(guarded: Server, admin: Api) -> None:
     "request_body",
     [
         {"read": ".users"},
+        {"reed": [".users"]},
+        {"grant": {"Read": [".users"]}},
+        {"read": [""]},
+        {"ttl": 3},
         {"read": [".users["]},
         {"read": [7]},
         {"rooms": "x"},
@@ -172,8 +200,61 @@ async def test_a_wrong_grant_is_refused(guarded: Server, admin: Api, request_bod
     check_problem(response)
 
 
+async def test_a_caller_is_told_what_it_may(guarded: Server, admin: Api) -> None:
+    issued = await issue(admin, read=[".prices"], label="ticker")
+    async with open_api(guarded, token=issued["token"]) as api:
+        assert (await api.request("GET", "/token")).json() == {
+            "name": "ticker",
+            "source": "token",
+            "id": issued["id"],
+            "grant": {"read": [".prices"], "write": [], "rooms": [], "admin": False},
+            "expires_at": issued["expires_at"],
+        }
+    ends_at = float(int(time.time()) + 60)
+    async with open_api(guarded, token=signed({"exp": ends_at, "rooms": "*"})) as api:
+        assert (await api.request("GET", "/token")).json() == {
+            "name": "ann",
+            "source": "jwt",
+            "id": None,
+            "grant": {"read": [], "write": [], "rooms": ["*"], "admin": False},
+            "expires_at": ends_at,
+        }
+    assert await status(guarded, None, "GET", "/token") == 401
+
+
+async def test_a_stranger_is_not_told_unknown_from_ended(guarded: Server, admin: Api) -> None:
+    short = await issue(admin, read=["*"], ttl_s=0.05)
+    revoked = await issue(admin, read=["*"])
+    await admin.request("DELETE", f"/tokens/{revoked['id']}")
+    await trio.sleep(0.1)  # the server's own clock, in another process
+    answers = []
+    for token in ("never-issued-by-this-server", short["token"], revoked["token"], short["token"]):
+        async with open_api(guarded, token=token) as api:
+            response = await api.request("GET", READ)
+        fields = {"www-authenticate": response.headers["www-authenticate"]}
+        answers.append((response.status_code, response.json(), fields))
+    assert answers[0][0] == 401
+    assert answers == answers[:1] * 4
+
+
 # JWT
 
+
+async def test_the_grant_of_a_jwt_without_one_is_an_option(make_server: ServerFactory) -> None:
+    server = make_server(**GUARDED, jwt_default_grant='{"read":["*"]}')
+    assert await status(server, signed({}), "GET", "/store?path=.") == 200
+    assert await status(server, signed({}), "PUT", READ, json=1) == 403
+    assert await status(server, signed({"triode": {}}), "GET", "/store?path=.") == 403
+
+
+async def test_claims_of_ours_are_known_ones(guarded: Server, admin: Api) -> None:
+    for claims in ({"triode": {"reed": ["*"]}}, {"Triode": {}}, {"triode": {}, "read": ["*"]}):
+        async with open_api(guarded, token=signed(claims)) as api:
+            response = await api.request("GET", READ)
+        assert response.status_code == 401, claims
+    assert "not both" in response.json()["detail"]
+    other = {"triode": {"read": [".prices"]}, "scope": "x", "roles": [], "https://x.example/y": 1}
+    assert await status(guarded, signed(other), "GET", READ) == 200
 
 async def test_a_jwt_is_a_token(guarded: Server, admin: Api) -> None:
     now = time.time()
@@ -191,7 +272,7 @@ async def test_a_jwt_is_a_token(guarded: Server, admin: Api) -> None:
 
 async def test_wrong_jwts_are_refused(guarded: Server, admin: Api) -> None:
     now = time.time()
-    good = signed({"exp": now + 60})
+    good = signed({"exp": now + 60, "triode": {"read": [".prices"]}})
     head, body, signature = good.split(".")
     none_head = jwt.encode({"sub": "ann"}, "", algorithm="none").split(".")[0]
     wrong = {

@@ -52,7 +52,7 @@ async def test_a_token_is_renewed_before_it_ends(guarded: Server, admin: Api) ->
     async def token() -> str:
         asked.append(trio.current_time())
         await trio.lowlevel.checkpoint()
-        return lasting(2.5 if len(asked) == 1 else 600)
+        return lasting(2.5 if len(asked) == 1 else 600, read="*")
 
     url = f"http://127.0.0.1:{guarded.port}"
     async with connect(url, token=token, options=QUICK) as t, t.view(".prices.A") as view:
@@ -72,7 +72,7 @@ async def test_a_token_is_renewed_before_it_ends(guarded: Server, admin: Api) ->
 async def test_a_renewed_token_with_less_rights_ends_what_it_does_not_cover(
     guarded: Server, admin: Api
 ) -> None:
-    tokens = [lasting(20), lasting(600, read=[".prices"], write=[], rooms=[])]
+    tokens = [lasting(20, read="*"), lasting(600, read=[".prices"], write=[], rooms=[])]
     url = f"http://127.0.0.1:{guarded.port}"
     async with connect(url, token=lambda: tokens.pop(0)) as t:
         async with t.view(".prices") as prices, t.view(".secret") as secret:

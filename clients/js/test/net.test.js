@@ -181,7 +181,7 @@ for (const transport of TRANSPORTS) {
 
       test('a token that is about to end is renewed on the living connection', async (context) => {
         let asked = 0;
-        const token = async () => (await issue({ ttl_s: asked++ ? 3600 : 3 })).token;
+        const token = async () => (await issue({ read: '*', write: '*', ttl_s: asked++ ? 3600 : 3 })).token;
         const t = client(context, guarded.url, transport, { token });
         const view = t.watch('.open');
         await view.ready();
@@ -199,7 +199,7 @@ for (const transport of TRANSPORTS) {
       test('after a revoked token a new one is asked for', async (context) => {
         const tokens = [];
         const token = async () => {
-          tokens.push(await issue({}));
+          tokens.push(await issue({ read: '*' }));
           return tokens.at(-1).token;
         };
         const t = client(context, guarded.url, transport, { token });
@@ -213,7 +213,7 @@ for (const transport of TRANSPORTS) {
       });
 
       test('a revoked token without another is the end', async (context) => {
-        const { token, id } = await issue({});
+        const { token, id } = await issue({ read: '*' });
         const t = client(context, guarded.url, transport, { token });
         await t.watch('.open').ready();
         await guarded.ask('DELETE', `tokens/${id}`, undefined, ADMIN);
