@@ -29,8 +29,11 @@ class Application:
         if self._made is None:
             from triode.app.application import create_app
             from triode.app.config.loading import load_here
+            from triode.app.config.validation import log_warnings
 
-            self._made = create_app(load_here())
+            settings = load_here()
+            log_warnings(settings)  # `triode serve` shows them where it says what it listens on
+            self._made = create_app(settings)
         return self._made
 
     def __getattr__(self, name: str) -> Any:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from triode.app.cli.render import DEFAULT_URL
 from triode.app.config.settings import Settings, option_text
+from triode.app.config.validation import warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def banner(
     rows.add_row("open files", _files(files))
     rows.add_row("access", _access(settings))
     parts: list[RenderableType] = [Text(f"Triode {version}", style="bold"), rows]
-    parts += [Text(f"! {warning}", style="yellow") for warning in _warnings(settings, files)]
+    parts += [Text(f"! {warning}", style="yellow") for warning in _all_warnings(settings, files)]
     if addresses:
         parts.append(_hint(settings, _reachable(addresses[0])))
     return Group(*parts, Text())
@@ -118,15 +119,15 @@ def _access(settings: Settings) -> Text:
     return Text(text + (", over TLS" if settings.tls else ""))
 
 
-def _warnings(settings: Settings, files: OpenFiles) -> list[str]:
-    """Those of this process; those of the settings are logged however the server is started."""
-    if files.enough:
-        return []
-    return [
-        f"{files.limit} open files are too few for {settings.max_clients} clients: raise the "
-        f"hard limit to {files.wanted} (ulimit -Hn, LimitNOFILE= of systemd), or lower "
-        "--max-clients."
-    ]
+def _all_warnings(settings: Settings, files: OpenFiles) -> list[str]:
+    advice = list(warnings(settings))
+    if not files.enough:
+        advice.append(
+            f"{files.limit} open files are too few for {settings.max_clients} clients: raise the "
+            f"hard limit to {files.wanted} (ulimit -Hn, LimitNOFILE= of systemd), or lower "
+            "--max-clients."
+        )
+    return advice
 
 
 def _reachable(url: str) -> str:

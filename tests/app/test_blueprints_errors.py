@@ -72,7 +72,7 @@ async def test_bugs_are_500_logged_and_say_nothing_of_the_inside(
 
         monkeypatch.setattr(web.triode, "write", broken)
         web.token = None
-        answer = await web.ask("PUT", "/store?path=.a&note=private", 1)
+        answer = await web.ask("PUT", "/store?path=.private", 1)
         problem_of(answer, 500)
         assert b"inside" not in answer.body
         assert "ZeroDivisionError: inside" in caplog.text

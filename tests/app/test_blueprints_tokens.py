@@ -78,13 +78,12 @@ async def test_issue_list_revoke() -> None:
 
 async def test_the_grant_whole_or_by_its_members() -> None:
     async with serving() as web:
+        nothing = {"read": [], "write": [], "rooms": [], "admin": False}
         for asked, grant in [
-            ({}, {"admin": False}),
-            ({"grant": {"admin": True}}, {"admin": True}),
-            (
-                {"read": [], "write": [], "rooms": []},
-                {"read": [], "write": [], "rooms": [], "admin": False},
-            ),
+            ({}, nothing),
+            ({"grant": {"admin": True}}, nothing | {"admin": True}),
+            ({"read": [], "write": [], "rooms": []}, nothing),
+            ({"grant": {"read": ["."], "rooms": "*"}}, nothing | {"read": ["*"], "rooms": ["*"]}),
         ]:
             assert (await web.json("POST", "/tokens", asked))["grant"] == grant
 
@@ -125,7 +124,7 @@ async def test_without_end_and_by_default_a_day() -> None:
 
 async def test_an_expired_token_is_refused(autojump_clock: MockClock) -> None:
     async with serving({"a": 1}, admin_token=ADMIN, token=ADMIN) as web:
-        issued = await web.json("POST", "/tokens", {"ttl_s": 5})
+        issued = await web.json("POST", "/tokens", {"read": "*", "ttl_s": 5})
         holder = web.with_token(issued["token"])
         assert await holder.json("GET", "/store?path=.a") == 1
         autojump_clock.jump(6)

@@ -253,7 +253,8 @@ def test_only_all_leaves_scopes_out(server: FakeServer) -> None:
     grants = [json.loads(request.content)["grant"] for request in server.requests]
     assert grants == [
         {"read": "*", "write": "*", "rooms": "*", "admin": False},
-        {"read": [], "write": [], "rooms": [], "admin": True}]
+        {"read": [], "write": [], "rooms": [], "admin": True},
+    ]
 
 
 def test_tokens_are_listed_and_revoked(server: FakeServer) -> None:

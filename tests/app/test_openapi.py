@@ -11,6 +11,7 @@ from tests.app.web import serving
 from triode.app.blueprints.gated import NOT_ALLOWED
 from triode.app.blueprints.openapi.document import describe
 from triode.app.config.settings import Settings
+from triode.app.wire.known_names import QUERY, SUBSCRIPTION
 from triode.app.wire.refusal import Refusal
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
@@ -35,6 +36,27 @@ async def registered() -> set[tuple[str, str]]:
 async def test_routes_and_description_are_the_same() -> None:
     here, there = described(), await registered()
     assert here == there
+
+
+def test_the_names_that_are_known_are_the_ones_described() -> None:
+    known = {
+        (path, method): set(names)
+        for path, methods in QUERY.items()
+        for method, names in methods.items()
+        if not path.startswith("/debug/")  # only there with --debug, and not described
+    }
+    described = {
+        (path, verb.upper()): {p["name"] for p in operation["parameters"] if p["in"] == "query"}
+        for path, verbs in describe("/")["paths"].items()
+        for verb, operation in verbs.items()
+        if any(p["in"] == "query" for p in operation.get("parameters", []))
+    }
+    # Tags are described as one object; a lease of a WebSocket is refused in its own words.
+    named = {key: {name.removesuffix(".") for name in names} for key, names in known.items()}
+    named["/ws", "GET"].discard("lease")
+    assert named == described
+    body = describe("/")["components"]["schemas"]["Subscription"]["properties"]
+    assert set(SUBSCRIPTION) == set(body)
 
 
 def test_path_parameters_are_described() -> None:

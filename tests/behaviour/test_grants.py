@@ -248,13 +248,19 @@ async def test_the_grant_of_a_jwt_without_one_is_an_option(make_server: ServerFa
 
 
 async def test_claims_of_ours_are_known_ones(guarded: Server, admin: Api) -> None:
-    for claims in ({"triode": {"reed": ["*"]}}, {"Triode": {}}, {"triode": {}, "read": ["*"]}):
+    several: list[dict[str, Any]] = [
+        {"triode": {"reed": ["*"]}},
+        {"Triode": {}},
+        {"triode": {}, "read": ["*"]},
+    ]
+    for claims in several:
         async with open_api(guarded, token=signed(claims)) as api:
             response = await api.request("GET", READ)
         assert response.status_code == 401, claims
     assert "not both" in response.json()["detail"]
     other = {"triode": {"read": [".prices"]}, "scope": "x", "roles": [], "https://x.example/y": 1}
     assert await status(guarded, signed(other), "GET", READ) == 200
+
 
 async def test_a_jwt_is_a_token(guarded: Server, admin: Api) -> None:
     now = time.time()

@@ -82,3 +82,25 @@ async def test_preflight(friendly: Server) -> None:
         assert all(name in allowed for name in ("content-type", "authorization", "if-match"))
         response = await api.request("OPTIONS", "/store", headers={"Origin": STRANGER, **headers})
         assert "access-control-allow-origin" not in response.headers
+
+
+async def test_patterns_of_origins(make_server: ServerFactory) -> None:
+    """A star stands for labels of a host or for a port; a usual port is the same as none."""
+    listed = "https://*.app.example,http://localhost:*,https://shop.example:443"
+    server = make_server(cors_origins=listed)
+    good = ["https://a.app.example", "https://b.a.app.example", "http://localhost:5173"]
+    good += ["http://localhost", "https://shop.example"]
+    bad = ["https://app.example", "https://evilapp.example", "http://a.app.example", "null"]
+    bad += ["https://a.app.example.evil.example", "https://a.app.example:8443"]
+    bad += ["http://localhost:80.evil.example", "https://evil.example/.app.example"]
+    async with open_api(server) as api:
+        for origin in good + bad:
+            response = await api.request("GET", "/healthz", headers={"Origin": origin})
+            allowed = response.headers.get("access-control-allow-origin")
+            assert allowed == (origin if origin in good else None), origin
+    async with open_ws(server, headers=[("Origin", good[0])]):
+        pass
+    for origin in bad:
+        with pytest.raises(ConnectionRejected):
+            async with open_ws(server, headers=[("Origin", origin)]):
+                pass

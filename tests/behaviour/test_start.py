@@ -52,3 +52,35 @@ async def test_all_faults_at_once(tmp_path: Path) -> None:
     for fault in ("heartbeat", "nonsense", "max-clients", "TRIODE_HTTP_RATE", "TRIODE_NO_SUCH"):
         assert fault in said, said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--admin-token", "x" * 20, "--anonymous-read", ",.public"), "it is empty"),
+        (("--admin-token", "x" * 20, "--anonymous-read", ".public,"), "it is empty"),
+        (("--admin-token", "x" * 20, "--anonymous-read", ""), "it is empty"),
+        (("--trusted-proxies", "10.0.0.0/8,"), "no empty part"),
+        (("--cors-origins", "null"), "sandboxed"),
+        (("--cors-origins", "https://a.*.example.org"), "https://*.example.org"),
+        (("--cors-origins", "https://*"), "https://*.example.org"),
+        (("--cors-origins", "https://app.example.org:99999"), "is none of these"),
+        (("--jwt-default-grant", '{"reed":["*"]}'), "did you mean 'read'"),
+    ],
+)
+async def test_what_would_open_more_than_it_says_does_not_start(
+    tmp_path: Path, flags: tuple[str, ...], said: str
+) -> None:
+    done = serve(tmp_path, *flags)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_an_unknown_option_is_told_what_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "triode.toml").write_text(
+        'max_client = 3\n[[socket]]\npath = "/x"\nrates = "1/1"\n'
+    )
+    done = serve(tmp_path, TRIODE_ADMIN_TOKN="x")
+    for meant in ("'max_clients'", "'TRIODE_ADMIN_TOKEN'", "'rate'"):
+        assert f"did you mean {meant}" in done.stderr
