@@ -35,6 +35,7 @@ class HasOrigins(Protocol):
     @property
     def cors_headers(self) -> tuple[str, ...]: ...
 
+
 def is_listed(origin: str, origins: tuple[str, ...]) -> bool:
     """Whether an origin is listed by name or by a pattern. `*`, which is everybody, names nobody.
 

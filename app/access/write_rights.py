@@ -70,7 +70,7 @@ def _is_granted(grant: Grant, demand: Demand) -> bool:
     if demand.right == "write" or grant.may_read(demand.filter, covers):
         return True
     # A shift would bring neighbours to the place of the only element that may be read.
-    return not any(tells_elements_apart(text) for text in grant.read or ())
+    return not any(tells_elements_apart(text) for text in grant.read)
 
 
 def _is_blind(grant: Grant, root: Json, op: Operation) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from quart import Blueprint
+from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, visit
