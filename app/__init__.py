@@ -6,6 +6,7 @@ is `hypercorn -k trio triode:app`, in a checkout `hypercorn -k trio app:app`.
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,10 +30,11 @@ class Application:
         if self._made is None:
             from triode.app.application import create_app
             from triode.app.config.loading import load_here
-            from triode.app.config.validation import log_warnings
+            from triode.app.config.validation import warnings
 
             settings = load_here()
-            log_warnings(settings)  # `triode serve` shows them where it says what it listens on
+            for warning in warnings(settings):  # `triode serve` shows them beside its address
+                logging.getLogger("triode").warning("%s", warning)
             self._made = create_app(settings)
         return self._made
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
 from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
-from triode.app.config.validation import log_warnings
+from triode.app.config.validation import warnings
 
 CANNOT_START: Final = 1
 FAILED: Final = 1
@@ -72,7 +72,8 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
     def announce(addresses: Sequence[Any]) -> None:
         urls = [url_of(address, tls=settings.tls) for address in addresses]
         if as_json:
-            log_warnings(settings)
+            for warning in warnings(settings):
+                logging.getLogger("triode").warning("%s", warning)
             click.echo(json.dumps({"listening": urls, "version": _version()}))
         else:
             # Whoever reads it from a pipe wants the address unbroken.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from triode.app.config.settings import Settings
 
 MIN_SECRET_CHARS: Final = 16
-
-log = logging.getLogger("triode")
 
 
 def contradictions(settings: Settings, faulty: Set[str]) -> Iterator[str]:
@@ -69,12 +66,6 @@ def _idle_jwt_options(settings: Settings) -> Iterator[str]:
         read_keys(settings.jwt_key, settings.jwt_algorithms)
     except ValueError as exc:
         yield f"jwt_key {exc}"
-
-
-def log_warnings(settings: Settings) -> None:
-    """Log all `warnings`, for a start that shows them nowhere else."""
-    for warning in warnings(settings):
-        log.warning("%s", warning)
 
 
 def warnings(settings: Settings) -> Iterator[str]:

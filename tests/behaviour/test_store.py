@@ -39,7 +39,6 @@ async def fetch(api: Api, **params: Any) -> httpx.Response:
     ("path", "value"),
     [
         (".", DOCUMENT),
-        ("", DOCUMENT),
         (".users[0].name", "Ann"),
         (".users[-1]", {"id": 2, "name": "Bob"}),
         ('.config["max"]', 100),

@@ -51,7 +51,7 @@ class Server {
     for (const [name, value] of Object.entries(this.#settings))
       env[`TRIODE_${name.toUpperCase()}`] = String(value);
     const cwd = mkdtempSync(join(tmpdir(), 'triode-js-')); // no configuration file of the project's
-    const child = spawn(PYTHON, ['-m', 'app.cli', 'serve', '--port', String(this.port)], {
+    const child = spawn(PYTHON, ['-m', 'triode', 'serve', '--port', String(this.port)], {
       cwd,
       env,
     });
