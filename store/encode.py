@@ -11,11 +11,28 @@ if TYPE_CHECKING:
 
     from triode.store.json_type import Json
 
-_encode: Final = msgspec.json.Encoder().encode
+_to_json: Final = msgspec.json.Encoder().encode
+# U+0085, U+2028 and U+2029 in UTF-8, and as JSON escapes.
+_LINE_ENDS: Final = (
+    (b"\xc2\x85", b"\\u0085"),
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+)
+
+
+def _encode(value: Json) -> bytes:
+    data = _to_json(value)
+    if not data.isascii():
+        for raw, escaped in _LINE_ENDS:
+            data = data.replace(raw, escaped)
+    return data
 
 
 def encode(value: Json) -> bytes:
-    """Compact JSON in UTF-8; non-ASCII is not escaped."""
+    """Compact JSON in UTF-8, always one line. Non-ASCII is not escaped, but for what ends a line
+    in Unicode: many readers of lines (Python's `str.splitlines`, the line iterators of httpx and
+    requests) would cut an SSE event or a line of NDJSON there.
+    """
     return _encode(value)
 
 

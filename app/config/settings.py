@@ -154,6 +154,9 @@ class Settings:
     max_rooms: int = option(100, _count, "Rooms of one client.", "N")
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
+    max_unfinished_bytes: int = option(
+        64 * MIB, size(0), "Most of WebSocket messages that are not whole yet, over all.", "SIZE"
+    )
     deflate_from: int = option(
         1024, size(0), "Smallest WebSocket message that is compressed; 0 is off.", "SIZE"
     )

@@ -12,17 +12,16 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 import trio
-from websockets.frames import Opcode
-from websockets.protocol import Protocol, Side, State
 
 from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
-from triode.app.net.request_head import answer, is_websocket
+from triode.app.net.request_head import answer, check_websocket, is_websocket
 from triode.app.service import stream_start
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons
-from triode.app.wire.compression import negotiate, reading
-from triode.app.wire.frame import CLOSE, Frame
+from triode.app.wire.compression import negotiate
+from triode.app.wire.frame import Frame
+from triode.app.wire.message_reader import MessageReader, Pongs
 from triode.app.wire.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -43,14 +42,13 @@ TURN_BYTES: Final = 4 * 1024
 # Messages handled before others get a turn, or for how long: some are a millisecond of work.
 MESSAGES_PER_TURN: Final = 50
 TURN_S: Final = 0.002
-_CLOSE: Final = bytes((CLOSE,))
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class NativeLane:
     """A connection's own socket as a lane."""
 
-    __slots__ = ("_connection", "_deadline_s", "deflate_from", "send_now")
+    __slots__ = ("_connection", "_deadline_s", "deflate_from", "inflates", "send_now")
 
     name = "native"
 
@@ -59,6 +57,8 @@ class NativeLane:
     ) -> None:
         self._connection = connection
         self.deflate_from = deflate_from
+        # Whether the peer may compress, see `compression.negotiate`.
+        self.inflates = False
         self._deadline_s = write_deadline_s
         # The bound method of the socket itself: the flusher calls it once for each client and pass.
         self.send_now: Callable[[bytes], int] | None = (
@@ -95,6 +95,8 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
     caller's to close.
     """
     try:
+        if is_websocket(head):
+            check_websocket(head)
         admitted = await stream_start.admit(triode, head, socket=is_websocket(head))
         client = open_client(triode, connection, head, *admitted)
     except Refusal as refusal:
@@ -131,9 +133,14 @@ def open_client(
     kind: Kind = "ws" if is_websocket(head) else "sse"
     offered = head.get("sec-websocket-extensions") if kind == "ws" else None
     agreed = negotiate(offered) if settings.deflate_from else None
-    deflate_from = 0 if agreed is None else settings.deflate_from
+    deflate_from = settings.deflate_from if agreed is not None and agreed.deflates else 0
     lane = NativeLane(connection, settings.write_deadline_s, deflate_from)
-    response = _upgrade(head, agreed) if kind == "ws" else _stream_head(triode, head, fields)
+    lane.inflates = agreed is not None
+    response = (
+        _upgrade(head, agreed.answer if agreed else None)
+        if kind == "ws"
+        else _stream_head(triode, head, fields)
+    )
     return stream_start.open_stream(triode, kind, lane, head, request, principal, first=response)
 
 
@@ -178,26 +185,32 @@ async def _receive_nothing(connection: Connection, client: Client) -> End:
 
 async def _receive_messages(triode: Triode, connection: Connection, client: Client) -> End:
     """Feed the session until the peer or the hub ends it."""
+    lane = client.lane
+    assert isinstance(lane, NativeLane)
     reader: MessageReader | None = None
     session = Session(triode, client)
-    while True:
-        data = await connection.receive(RECEIVE_BYTES)
-        if client.end is not None:
-            return await _goodbye(connection, client)
-        if not data:
-            return end_reasons.CLIENT_LOST
-        triode.metrics.bytes_in += len(data)
-        client.active_at = trio.current_time()
-        if reader is None:
-            # Made when first needed: most clients only listen.
-            deflates = bool(client.deflate_from)
-            reader = MessageReader(triode.settings.max_message_bytes, deflates=deflates)
-        for at in range(0, len(data), TURN_BYTES):
-            await _take(triode, session, client, reader, data[at : at + TURN_BYTES])
-            if client.has_ended():
+    try:
+        while True:
+            data = await connection.receive(RECEIVE_BYTES)
+            if client.end is not None:
                 return await _goodbye(connection, client)
-            if at + TURN_BYTES < len(data):
-                await trio.lowlevel.checkpoint()
+            if not data:
+                return end_reasons.CLIENT_LOST
+            triode.metrics.bytes_in += len(data)
+            client.active_at = trio.current_time()
+            if reader is None:
+                # Made when first needed: most clients only listen.
+                most = triode.settings.max_message_bytes
+                reader = MessageReader(most, triode.unfinished, deflates=lane.inflates)
+            for at in range(0, len(data), TURN_BYTES):
+                await _take(triode, session, client, reader, data[at : at + TURN_BYTES])
+                if client.has_ended():
+                    return await _goodbye(connection, client)
+                if at + TURN_BYTES < len(data):
+                    await trio.lowlevel.checkpoint()
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 async def _take(  # noqa: ASYNC910 # waits only when there is something to wait for
@@ -207,7 +220,11 @@ async def _take(  # noqa: ASYNC910 # waits only when there is something to wait 
     hub = triode.hub
     until = trio.current_time() + TURN_S
     for index, message in enumerate(reader.feed(data)):
-        await session.receive(message)
+        if type(message) is Pongs:
+            hub.push(client, Frame(message, count=0))
+            await session.keep_pace()
+        else:
+            await session.receive(message)
         if client.has_ended():
             return
         if index % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1 or trio.current_time() > until:
@@ -218,9 +235,6 @@ async def _take(  # noqa: ASYNC910 # waits only when there is something to wait 
             hub.end(client, reader.end, goodbye=reader.answer)
         else:
             hub.end(client, reader.end, "silently")
-    elif reader.answer:
-        hub.push(client, Frame(reader.answer))
-        await session.keep_pace()
 
 
 async def _goodbye(connection: Connection, client: Client) -> End:
@@ -233,73 +247,3 @@ async def _goodbye(connection: Connection, client: Client) -> End:
         pass
     assert client.end is not None
     return client.end  # noqa: ASYNC910 # without a writer there is nothing to wait for
-
-
-class MessageReader:
-    """Turns a client's bytes into whole messages, by the sans-I/O protocol of `websockets`.
-
-    After `feed`, `answer` is what the protocol wants sent, of pongs only that to the newest ping
-    (RFC 6455 section 5.5.3), so that a flood of pings is not one of pongs; `end` is set once the
-    connection has to end, and `answer` then is the close frame. A text message that is not UTF-8
-    ends it with 1007, one that is too big with 1009 (RFC 6455 section 7.4.1).
-    """
-
-    __slots__ = ("_message", "_protocol", "_text", "answer", "end")
-
-    def __init__(self, max_bytes: int, *, deflates: bool = False) -> None:
-        self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes)
-        if deflates:
-            self._protocol.extensions = [reading()]
-        # The fragments so far, in one piece: as many as there are, they take what they hold.
-        self._message = bytearray()
-        self._text = True
-        self.answer = b""
-        self.end: End | None = None
-
-    def feed(self, data: bytes) -> list[bytes | bytearray]:
-        """Take bytes; the messages that are complete with them, in order."""
-        protocol = self._protocol
-        protocol.receive_data(data)
-        messages: list[bytes | bytearray] = []
-        for frame in protocol.events_received():
-            opcode = frame.opcode  # type: ignore[union-attr] # an open connection yields frames only
-            if opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                if opcode is not Opcode.CONT:
-                    self._text = opcode is Opcode.TEXT
-                self._message += frame.data  # type: ignore[union-attr]
-                if frame.fin:  # type: ignore[union-attr]
-                    message = self._whole()
-                    if message is None:
-                        break
-                    messages.append(message)
-        self.answer = self._to_send()
-        if self.end is None and protocol.state is not State.OPEN:
-            self.end = self._end()
-        return messages
-
-    def _to_send(self) -> bytes:
-        """The close frame, if there is one; else the newest pong."""
-        answer = b""
-        for part in self._protocol.data_to_send():
-            if part and answer[:1] != _CLOSE:
-                answer = part
-        return answer
-
-    def _whole(self) -> bytearray | None:
-        message, self._message = self._message, bytearray()
-        if self._text and not message.isascii():
-            try:
-                message.decode()
-            except UnicodeDecodeError as error:
-                self._protocol.fail(1007, f"invalid UTF-8 at byte {error.start}")
-                self.end = end_reasons.NOT_TEXT
-                return None
-        return message
-
-    def _end(self) -> End:
-        sent = self._protocol.close_sent
-        if self._protocol.parser_exc is None and self._protocol.close_rcvd is not None:
-            return end_reasons.CLIENT_CLOSED
-        if sent is not None and sent.code == end_reasons.TOO_BIG.code:
-            return end_reasons.TOO_BIG
-        return end_reasons.PROTOCOL

@@ -321,16 +321,27 @@ def is_upgrade(head: Head) -> bool:
 
 
 def is_websocket(head: Head) -> bool:
-    """Whether this is a whole WebSocket opening handshake (RFC 6455 section 4.2.1)."""
+    """Whether this asks for a WebSocket (RFC 6455 section 4.2.1); `check_websocket` says whether
+    it does so rightly.
+    """
     return (
         head.method == "GET"
         and head.version == "1.1"
         and not head.has_body
         and "websocket" in head.tokens("upgrade")
         and "upgrade" in head.tokens("connection")
-        and head.get("sec-websocket-version") == "13"
-        and _is_nonce(head.get("sec-websocket-key"))
     )
+
+
+def check_websocket(head: Head) -> None:
+    """Check the rest of a handshake that `is_websocket`. Raises `Refusal`: 426 for another version
+    (RFC 6455 section 4.4), 400 for a key that is not 16 bytes, or is there twice.
+    """
+    if head.get("sec-websocket-version") != "13":
+        detail = "only version 13 of WebSocket is spoken here (Sec-WebSocket-Version: 13)"
+        raise Refusal(426, detail, headers={"Sec-WebSocket-Version": "13"})
+    if not _is_nonce(head.get("sec-websocket-key")):
+        raise Refusal(400, "Sec-WebSocket-Key must be there once, 16 bytes in base64")
 
 
 def _is_nonce(key: str | None) -> bool:

@@ -74,6 +74,8 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("queued_bytes", "Bytes waiting in queues", sum(box.bytes for box in outboxes)),
         Gauge("queued_oldest_seconds", "How long the oldest of it has waited", oldest),
         Gauge("clients_healing", "Clients that are to be repaired", healing),
+        Gauge("unfinished_bytes", "Bytes of messages not whole yet", triode.unfinished.total),
+        Gauge("unfinished_refused_total", "Ended for beginning more", triode.unfinished.refused),
         Gauge("rooms", "Rooms with members", len(hub.rooms)),
         Gauge("room_log_bytes", "Bytes of messages that rooms keep", hub.rooms.log_bytes),
         Gauge("filters", "Distinct filters subscribed to", len(store.index)),

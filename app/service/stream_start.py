@@ -46,7 +46,7 @@ RETRY_MAX_MS: Final = 3000
 
 
 STREAM_FIELDS: Final = {
-    "Content-Type": "text/event-stream",
+    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }

@@ -28,6 +28,7 @@ from triode.app.service.below import Below
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import check_event
+from triode.limits.held import Held
 from triode.limits.principal import OWNER, Principal
 from triode.limits.token import Tokens
 from triode.store.operation import Operation, Set, WriteError
@@ -96,6 +97,7 @@ class Triode:
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
         self.hub = Hub(settings, self.store, self.metrics)
         self.below = Below()
+        self.unfinished = Held(settings.max_unfinished_bytes)
         self.started_at = 0.0
         self.draining = False
         self.ready = False

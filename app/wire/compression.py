@@ -12,7 +12,7 @@ What clients send is inflated by `websockets`, up to the bound of a message and 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import (
@@ -39,11 +39,21 @@ _FACTORY: Final = ServerPerMessageDeflateFactory(
 )
 
 
-def negotiate(offered: str | None) -> str | None:
-    """The `Sec-WebSocket-Extensions` to answer an offer with; None: no compression.
+class Agreed(NamedTuple):
+    """What was agreed on: the field's value in the `answer`, and whether what we send `deflates`.
+    The peer may compress in any case.
+    """
 
-    Offers of a smaller window for what we send are passed over: it would have to be compressed for
-    them alone.
+    answer: str
+    deflates: bool
+
+
+def negotiate(offered: str | None) -> Agreed | None:
+    """Answer the offers of a `Sec-WebSocket-Extensions`; None: no compression.
+
+    The first offer of the full window is taken. With a smaller one for what we send, it would have
+    to be compressed for that client alone: it is agreed to, and what we send goes plain, which any
+    message may (RFC 7692 section 6).
     """
     if offered is None:
         return None
@@ -51,6 +61,7 @@ def negotiate(offered: str | None) -> str | None:
         offers = parse_extension(offered)
     except InvalidHeader:
         return None  # it is a wish: nothing in it can make the handshake fail
+    smaller: Agreed | None = None
     for name, params in offers:
         if name != _FACTORY.name:
             continue
@@ -58,9 +69,13 @@ def negotiate(offered: str | None) -> str | None:
             answer, extension = _FACTORY.process_request_params(params, [])
         except NegotiationError:
             continue
-        if extension.local_max_window_bits == WINDOW_BITS:
-            return build_extension([(name, answer)])
-    return None
+        agreed = Agreed(
+            build_extension([(name, answer)]), extension.local_max_window_bits == WINDOW_BITS
+        )
+        if agreed.deflates:
+            return agreed
+        smaller = smaller or agreed
+    return smaller
 
 
 def reading() -> PerMessageDeflate:

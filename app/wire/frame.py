@@ -5,7 +5,8 @@ with its position or without. *Without* exists because one change may reach a su
 several frames. A position promises that everything up to it has arrived, so only the last frame
 of a change carries it; a client cut off in between resumes before the whole change.
 
-JSON from `encode` holds no raw line break, so an SSE event is always one `data` line.
+JSON from `encode` holds no raw line break, not even one of Unicode's, so an SSE event is always one
+`data` line.
 """
 
 from __future__ import annotations

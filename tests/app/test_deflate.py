@@ -12,11 +12,12 @@ import trio.testing
 from tests.app.lanes import FakeLane, inflated
 from tests.app.test_exactness_found import connect, start
 from triode.app.delivery.lazy_frame import without_positions
-from triode.app.lanes.native import MessageReader
 from triode.app.net.request_head import Head
 from triode.app.wire import compression, end_reasons
 from triode.app.wire.compression import negotiate, on_wire
 from triode.app.wire.frame import PONG, TEXT, Frame, Rest, unwrap, ws_frame
+from triode.app.wire.message_reader import MessageReader
+from triode.limits.held import Held
 from triode.store.operation import Set
 from triode.store.value import Json
 
@@ -42,8 +43,6 @@ def head(*extensions: str) -> Head:
         (("permessage-deflate; client_max_window_bits",), AGREED),
         (("permessage-deflate; client_max_window_bits=15; server_max_window_bits=15",), AGREED),
         (("x-webkit-deflate-frame", "permessage-deflate; server_no_context_takeover"), AGREED),
-        # What we send would have to be compressed for this client alone.
-        (("permessage-deflate; server_max_window_bits=10",), None),
         (("permessage-deflate; server_max_window_bits=10", "permessage-deflate"), AGREED),
         (("permessage-deflate; no_such_parameter", "permessage-deflate"), AGREED),
         (("permessage-deflate; no_such_parameter",), None),
@@ -54,10 +53,25 @@ def head(*extensions: str) -> Head:
 )
 def test_what_is_agreed_on(offers: tuple[str, ...], answer: str | None) -> None:
     agreed = negotiate(head(*offers).get("sec-websocket-extensions"))
+    found = None
     if agreed is not None:
-        name, *params = agreed.split("; ")
-        agreed = "; ".join([name, *[one for one in params if "window" not in one]])
-    assert agreed == answer
+        name, *params = agreed.answer.split("; ")
+        found = "; ".join([name, *[one for one in params if "window" not in one]])
+    assert found == answer
+    assert agreed is None or agreed.deflates
+
+
+def test_a_smaller_window_is_agreed_to_and_not_used() -> None:
+    """Autobahn 13.3 and 13.5; and 13.7, where one of several offers is better."""
+    small = "permessage-deflate; server_max_window_bits=9"
+    agreed = negotiate(small)
+    assert agreed is not None
+    assert not agreed.deflates
+    assert "server_max_window_bits=9" in agreed.answer.split("; ")
+    best = negotiate(f"{small}, permessage-deflate; client_max_window_bits")
+    assert best is not None
+    assert best.deflates
+    assert "server_max_window_bits" not in best.answer
 
 
 def test_only_what_is_worth_it_is_compressed() -> None:
@@ -154,7 +168,7 @@ def squeezed(payload: bytes) -> bytes:
 
 
 def test_messages_are_inflated_each_by_itself() -> None:
-    reader = MessageReader(MIB, deflates=True)
+    reader = MessageReader(MIB, Held(0), deflates=True)
     data = masked(0xC1, squeezed(b'"one"')) + masked(0x81, b'"two"')
     small = squeezed(b'"three"')
     data += masked(0x41, small[:3]) + masked(0x00, b"") + masked(0x80, small[3:])
@@ -174,7 +188,7 @@ def test_a_bomb_ends_the_connection_before_it_is_one(parts: int) -> None:
     bomb = squeezed(b"0" * (200 * MIB))
     size = len(bomb) // parts + 1
     pieces = [bomb[at : at + size] for at in range(0, len(bomb), size)]
-    reader = MessageReader(MIB, deflates=True)
+    reader = MessageReader(MIB, Held(0), deflates=True)
     for index, piece in enumerate(pieces):
         first = (0x41 if index == 0 else 0x00) | (0x80 if index == len(pieces) - 1 else 0)
         assert reader.feed(masked(first, piece)) == []
@@ -185,7 +199,7 @@ def test_a_bomb_ends_the_connection_before_it_is_one(parts: int) -> None:
 
 
 def test_what_was_not_agreed_on_is_refused() -> None:
-    reader = MessageReader(MIB)
+    reader = MessageReader(MIB, Held(0))
     assert reader.feed(masked(0xC1, squeezed(b'"one"'))) == []
     assert reader.end is end_reasons.PROTOCOL
 

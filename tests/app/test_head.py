@@ -12,6 +12,7 @@ from triode.app.net.request_head import (
     BadHead,
     Head,
     answer,
+    check_websocket,
     is_stream,
     is_upgrade,
     is_websocket,
@@ -20,6 +21,7 @@ from triode.app.net.request_head import (
     parse_head,
     skip_empty_line,
 )
+from triode.app.wire.refusal import Refusal
 
 GET = b"GET /events?filter=.a HTTP/1.1\r\nHost: x\r\n\r\n"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -283,7 +285,8 @@ WEBSOCKET = (
 def test_websocket_handshake() -> None:
     assert is_websocket(get("/ws", *WEBSOCKET))
     assert is_upgrade(get("/ws", *WEBSOCKET))
-    for left_out in WEBSOCKET:
+    check_websocket(get("/ws", *WEBSOCKET))
+    for left_out in WEBSOCKET[:2]:
         assert not is_websocket(get("/ws", *(field for field in WEBSOCKET if field != left_out)))
     assert not is_websocket(get("/ws", *WEBSOCKET, method="POST"))
     assert not is_websocket(get("/ws", *WEBSOCKET, version="1.0"))
@@ -293,7 +296,24 @@ def test_websocket_handshake() -> None:
 @pytest.mark.parametrize("key", [KEY[:-1], KEY + "=", "A" * 24, "*" * 24, "é" * 24, ""])
 def test_websocket_key(key: str) -> None:
     fields = (*WEBSOCKET[:3], f"Sec-WebSocket-Key: {key}")
-    assert not is_websocket(get("/ws", *fields))
+    with pytest.raises(Refusal) as refused:
+        check_websocket(get("/ws", *fields))
+    assert refused.value.status == 400
+
+
+def test_websocket_key_twice() -> None:
+    with pytest.raises(Refusal) as refused:
+        check_websocket(get("/ws", *WEBSOCKET, WEBSOCKET[3]))
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("version", ["8", "14", "13, 13", "", "thirteen"])
+def test_websocket_version(version: str) -> None:
+    fields = (*WEBSOCKET[:2], f"Sec-WebSocket-Version: {version}", WEBSOCKET[3])
+    with pytest.raises(Refusal) as refused:
+        check_websocket(get("/ws", *fields))
+    assert refused.value.status == 426
+    assert refused.value.headers["Sec-WebSocket-Version"] == "13"
 
 
 def test_lane() -> None:

@@ -10,10 +10,11 @@ from tests.app.lanes import FakeLane
 from tests.app.test_deflate import masked
 from tests.app.test_exactness_found import connect, start
 from triode.app.delivery.outbox import CONTROL_ITEMS
-from triode.app.lanes.native import MessageReader
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import PING, PONG, TEXT, unwrap, ws_frame
+from triode.app.wire.message_reader import MessageReader
+from triode.limits.held import Held
 from triode.store.value import encode
 
 settle = trio.testing.wait_all_tasks_blocked
@@ -86,17 +87,38 @@ async def test_who_takes_what_it_is_sent_is_not_idle(
     assert client.end is end_reasons.IDLE
 
 
-def test_a_flood_of_pings_is_answered_once() -> None:
-    reader = MessageReader(2**20)
+def test_each_ping_is_answered_in_its_place() -> None:
+    reader = MessageReader(2**20, Held(0))
     pings = b"".join(masked(PING, b"%d" % number) for number in range(1000))
-    assert reader.feed(pings) == []
-    assert list(unwrap(bytearray(reader.answer))) == [(PONG, b"999")]
-    assert reader.feed(masked(TEXT, b"{}")) == [b"{}"]
+    [pongs] = reader.feed(pings)
+    assert list(unwrap(bytearray(pongs))) == [(PONG, b"%d" % number) for number in range(1000)]
+    assert reader.feed(masked(PING, b"1") + masked(TEXT, b"{}") + masked(PING, b"2")) == [
+        ws_frame(PONG, b"1"),
+        b"{}",
+        ws_frame(PONG, b"2"),
+    ]
     assert reader.answer == b""
 
 
+def test_unfinished_messages_are_bounded_over_all() -> None:
+    held = Held(100)
+    first, second = MessageReader(2**20, held), MessageReader(2**20, held)
+    assert first.feed(masked(0x01, b"1" * 60)) == []
+    assert held.total == 60
+    assert second.feed(masked(0x01, b"2" * 90)[:70]) == []  # a frame that is still coming
+    assert second.end is end_reasons.BUSY
+    assert int.from_bytes(second.answer[2:4], "big") == 1013
+    assert held.refused == 1
+    second.close()
+    assert held.total == 60
+    assert first.feed(masked(0x80, b"3" * 30)) == [b"1" * 60 + b"3" * 30]
+    assert held.total == 0
+    first.close()
+    assert held.total == 0
+
+
 def test_fragments_of_nothing_take_no_room() -> None:
-    reader = MessageReader(2**20)
+    reader = MessageReader(2**20, Held(0))
     reader.feed(masked(0x01, b"{"))
     for _ in range(100):
         assert reader.feed(masked(0x00, b"") * 100) == []

@@ -306,8 +306,14 @@ class TestEncode:
         assert json.loads(encode(value)) == value
 
     def test_is_compact_and_does_not_escape(self) -> None:
-        value: Json = {"é": ["\u2028", 1, 1.0, 2**70]}
-        assert encode(value).decode() == '{"é":["\u2028",1,1.0,1180591620717411303424]}'
+        value: Json = {"é": ["„", 1, 1.0, 2**70]}
+        assert encode(value).decode() == '{"é":["„",1,1.0,1180591620717411303424]}'
+
+    def test_is_one_line(self) -> None:
+        text = "a\u0085b\u2028c\u2029d\n"
+        for data in (encode({text: text}), b"".join(encode_steps([text * 9], slice_bytes=7))):
+            assert len(data.decode().splitlines()) == 1
+        assert decode(encode(text)) == text
 
     @given(VALUES, st.integers(1, 200))
     def test_steps_give_the_same_bytes(self, value: Json, size: int) -> None:

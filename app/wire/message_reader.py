@@ -1,0 +1,127 @@
+"""A WebSocket client's bytes, read as messages and pings, by the sans-I/O protocol of
+`websockets`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from websockets.frames import Frame as ReadFrame
+from websockets.frames import Opcode
+from websockets.protocol import Protocol, Side, State
+
+from triode.app.wire import end_reasons
+from triode.app.wire.compression import reading
+from triode.app.wire.frame import CLOSE, PONG, ws_frame
+
+if TYPE_CHECKING:
+    from triode.app.wire.end_reasons import End
+    from triode.limits.held import Held
+
+_CLOSE: Final = bytes((CLOSE,))
+
+
+class Pongs(bytes):
+    """The frames that answer pings which came one after the other."""
+
+
+class _Protocol(Protocol):
+    """As the library's, but a peer may close in the middle of a fragmented message: control frames
+    may come between fragments (RFC 6455 section 5.4), and a close is one.
+    """
+
+    def recv_frame(self, frame: ReadFrame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
+class MessageReader:
+    """Turns a client's bytes into whole messages and the pongs to its pings, in order.
+
+    `end` is set once the connection has to end, and `answer` then is the close frame. A text
+    message that is not UTF-8 ends it with 1007, one that is too big with 1009 (RFC 6455 section
+    7.4.1), and 1013 says that all clients together have begun too much; `held` counts that. Call
+    `close` when no more is read.
+    """
+
+    __slots__ = ("_held", "_holds", "_message", "_protocol", "_text", "answer", "end")
+
+    def __init__(self, max_bytes: int, held: Held, *, deflates: bool = False) -> None:
+        self._protocol = _Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes)
+        if deflates:
+            self._protocol.extensions = [reading()]
+        self._held = held
+        self._holds = 0
+        # The fragments so far, in one piece: as many as there are, they take what they hold.
+        self._message = bytearray()
+        self._text = True
+        self.answer = b""
+        self.end: End | None = None
+
+    def feed(self, data: bytes) -> list[bytes | bytearray | Pongs]:
+        """Take bytes; what is complete with them, in order."""
+        protocol = self._protocol
+        protocol.receive_data(data)
+        found: list[bytes | bytearray | Pongs] = []
+        for frame in protocol.events_received():
+            opcode = frame.opcode  # type: ignore[union-attr] # an open connection yields frames only
+            if opcode is Opcode.PING:
+                pong = ws_frame(PONG, bytes(frame.data))  # type: ignore[union-attr]
+                before = found.pop() if found and type(found[-1]) is Pongs else b""
+                found.append(Pongs(before + pong))
+            elif opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                if opcode is not Opcode.CONT:
+                    self._text = opcode is Opcode.TEXT
+                self._message += frame.data  # type: ignore[union-attr]
+                if frame.fin:  # type: ignore[union-attr]
+                    message = self._whole()
+                    if message is None:
+                        break
+                    found.append(message)
+        if self.end is None and protocol.state is State.OPEN:
+            self._count()
+        self.answer = self._close_frame()
+        if self.end is None and protocol.state is not State.OPEN:
+            self.end = self._end()
+        return found
+
+    def close(self) -> None:
+        """Let go of what is not whole."""
+        self._held.change(-self._holds)
+        self._holds = 0
+        self._message = bytearray()
+
+    def _count(self) -> None:
+        """Of a message that is not whole: its fragments, and the frame that is still coming."""
+        holds = len(self._message) + len(self._protocol.reader.buffer)
+        grown, self._holds = holds - self._holds, holds
+        if not self._held.change(grown):
+            self._protocol.fail(end_reasons.BUSY.code, end_reasons.BUSY.label)
+            self.end = end_reasons.BUSY
+
+    def _close_frame(self) -> bytes:
+        """The close frame, if there is one. The library's pongs go beside it: ours have an order
+        among the answers.
+        """
+        sent = [part for part in self._protocol.data_to_send() if part[:1] == _CLOSE]
+        return sent[0] if sent else b""
+
+    def _whole(self) -> bytearray | None:
+        message, self._message = self._message, bytearray()
+        if self._text and not message.isascii():
+            try:
+                message.decode()
+            except UnicodeDecodeError as error:
+                self._protocol.fail(1007, f"invalid UTF-8 at byte {error.start}")
+                self.end = end_reasons.NOT_TEXT
+                return None
+        return message
+
+    def _end(self) -> End:
+        sent = self._protocol.close_sent
+        if self._protocol.parser_exc is None and self._protocol.close_rcvd is not None:
+            return end_reasons.CLIENT_CLOSED
+        if sent is not None and sent.code == end_reasons.TOO_BIG.code:
+            return end_reasons.TOO_BIG
+        return end_reasons.PROTOCOL
