@@ -44,6 +44,7 @@ def all_blueprints(triode: Triode) -> list[Blueprint]:
         observe.blueprint(triode),
         observe.probes(triode),
         pages.blueprint(triode),
+        ws.plain(triode),
     ]
     if triode.settings.debug:
         found.append(debug.blueprint(triode))

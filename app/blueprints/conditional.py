@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from triode.store.store import Store
 
 _TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+# Apache's mod_deflate and mod_brotli, and those who copy them.
+_CODED: Final = re.compile(r"[-;](gzip|br|deflate|zstd)$")
 
 
 def not_modified(store: Store, head: Head, *paths: Path) -> str | None:
@@ -42,10 +44,22 @@ def not_modified(store: Store, head: Head, *paths: Path) -> str | None:
     if given.strip() == "*":
         return f'"{store.position}"'
     for _weak, text in _TAG.findall(given):
-        position = parse_position(text)
+        position = _position(text)
         if position is not None and all(unchanged(store, path, position) for path in paths):
             return f'"{text}"'
     return None
+
+
+def require_match(store: Store, head: Head, *paths: Path) -> None:
+    """For a read of places that are there. Raises Refusal 412 when `If-Match` has no tag that
+    still holds for all of `paths` (RFC 9110 section 13.1.1).
+    """
+    given = head.get("if-match")
+    if given is None or given.strip() == "*":
+        return
+    position = _newest(store, given)
+    if not all(unchanged(store, path, position) for path in paths):
+        raise _failed("what is asked for has changed since the position in If-Match")
 
 
 def unchanged(store: Store, path: Path, position: Position) -> bool:
@@ -70,7 +84,11 @@ def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Op
     if match is not None:
         position = _of_if_match(store, op.path, match)
     elif none_match is not None:
-        position = _of_if_none_match(store, op.path, none_match)
+        if none_match.strip() != "*":
+            _require_no_match(store, head, op.path)
+            # What has changed since stays changed: nothing is left to ask when it is applied.
+            return op
+        position = _of_if_none_match(store, op.path)
     else:
         assert asked is not None
         if len(asked) > 1:
@@ -84,19 +102,42 @@ def _of_if_match(store: Store, path: Path, given: str) -> Position:
         if not _is_there(store, path):
             raise _failed("there is nothing at the place, and If-Match: * wants something")
         return store.position
-    # Strong comparison: a weak tag never matches. The newest of several asks for the least, so it
-    # alone decides.
-    positions = [parse_position(text) for weak, text in _TAG.findall(given) if not weak]
+    return _newest(store, given)
+
+
+def _newest(store: Store, given: str) -> Position:
+    """The newest position of `If-Match`, which asks for the least and so decides alone.
+
+    Strong comparison: a weak tag never matches. Raises Refusal 412 when none is usable.
+    """
+    tags = _TAG.findall(given)
+    positions = [_position(text) for weak, text in tags if not weak]
     usable = [one for one in positions if one is not None and one.epoch == store.epoch]
-    if not usable:
-        raise _failed("If-Match holds no position of this epoch; read the place again")
-    return max(usable)
+    if usable:
+        return max(usable)
+    if any(weak for weak, _text in tags):
+        raise _failed(
+            'If-Match holds only weak tags (W/"…"), which never match (RFC 9110 section 13.1.1): '
+            'a proxy that compresses makes them; send the position alone, as "EPOCH:SEQ"'
+        )
+    raise _failed("If-Match holds no position of this epoch; read the place again")
 
 
-def _of_if_none_match(store: Store, path: Path, given: str) -> Position:
-    """On writes only `*` makes sense: create, but do not overwrite."""
-    if given.strip() != "*":
-        raise bad_request("on a write, If-None-Match can only be *")
+def _position(text: str) -> Position | None:
+    """The position in a tag. Some proxies add to it how they have coded the content."""
+    return parse_position(_CODED.sub("", text))
+
+
+def _require_no_match(store: Store, head: Head, path: Path) -> None:
+    """Raises Refusal 412 when the place is as it was at one of the positions of `If-None-Match`
+    (RFC 9110 section 13.1.2).
+    """
+    if _is_there(store, path) and not_modified(store, head, path) is not None:
+        raise _failed("the place has not changed since a position in If-None-Match")
+
+
+def _of_if_none_match(store: Store, path: Path) -> Position:
+    """With `*`: create, but do not overwrite."""
     if _is_there(store, path):
         raise _failed("there is something at the place, and If-None-Match: * wants nothing")
     return store.position

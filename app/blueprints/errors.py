@@ -126,10 +126,6 @@ def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
         return Refusal(400, "this path is not for WebSockets")
     if isinstance(error, MethodNotAllowed):
         return not_allowed()
-    if isinstance(error, WebsocketMismatch):
-        headers = {"Upgrade": "websocket", "Connection": "upgrade"}
-        old = request.http_version.startswith("1")  # later versions forbid these fields
-        return Refusal(426, "this path is for WebSockets", headers=headers if old else {})
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     return Refusal(status, error.description or error.name, headers=headers)
 

@@ -50,12 +50,20 @@ DISCARD_BYTES: Final = 64 * 1024 * 1024
 
 
 def media_type(request: Request, accepted: Sequence[str]) -> str:
-    """The one of `accepted` that the body claims to be. Raises Refusal 415, which lists them.
+    """The one of `accepted` that the body claims to be. Raises Refusal 415, which lists them, also
+    for a body that is compressed: how much is in it would only be known once it is read.
 
     JSON is UTF-8 (RFC 8259 section 8.1): another charset is refused, not guessed at. This also
     keeps web pages of other origins out: a form cannot claim to be JSON, and a script that does is
     stopped by its preflight.
     """
+    coded = ", ".join(request.headers.getlist("Content-Encoding")).lower()
+    if coded not in ("", "identity"):
+        raise Refusal(
+            415,
+            f"Content-Encoding says {coded[:64]}; send the body as it is",
+            headers={"Accept-Encoding": "identity"},
+        )
     # Two that differ are no type at all; twice the same is only somebody who adds it blindly.
     lines = dict.fromkeys(request.headers.getlist("Content-Type"))
     given, parameters = parse_options_header(", ".join(lines))
@@ -166,11 +174,13 @@ def members(value: Json, known: Sequence[str]) -> dict[str, Any]:
 
 
 def has_content(request: Request) -> bool:
-    """Whether the request has a body, or says of what type it would be."""
+    """Whether the request has a body. In HTTP/2 only its type may say so; `curl -d ''` gives a
+    type to nothing.
+    """
     headers = request.headers
-    return (
-        bool(request.content_length) or "Transfer-Encoding" in headers or "Content-Type" in headers
-    )
+    if request.content_length is not None:
+        return request.content_length > 0
+    return "Transfer-Encoding" in headers or "Content-Type" in headers
 
 
 def is_unread(request: Request) -> bool:

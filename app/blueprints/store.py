@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.access.write_rights import may_read, read_refusal
-from triode.app.blueprints.conditional import not_modified, write_condition
+from triode.app.blueprints.conditional import not_modified, require_match, write_condition
 from triode.app.blueprints.gated import Visit, gated
 from triode.app.blueprints.json_answer import (
     item_pieces,
@@ -123,6 +123,7 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
     triode.gate.require_read(seen.principal, selection.text)
     path, value = _find(triode, seen.principal, selection.path or ())
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
+    require_match(triode.store, seen.head, path)
     unchanged = not_modified(triode.store, seen.head, path)
     if unchanged is not None:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})
@@ -153,7 +154,9 @@ def _read_selected(
     if absent_is_404 and document.get(first) is MISSING and may_read(grant, document.root, first):
         raise Refusal(404, f"there is nothing at {format_path(first)}")
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
-    unchanged = not_modified(triode.store, seen.head, *(chosen.prefix for chosen in filters))
+    places = [chosen.prefix for chosen in filters]
+    require_match(triode.store, seen.head, *places)
+    unchanged = not_modified(triode.store, seen.head, *places)
     if unchanged is not None:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})
     return stream_json(

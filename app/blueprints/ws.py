@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
-from quart import Blueprint, Response, websocket
+from quart import Blueprint, Response, request, websocket
 
 from triode.app.blueprints.events import AsgiLane
-from triode.app.blueprints.gated import head_of
+from triode.app.blueprints.gated import gated, head_of
 from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.service import stream_start
 from triode.app.service.below import wire_in
@@ -30,6 +30,28 @@ if TYPE_CHECKING:
     from triode.app.service.triode import Triode
 
 FIN = 0x80
+
+
+def plain(triode: Triode) -> Blueprint:
+    """The same paths for requests that ask for no WebSocket: what they are for, and with what
+    methods.
+    """
+    bp = gated("triode_ws_plain", triode, token=False)
+
+    async def upgrade(**_tags: str) -> Response:
+        headers = {"Upgrade": "websocket", "Connection": "upgrade"}
+        old = request.http_version.startswith("1")  # later versions forbid these fields
+        raise Refusal(426, "this path is for WebSockets", headers=headers if old else {})
+
+    for number, rule in enumerate(rules(triode)):
+        bp.add_url_rule(rule, f"plain_{number}", upgrade, methods=["GET", "HEAD"])
+    return bp
+
+
+def rules(triode: Triode) -> list[str]:
+    """`/ws` and the paths of `[[socket]]`, as Quart writes them."""
+    routes = [route.path for route in triode.settings.sockets]
+    return ["/ws", *(path.replace("{", "<").replace("}", ">") for path in routes)]
 
 
 def blueprint(triode: Triode) -> Blueprint:
@@ -58,9 +80,7 @@ def blueprint(triode: Triode) -> Blueprint:
             triode.hub.end(client, lane.how_it_ended, "silently")
         return None
 
-    sockets.add_websocket("/ws", "ws", serve)
-    for number, route in enumerate(triode.settings.sockets):
-        rule = route.path.replace("{", "<").replace("}", ">")
+    for number, rule in enumerate(rules(triode)):
         sockets.add_websocket(rule, f"socket_{number}", serve)
     return sockets
 

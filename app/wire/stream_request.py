@@ -89,7 +89,8 @@ def from_query(
         rooms=list(params.get("room", ())),
         policy=_last(params, "policy"),
         snapshot=_last(params, "snapshot"),
-        since=last_event_id if last_event_id else _last(params, "since"),
+        # In the query it comes from clients that cannot set a field (EventSource polyfills).
+        since=last_event_id or _last(params, "lastEventId") or _last(params, "since"),
         tags=tags,
         lease=_last(params, "lease"),
         settings=settings,

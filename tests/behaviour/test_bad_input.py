@@ -146,28 +146,28 @@ HEADS: list[tuple[str, bytes, set[int]]] = [
     ("header without a colon", b"GET /events HTTP/1.1\r\nHost x\r\n\r\n", {400}),
     ("space before the colon", b"GET /events HTTP/1.1\r\nHost : x\r\n\r\n", {400}),
     ("no host", b"GET /events HTTP/1.1\r\n\r\n", {400}),
-    ("two hosts", b"GET /events HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", {400}),
-    ("NUL in a value", b"GET /events HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", {400}),
-    ("version", b"GET /events HTTP/3.7\r\nHost: a\r\n\r\n", {400, 505}),
+    ("two hosts", b"GET /events HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n", {400}),
+    ("NUL in a value", b"GET /events HTTP/1.1\r\nHost: localhost\r\nX: \0\r\n\r\n", {400}),
+    ("version", b"GET /events HTTP/3.7\r\nHost: localhost\r\n\r\n", {400, 505}),
     (
         "too long",
-        b"GET /events?x=" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /events?x=" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         {400, 414, 431},
     ),
     (
         "too many fields",
-        b"GET /events HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 40_000 + b"\r\n",
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 40_000 + b"\r\n",
         {400, 431},
     ),
     (
         "length and chunked",
-        b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+        b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         {400, 415},
     ),
     (
         "length that is no number",
-        b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         {400},
     ),
 ]
@@ -219,8 +219,8 @@ async def test_a_client_that_leaves_in_the_middle_of_anything(server: Server, ap
     for data in (
         b"",
         b"GET /ev",
-        b"GET /events HTTP/1.1\r\nHost: x\r\n",
-        b"PUT /store?path=.n HTTP/1.1\r\nHost: x\r\n"
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\n",
+        b"PUT /store?path=.n HTTP/1.1\r\nHost: localhost\r\n"
         b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n12",
         upgrade()[:-2],
         upgrade(),
@@ -263,8 +263,8 @@ async def test_frames_right_behind_the_handshake_do_no_harm(
 async def test_requests_in_one_packet_are_answered_in_order(server: Server, api: Api) -> None:
     """A stream may also be asked for on a connection that has been used already."""
     await api.reset({"n": 1})
-    request = b"GET /store?path=.n HTTP/1.1\r\nHost: x\r\n\r\n"
-    stream_request = b"GET /events?filter=.n HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /store?path=.n HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    stream_request = b"GET /events?filter=.n HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with open_socket(server) as stream:
         await stream.send_all(request + request + stream_request)
         answer = b""

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.trio
 DRAIN_S = 2.0
 HYPERCORN_S = 3.0  # its --graceful-timeout, and then there is its main process
 EVENT_SOURCE = (
-    b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n"
+    b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\r\n"
 )
-READYZ = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+READYZ = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture

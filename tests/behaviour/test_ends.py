@@ -100,7 +100,7 @@ async def come_and_go(server: Server, rng: random.Random) -> None:
             await raw.send(data[: rng.randint(0, len(data))])
     elif life == "head":
         async with open_socket(server) as bare:
-            head = f"GET /events{target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            head = f"GET /events{target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             await bare.send_all(head[: rng.randint(0, len(head))])
     else:
         async with open_sse(server.port, "/events?filter=.a[") as stream:

@@ -236,7 +236,7 @@ async def test_half_closed_connections_leave_nothing(
 ) -> None:
     request = upgrade(target)
     if target.startswith("/events"):
-        request = f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     elif target.startswith("half"):
         request = upgrade()[:40]
     before = await clients(api)
@@ -290,7 +290,7 @@ async def test_heads_without_end(server: Server, healthy: Bystanders) -> None:
         line = b"X-Endless: " + b"y" * 1000 + b"\r\n"
         async with open_socket(server) as stream:
             with trio.fail_after(PATIENCE_S), contextlib.suppress(trio.BrokenResourceError):
-                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: x\r\n")
+                await stream.send_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n")
                 while True:
                     await stream.send_all(line * 10)
 
@@ -303,7 +303,7 @@ async def test_heads_without_end(server: Server, healthy: Bystanders) -> None:
 
 async def test_bodies_that_come_in_drops(server: Server, healthy: Bystanders) -> None:
     head = (
-        b"PUT /store?path=.n HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"PUT /store?path=.n HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 1000000\r\n\r\n"
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -319,7 +319,7 @@ async def test_a_body_announced_as_endless_is_refused_before_it_comes(
 ) -> None:
     before = server.memory()
     head = (
-        b"PUT /store?path=.n HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"PUT /store?path=.n HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 9000000000000\r\n\r\n"
     )
     answer = await exchange(server, head + bytes(MIB))

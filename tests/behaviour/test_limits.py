@@ -188,7 +188,7 @@ async def knock(
     request = (
         upgrade("/ws?filter=.")
         if number % 2
-        else b"GET /events?filter=. HTTP/1.1\r\nHost: x\r\n\r\n"
+        else b"GET /events?filter=. HTTP/1.1\r\nHost: localhost\r\n\r\n"
     )
     async with open_socket(server, source=source) as stream:
         await stream.send_all(request)
@@ -307,8 +307,8 @@ reads_heads = pytest.mark.native(reason="under Hypercorn its own limits of a hea
 SLOW_HEADS = [
     b"",
     b"G",
-    b"GET /events HTTP/1.1\r\nHost: x\r\n",
-    b"GET /store?path=. HTTP/1.1\r\nHost: x\r\nX-A: ",
+    b"GET /events HTTP/1.1\r\nHost: localhost\r\n",
+    b"GET /store?path=. HTTP/1.1\r\nHost: localhost\r\nX-A: ",
 ]
 
 

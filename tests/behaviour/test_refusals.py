@@ -148,7 +148,7 @@ async def test_a_body_of_20_mib_is_taken(api: Api, document: str) -> None:
 async def test_a_body_over_20_mib_is_413(server: Server, api: Api, document: str) -> None:
     size = 20 * 2**20 + 1
     head = (
-        "PUT /store?path=.big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "PUT /store?path=.big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Content-Type: {JSON}\r\nContent-Length: {size}\r\n\r\n"
     )
     answer = await exchange(server, head.encode() + b'"' + b"x" * (size - 2) + b'"')
@@ -164,7 +164,7 @@ async def test_a_body_of_unknown_length_over_20_mib_is_413(
     server: Server, api: Api, document: str
 ) -> None:
     head = (
-        "PUT /store?path=.big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        "PUT /store?path=.big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Content-Type: {JSON}\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     chunk = b"100000\r\n" + b"1" * 2**20 + b"\r\n"

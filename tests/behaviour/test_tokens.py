@@ -95,7 +95,7 @@ async def test_a_wrong_token_is_401_with_the_error(guarded: Server, admin: Api) 
 
 
 async def raw_get(server: Server, target: str, header: bytes) -> bytes:
-    head = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+    head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n".encode()
     async with open_socket(server) as stream:
         await stream.send_all(head + header + b"\r\n\r\n")
         answer = b""

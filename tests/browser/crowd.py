@@ -155,7 +155,7 @@ class _Crowd:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TINY_BUFFER_BYTES)
             await connection.connect((where.hostname, where.port))
             target = f"/events?filter=.feed&policy=latest&tag.app=slow-{i}"
-            await connection.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await connection.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             self._one_more()
             while True:
                 await trio.sleep(0.05)
