@@ -20,7 +20,7 @@ ALLOWED_HEADERS: Final = (
     "Authorization, Content-Type, X-API-Key, If-Match, If-None-Match, Last-Event-ID, Cache-Control"
 )
 EXPOSED_HEADERS: Final = (
-    "ETag, Accept-Patch, Allow, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate"
+    "ETag, Accept-Patch, Allow, RateLimit, RateLimit-Policy, Retry-After, Triode, WWW-Authenticate"
 )
 PREFLIGHT_AGE_S: Final = 600
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}

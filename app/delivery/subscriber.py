@@ -113,6 +113,7 @@ class Client:
         "sent_bytes",
         "subscriptions",
         "ticket",
+        "warn_at",
         "warned",
         "writing",
     )
@@ -137,6 +138,7 @@ class Client:
         self.writing = False
         self.pingable = lane.send_now is not None or kind == "sse"
         self.warned: Principal | None = None
+        self.warn_at = 0.0  # Unix time
         self.rates: Buckets | None = None
         self.ticket: ClientTicket | None = None
         self.end: End | None = None

@@ -7,6 +7,7 @@ milliseconds, and cost no memory.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -61,10 +62,15 @@ def _look_at(triode: Triode, client: Client, now: float) -> None:
         if not triode.gate.still_holds(principal):
             hub.end(client, end_reasons.TOKEN_ENDED)
             return
-        if principal.expires_at is not None and client.warned is not principal:
+        if principal.expires_at is not None:
             in_s = principal.expires_at - triode.clock.unix_s()
-            if in_s <= EXPIRING_S:
-                client.warned = principal
+            if client.warned is not principal:
+                # One that was renewed for less than that is used for most of its time first, or
+                # its client would be told, and renew it, each second.
+                early_s = EXPIRING_S if client.warned is None else min(EXPIRING_S, in_s / 3)
+                client.warned, client.warn_at = principal, principal.expires_at - early_s
+            if client.warn_at <= triode.clock.unix_s():
+                client.warn_at = math.inf
                 hub.tell(client, "expiring", {"in_s": max(0, round(in_s))})
     if client.lease is not None and now >= client.lease.until:
         hub.end(client, end_reasons.LEASE)

@@ -60,7 +60,9 @@ class Refusal(Exception):
         self.detail = detail
         self.title = title or TITLES.get(status, "Error")
         self.extra = dict(extra or {})
-        self.headers = dict(headers or {})
+        # Says that the answer is ours: a proxy before us has refusals of its own, after which a
+        # client comes back.
+        self.headers = {"Triode": "refused", **(headers or {})}
         self.close = close
 
     def body(self) -> dict[str, Any]:

@@ -44,6 +44,9 @@ export class TriodeError extends Error {
 
 const problem = (members, more) => new TriodeError(members.detail, { ...members, ...more });
 
+// Not the page's address: that may be deeper, or none (`blob:`, `srcdoc`).
+const OWN = /^http/.test(import.meta.url) ? new URL('.', import.meta.url).href : '.';
+
 const ANY = ''; // an event after every other
 
 function emitter() {
@@ -370,8 +373,9 @@ async function readEvents(body, take, heard) {
   }
 }
 
-/** Connect to a server: `triode('https://example.org')`. Without an address: to the page's own. */
-export function triode(url = '.', options = {}) {
+/** Connect to a server: `triode('https://example.org')`. Without an address: to where this file came
+ *  from, if that is a server. */
+export function triode(url = OWN, options = {}) {
   const {
     attempts = Infinity, // failed ones in a row, after which it gives up
     autoConnect = true,
@@ -396,6 +400,7 @@ export function triode(url = '.', options = {}) {
   let state = 'idle';
   let failure = null;
   let token;
+  let known = false; // a Triode has answered there
   let asked = false; // for a new token, since a link held for a while
   let attempt = 0;
   let refusals = 0; // WebSockets in a row that could not be opened where a stream could
@@ -463,7 +468,7 @@ export function triode(url = '.', options = {}) {
     for (const name in tags) address.searchParams.set('tag.' + name, tags[name]);
     // A browser's WebSocket can't send header fields.
     if (token) address.searchParams.set('access_token', token);
-    const ws = new WebSocket(address.href.replace('http', 'ws'));
+    const ws = new WebSocket(address.href.replace(/^http/, 'ws'));
     disconnect = () => ws.close();
     send = (text) => ws.send(text);
     isFull = () => ws.bufferedAmount > MESSAGE_CHARS;
@@ -529,7 +534,12 @@ export function triode(url = '.', options = {}) {
       body,
       signal,
     });
-    if (!response.ok) throw await refusal(response);
+    if (!response.ok) {
+      const error = await refusal(response);
+      // A proxy whose server is away says all kinds of things.
+      if (known && !response.headers.get('triode')) error.final = false;
+      throw error;
+    }
     return response;
   }
 
@@ -539,6 +549,7 @@ export function triode(url = '.', options = {}) {
     clearInterval(beats);
     ({ client, secret } = connected);
     if (client) beats = setInterval(() => beat(mine), connected.heartbeat_s * 1000);
+    known = true;
     if (!opened) refusals = send || !WebSocket ? 0 : refusals + 1;
     opened = true;
     attempt = 0;
@@ -568,6 +579,8 @@ export function triode(url = '.', options = {}) {
   }
 
   const online = () => (state === 'waiting' ? open() : probe());
+  // A page that was hidden, or a machine that slept, may have lost its link long ago.
+  const shown = () => globalThis.document.hidden || online();
 
   /** Leave the link behind. */
   function drop() {
@@ -619,6 +632,7 @@ export function triode(url = '.', options = {}) {
     failure = error ?? new TriodeError('closed');
     clearTimeout(retry);
     globalThis.removeEventListener?.('online', online);
+    globalThis.document?.removeEventListener('visibilitychange', shown);
     drop();
     rejectAll(waiting.splice(0), failure);
     rooms.forEach((room) => room.settle(null, failure));
@@ -768,7 +782,7 @@ export function triode(url = '.', options = {}) {
   function schedule() {
     clearTimeout(nextFlush);
     if (opened && waiting.length)
-      nextFlush = setTimeout(flush, flushedAt + batchMs - performance.now());
+      nextFlush = setTimeout(flush, Math.max(0, flushedAt + batchMs - performance.now()));
   }
 
   function flush() {
@@ -943,6 +957,7 @@ export function triode(url = '.', options = {}) {
     connect() {
       if (link) return t;
       globalThis.addEventListener?.('online', online);
+      globalThis.document?.addEventListener('visibilitychange', shown);
       attempt = 0;
       asked = false;
       failure = null;

@@ -363,6 +363,22 @@ async def test_a_stream_ends_with_its_token(autojump_clock: trio.testing.MockClo
         assert client.end is end_reasons.TOKEN_ENDED
 
 
+async def test_a_short_token_is_not_asked_for_each_second(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running() as triode:
+        lane = FakeLane()
+        client = connect(triode, lane, ".a")
+        for _ in range(3):  # each is renewed as soon as it is told to end
+            issued = triode.tokens.issue(OWNER.grant, now=triode.clock.unix_s(), ttl_s=21)
+            renewal.authenticate(triode, client, issued.secret)
+            before = lane.types().count("expiring")
+            await trio.sleep(2.5 if before == 0 else 12)
+            assert lane.types().count("expiring") == max(before, 1)
+            await trio.sleep(0 if before == 0 else 4)
+            assert lane.types().count("expiring") == before + 1
+
+
 async def test_revocation_ends_the_stream_within_a_second(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .clients import Api, exchange, position
+from .clients import Api, exchange, position, upgrade
 from .server import Server
 
 pytestmark = pytest.mark.trio
@@ -171,3 +171,13 @@ async def test_a_body_of_unknown_length_over_20_mib_is_413(
     answer = await exchange(server, head.encode() + chunk * 21 + b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413"), answer[:200]
     assert await api.get(".") == DOCUMENT
+
+
+async def test_a_refusal_says_that_it_is_triodes(server: Server, api: Api) -> None:
+    """By which a client knows it from a proxy's, after which it comes back."""
+    for target in ("/nothing-here", "/store?filter=][", "/events?filter=]["):
+        response = await api.request("GET", target)
+        assert response.status_code in (400, 404)
+        assert response.headers["triode"] == "refused"
+    answer = await exchange(server, upgrade("/ws?filter=]["))
+    assert b"\r\ntriode: refused\r\n" in answer.lower()

@@ -17,6 +17,7 @@ from triode_client import Lost, NotFound, Options, RateLimited, Refused, TriodeE
 from triode_client.backoff import Backoff
 from triode_client.connection import read_retry_s
 from triode_client.errors import refused
+from triode_client.link import Link
 from triode_client.nursery import bare_nursery
 from triode_client.outbox import Call, Outbox
 from triode_client.target import read_target
@@ -304,3 +305,19 @@ async def test_a_cancelled_body_is_cancelled() -> None:
         async with block():
             await trio.sleep_forever()
     assert scope.cancelled_caught
+
+
+def test_only_what_a_triode_says_at_a_reconnect_is_final() -> None:
+    """A proxy whose server is away answers with 404, 403, 302 or 521."""
+    link = Link(read_target("http://x"), None, Options(jitter=0))
+    for status in (302, 403, 404, 521):
+        refusal = refused({"status": status})
+        refusal.is_triodes = False
+        with pytest.raises(Refused):  # a wrong address is told at once
+            link._delay_s(refusal)
+        link._was_connected = True
+        assert link._delay_s(refusal) > 0
+        refusal.is_triodes = True
+        with pytest.raises(Refused):
+            link._delay_s(refusal)
+        link._was_connected = False

@@ -532,3 +532,53 @@ test('who connects while it tells of a loss is connected once', async (context) 
   await seconds(5);
   assert.equal(sockets.length, 2);
 });
+
+test('an address is changed in its scheme only', async (context) => {
+  const { sockets, WebSocket } = fakeWebSocket();
+  for (const url of ['ws://http-gw:8080', 'wss://a.test/http/live']) {
+    const t = triode(url, { WebSocket });
+    context.after(() => t.close());
+    await settle();
+    assert.equal(sockets.at(-1).url, url + '/ws');
+  }
+});
+
+for (const [ours, state] of [
+  [false, 'waiting'],
+  [true, 'closed'],
+])
+  test(`a 404 of ${ours ? 'Triode' : 'a proxy'} at a reconnect: ${state}`, async (context) => {
+    const headers = ours ? { triode: 'refused' } : {};
+    const fetch = async () => new Response('{}', { status: 404, headers });
+    const { t, sockets, seconds } = start(context, { fetch });
+    await settle();
+    sockets[0].welcome();
+    assert.equal(t.state, 'open');
+    sockets[0].end();
+    await seconds(1);
+    sockets[1].onerror();
+    await settle();
+    await settle();
+    assert.equal(t.state, state);
+  });
+
+test('a page that is looked at again asks whether the server is there', async (context) => {
+  const document = new EventTarget();
+  document.hidden = true;
+  globalThis.document = document;
+  context.after(() => delete globalThis.document);
+  const { sockets } = start(context);
+  await settle();
+  sockets[0].welcome();
+  await settle();
+  const pings = () => sockets[0].sent.filter(({ type }) => type === 'ping').length;
+  sockets[0].sent.length = 0;
+  document.dispatchEvent(new Event('visibilitychange'));
+  await settle();
+  assert.equal(pings(), 0);
+  document.hidden = false;
+  document.dispatchEvent(new Event('visibilitychange'));
+  context.mock.timers.tick(20);
+  await settle();
+  assert.equal(pings(), 1);
+});

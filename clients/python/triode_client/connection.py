@@ -262,7 +262,9 @@ def _refusal(exc: ConnectionRejected) -> Refused:
     after = dict(exc.headers).get(b"retry-after", b"")
     if after.isdigit():
         problem["retry_after"] = max(int(after), problem.get("retry_after", 0))
-    return refused(problem)
+    refusal = refused(problem)
+    refusal.is_triodes = b"triode" in {name.lower() for name, _ in exc.headers}
+    return refusal
 
 
 def _retry_s(reason: str | None) -> float | None:

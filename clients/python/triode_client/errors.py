@@ -40,6 +40,8 @@ class Refused(TriodeError):
         self.status = int(problem.get("status", 400))
         self.title = str(problem.get("title", "Refused"))
         self.detail = str(problem.get("detail", ""))
+        # False: a proxy's, or of whatever else answers there.
+        self.is_triodes = True
         after = problem.get("retry_after")
         self.retry_after_s = float(after) if isinstance(after, int | float) else None
         super().__init__(f"{self.title}: {self.detail}" if self.detail else self.title)

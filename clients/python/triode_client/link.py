@@ -146,7 +146,13 @@ class Link:
             self._token = None  # another one is asked for, once
         elif isinstance(end, Hangup) and end.code in FINAL_CODES:
             raise Ended(end.code, end.reason) from end
-        elif isinstance(end, Refused) and not end.is_temporary:
+        elif (
+            isinstance(end, Refused)
+            and not end.is_temporary
+            # A proxy whose server is away says all kinds of things; that it is one is known from
+            # the connection there was.
+            and (end.is_triodes or not self._was_connected)
+        ):
             raise end
         if not self._was_connected and self._attempts == self._options.attempts:
             if isinstance(end, Hangup):
