@@ -59,6 +59,17 @@ def test_it_shows_live_data_and_asks_nobody_else(demo: Server, open_page: PageFa
     assert {httpx.URL(url).host for url in asked} == {"127.0.0.1"}
 
 
+def test_an_integer_that_a_browser_rounds_is_not_written_back(
+    plain: Server, open_page: PageFactory
+) -> None:
+    put(plain, ".", {"big": 2**53 + 1, "n": 1})
+    page = open_page(url_of(plain))
+    value(page, "big").click()
+    expect(page.locator(".notice")).to_contain_text("more digits than a browser keeps")
+    expect(page.locator(".editor input")).to_have_count(0)
+    assert get(plain, ".big") == 2**53 + 1
+
+
 def test_a_value_is_changed_in_its_place(plain: Server, open_page: PageFactory, log: Log) -> None:
     log.expect(refused(400))
     put(plain, ".", {"n": 1, "greeting": "hello", "list": [1, 2, 3]})

@@ -31,6 +31,10 @@ export class Editor {
 
   edit(row, element) {
     if (!element || this.isIn(element)) return;
+    if (isRounded(row.value)) {
+      notice(`${row.path} holds a number with more digits than a browser keeps: change it with another client.`);
+      return;
+    }
     const text = isContainer(row.value) ? JSON.stringify(row.value) : readable(row.value);
     if (text.length > LONGEST_LINE) {
       notice(`${row.path} is too long for a line: change its parts.`);
@@ -61,7 +65,7 @@ export class Editor {
     try {
       await store.remove(path);
       const undo = () => store.insert(parentPath, key, value).catch((problem) => notice(problem.message, { bad: true }));
-      notice(`Removed ${path}`, { action: "Undo", onaction: undo });
+      notice(`Removed ${path}`, isRounded(value) ? {} : { action: "Undo", onaction: undo });
     } catch (problem) {
       notice(`${path}: ${problem.message}`, { bad: true });
     }
@@ -119,6 +123,17 @@ export class Editor {
 function readable(value) {
   if (typeof value !== "string") return JSON.stringify(value);
   return value === asText(value) ? value : JSON.stringify(value);
+}
+
+/** Whether it holds an integer beyond 2^53: JavaScript has rounded it, and must not write it back. */
+export function isRounded(value) {
+  const todo = [value];
+  while (todo.length) {
+    const one = todo.pop();
+    if (Number.isInteger(one) && !Number.isSafeInteger(one)) return true;
+    if (isContainer(one)) for (const inner of Object.values(one)) todo.push(inner);
+  }
+  return false;
 }
 
 const asText = (text) => (meansJson(text) ? null : text);
