@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from triode.app.blueprints.errors import answer
 from triode.app.blueprints.gated import Gated, View, Visit, arrive, depart, head_of
+from triode.app.net.request_head import check_foreign
 
 if TYPE_CHECKING:
     from quart import Request
@@ -42,8 +43,11 @@ class DirectRoute:
         """
         self._triode.metrics.http_requests += 1
         seen: Visit | None = None
+        read_here = head is not None
         head = head or head_of(incoming)
         try:
+            if not read_here:
+                check_foreign(head)
             seen = await arrive(self._triode, incoming, head, self._path, control=self._control)
             response = await self._view(seen)
         except Exception as error:

@@ -24,7 +24,7 @@ from quart.globals import request_ctx
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import HTTPException
 
-from triode.app.net.request_head import Head
+from triode.app.net.request_head import Head, check_foreign
 from triode.app.wire.known_names import check_query
 from triode.limits.grant import NONE
 from triode.limits.principal import Principal
@@ -134,6 +134,7 @@ def gated(
         triode.metrics.http_requests += 1
         incoming = current_request()
         head = head_of(incoming)
+        check_foreign(head)
         if rate and request.method != "OPTIONS":
             route = blueprint.paths.get((request.endpoint or "").rpartition(".")[2])
             g.triode_visit = await arrive(

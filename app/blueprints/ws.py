@@ -16,6 +16,7 @@ from quart import Blueprint, Response, request, websocket
 from triode.app.blueprints.events import AsgiLane
 from triode.app.blueprints.gated import gated, head_of
 from triode.app.delivery.slow_writer import WRITE_BYTES
+from triode.app.net.request_head import check_foreign
 from triode.app.service import stream_start
 from triode.app.service.below import wire_in
 from triode.app.service.session import Session
@@ -61,6 +62,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def serve(**_tags: str) -> Response | None:
         head = head_of(websocket)
         try:
+            check_foreign(head)
             wanted, principal, _ = await stream_start.admit(triode, head, socket=True)
             lane = AsgiLane(triode.below, wire_in(websocket.scope))
             client = stream_start.open_stream(triode, "ws", lane, head, wanted, principal)

@@ -161,7 +161,7 @@ def parse_head(
     headers = _fields(lines)
     path, query = _split_target(method, target)
     head = Head(method, target, path, query, headers, version, peer, secure)
-    _check_fields(head)
+    check_fields(head)
     return head, end + 4
 
 
@@ -235,9 +235,10 @@ def _origin_form(target: str) -> str:
     return rest if rest.startswith("/") else "/" + rest
 
 
-def _check_fields(head: Head) -> None:
+def check_fields(head: Head) -> None:
     """The fields that decide where a request goes and where it ends (RFC 9112 sections 3.2 and
-    6)."""
+    6). Raises BadHead. For heads that another server has read, too.
+    """
     hosts = lengths = codings = 0
     for name, value in head.headers:
         if name == "host":
@@ -258,6 +259,25 @@ def _check_fields(head: Head) -> None:
             400,
             "The length of the body is given more than once (Content-Length, Transfer-Encoding).",
         )
+
+
+def check_foreign(head: Head) -> None:
+    """What is still to be seen of a head that another server's parser has let through. Raises
+    BadHead, after which an HTTP/1 connection has to end: the two may not agree where the next
+    request begins.
+    """
+    try:
+        if head.version not in ("1.0", "1.1", "2", "3"):
+            raise BadHead(505, f"HTTP/{head.version} is not spoken here; use HTTP/1.1.")
+        _split_target(head.method, head.target)
+        for name, value in head.headers:
+            if _FORBIDDEN.search(f"{name}:{value}".encode("latin-1")):
+                raise BadHead(400, "A header field holds a control character.")
+        check_fields(head)
+    except BadHead as refusal:
+        if head.version not in ("2", "3"):
+            refusal.headers["Connection"] = "close"
+        raise
 
 
 def _check_coding(value: str, version: str) -> None:
