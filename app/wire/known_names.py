@@ -18,7 +18,7 @@ Names = tuple[str, ...]
 ANYWHERE: Final = ("access_token",)
 TAG: Final = "tag."  # tag.NAME; `tag.` here stands for all of them
 
-_STREAM: Final = ("filter", "room", "policy", "snapshot", "since", "lease", TAG)
+_STREAM: Final = ("filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", TAG)
 _WRITE: Final = ("path", "create", "if")
 _SELECTORS: Final = ("id", TAG)
 # A file of the server: a new value of v makes caches ask for it anew.
