@@ -43,6 +43,7 @@ STREAM: Final = [
     query("policy", SCHEMAS["Subscription"]["properties"]["policy"]),
     query("snapshot", {"enum": ["full", "none"]}),
     query("since", POSITION),
+    query("lastEventId", POSITION),
     TAGS_GIVEN,
 ]
 SELECTORS: Final = [
