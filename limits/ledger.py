@@ -63,6 +63,17 @@ class Account:
         """Take `size` bytes off: they are not held any more."""
         self._set(self.held - size)
 
+    def change(self, by: int) -> bool:
+        """Somebody holds so much more, or less. False: that is too much, for this account or for
+        all. It is booked nevertheless, until whoever holds it lets go.
+        """
+        self._set(self.held + by)
+        ledger = self._ledger
+        if by <= 0 or (not 0 < self.bound < self.held and ledger.held <= ledger.limit):
+            return True
+        self.refused += 1
+        return False
+
     @contextmanager
     def hold(self) -> Iterator[Hold]:
         """What one request or connection takes; given back as a whole at the end."""

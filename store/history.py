@@ -118,6 +118,13 @@ class History:
             return None
         return self._touched.since(path, seq)
 
+    def forget(self) -> list[Change]:
+        """Let go of all changes; returns them. Nobody can resume from before this moment."""
+        gone: list[Change] = []
+        self.gone_bytes = self.bytes
+        self._clear(gone, self.last_seq)
+        return gone
+
     def _clear(self, gone: list[Change], floor: int) -> None:
         gone.extend(change for change, _ in self._changes)
         self._changes.clear()

@@ -189,6 +189,10 @@ class Store:
         """
         return Replay(self.history, filters, position.seq)
 
+    def forget_history(self) -> None:
+        """Let go of the recent changes, when memory is short. Who resumes gets a snapshot."""
+        self._discard(self.history.forget())
+
     def _discard(self, gone: list[Change]) -> None:
         """Old values that are large are left to `discarded`, for whoever takes them apart."""
         if self.history.gone_bytes < LARGE_BYTES:

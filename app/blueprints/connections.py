@@ -75,6 +75,7 @@ def blueprint(triode: Triode) -> Blueprint:
     bp = gated("triode_connections", triode, control=True)
     hub = triode.hub
     limit_bytes = triode.settings.max_message_bytes
+    bodies = triode.ledger.accounts["bodies"]
     max_depth = triode.settings.max_depth
 
     def asked(seen: Visit) -> tuple[list[str], dict[str, str]]:
@@ -88,7 +89,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def message(seen: Visit) -> Message | None:
         """The body as what is to be sent; None when it is empty."""
         kind = media_type(seen.request, [JSON, BYTES])
-        raw = bytes(await read_body(seen.request, limit_bytes))
+        raw = bytes(await read_body(seen.request, limit_bytes, bodies))
         if not raw:
             return None
         data: Json | bytes = raw
@@ -124,7 +125,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def tag(seen: Visit) -> Response:
         who = asked(seen)
         media_type(seen.request, [JSON])
-        body = members(await read_json(seen.request, limit_bytes), ("tags",))
+        body = members(await read_json(seen.request, limit_bytes, bodies), ("tags",))
         tags = body.get("tags")
         if not isinstance(tags, dict):
             raise bad_request('"tags" must be an object of strings, null to take one away')

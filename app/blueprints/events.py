@@ -139,7 +139,10 @@ def blueprint(triode: Triode) -> Blueprint:
     async def subscribe_with_body() -> Response:
         media_type(request, (JSON,))
         limit = triode.settings.max_message_bytes
-        return await _open(await read_json(request, limit, max_depth=triode.settings.max_depth))
+        bodies = triode.ledger.accounts["bodies"]
+        return await _open(
+            await read_json(request, limit, bodies, max_depth=triode.settings.max_depth)
+        )
 
     async def _open(body: Json | Missing) -> Response:
         head = head_of(request)

@@ -15,7 +15,7 @@ from triode.app.blueprints.gated import gated, visit
 from triode.app.blueprints.json_answer import json_response
 from triode.app.runtime.metrics import RATE_WINDOW_S, exposition, registry
 from triode.app.service.client_queries import ends_log, furthest_behind, portraits
-from triode.app.service.health import DocumentSize, gauges, health
+from triode.app.service.health import DocumentSize, gauges, health, memory
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import check_limit
@@ -54,6 +54,7 @@ def blueprint(triode: Triode) -> Blueprint:
             "counters": metrics.as_json(),
             "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
             "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},
+            "memory": memory(triode.ledger),
             "ends_log": ends_log(triode.hub, triode.clock),
         }
         if wanted is not None:

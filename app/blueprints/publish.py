@@ -21,11 +21,12 @@ def blueprint(triode: Triode) -> Blueprint:
     """The route of `/publish`: the command of the same name, without a sender to leave out."""
     bp = gated("triode_publish", triode)
     limit = triode.settings.max_body_bytes
+    bodies = triode.ledger.accounts["bodies"]
 
     @bp.direct("/publish", "POST")
     async def publish(seen: Visit) -> Response:
         media_type(seen.request, [JSON])
-        body = await read_json(seen.request, limit, max_depth=triode.settings.max_depth)
+        body = await read_json(seen.request, limit, bodies, max_depth=triode.settings.max_depth)
         message = members(body, ("room", "to", "tags", "event", "data"))
         command = {"type": "publish", **message}
         return json_response(await execute(triode, command, seen.principal))

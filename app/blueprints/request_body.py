@@ -30,10 +30,12 @@ from werkzeug.http import parse_options_header
 
 from triode.app.wire.known_names import check_members
 from triode.app.wire.refusal import Refusal, bad_request
+from triode.limits.ledger import Overdrawn
 from triode.store.value import Json, JsonError, decode, decode_steps
 
 if TYPE_CHECKING:
     from triode.app.runtime.metrics import Metrics
+    from triode.limits.ledger import Account, Hold
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -80,11 +82,17 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
     )
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """All of the body, at most `limit` bytes.
+async def read_body(request: Request, limit: int, bodies: Account) -> bytearray:
+    """All of the body, at most `limit` bytes. While it comes it stands in the account `bodies`.
 
-    Raises Refusal 413 above it, 408 when it comes too slowly.
+    Raises Refusal 413 above the limit, 408 when it comes too slowly, 503 when all bodies together
+    are too much.
     """
+    with bodies.hold() as hold:
+        return await _receive(request, limit, hold)
+
+
+async def _receive(request: Request, limit: int, hold: Hold) -> bytearray:
     declared = request.content_length
     if declared is not None and declared > limit:
         raise too_large(limit)
@@ -93,6 +101,7 @@ async def read_body(request: Request, limit: int) -> bytearray:
     try:
         with trio.fail_at(started + FIRST_DEADLINE_S) as scope:
             async for chunk in request.body:
+                hold.take(len(chunk))
                 data += chunk
                 if len(data) > limit:
                     raise too_large(limit)
@@ -100,6 +109,13 @@ async def read_body(request: Request, limit: int) -> bytearray:
     except trio.TooSlowError:
         waited_s = trio.current_time() - started
         raise Refusal(408, f"after {waited_s:.0f} s the body is still not complete") from None
+    except Overdrawn:
+        raise Refusal(
+            503,
+            "too many bodies are on their way; retry in a second",
+            extra={"retry_after": 1},
+            headers={"Retry-After": "1"},
+        ) from None
     except RequestEntityTooLarge:
         # The application's own limit came first: an embedding one may have a smaller limit than
         # ours.
@@ -129,9 +145,9 @@ def too_large(limit: int) -> Refusal:
     )
 
 
-async def read_json(request: Request, limit: int, *, max_depth: int = 256) -> Json:
+async def read_json(request: Request, limit: int, bodies: Account, *, max_depth: int = 256) -> Json:
     """The body as JSON. Raises Refusal 413, 408, or 400 with `offset`, the byte of the fault."""
-    return await decode_json(await read_body(request, limit), max_depth=max_depth)
+    return await decode_json(await read_body(request, limit, bodies), max_depth=max_depth)
 
 
 async def decode_json(data: bytearray | bytes, *, max_depth: int = 256) -> Json:

@@ -54,6 +54,7 @@ def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/store` but for the batch."""
     bp = gated("triode_store", triode)
     limit, depth = triode.settings.max_body_bytes, triode.settings.max_depth
+    bodies = triode.ledger.accounts["bodies"]
 
     @bp.direct("/store", "GET", "HEAD")
     async def read(seen: Visit) -> Response:
@@ -71,7 +72,7 @@ def blueprint(triode: Triode) -> Blueprint:
         return _read_selected(triode, seen, [selection], absent_is_404=True)  # noqa: ASYNC910 # as above
 
     async def content(seen: Visit) -> Json:
-        return await read_json(seen.request, limit, max_depth=depth)
+        return await read_json(seen.request, limit, bodies, max_depth=depth)
 
     @bp.direct("/store", "PUT")
     async def put(seen: Visit) -> Response:

@@ -31,6 +31,7 @@ SECRET = {"Cache-Control": "no-store"}
 def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/tokens`, for admins. With authentication off everybody is one."""
     bp = gated("triode_tokens", triode)
+    bodies = triode.ledger.accounts["bodies"]
 
     async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
         triode.gate.require_admin(visit().principal)
@@ -41,7 +42,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def issue() -> Response:
         media_type(request, [JSON])
         asked = members(
-            await read_json(request, MAX_TOKEN_BYTES), ("grant", *MEMBERS, "ttl_s", "label")
+            await read_json(request, MAX_TOKEN_BYTES, bodies), ("grant", *MEMBERS, "ttl_s", "label")
         )
         try:
             issued = triode.tokens.issue(
@@ -98,13 +99,14 @@ def renewal(triode: Triode) -> Blueprint:
     credential of the request.
     """
     bp = gated("triode_renewal", triode, token=False)
+    bodies = triode.ledger.accounts["bodies"]
 
     async def proven(*also: str) -> dict[str, Any]:
         """The body, with the secret. Raises `Refusal` 400 without one."""
         body: dict[str, Any] = {}
         if has_content(request):
             media_type(request, [JSON])
-            body = members(await read_json(request, MAX_TOKEN_BYTES), ("secret", *also))
+            body = members(await read_json(request, MAX_TOKEN_BYTES, bodies), ("secret", *also))
         if not isinstance(body.get("secret"), str):
             raise bad_request(
                 'send {"secret": "…"}, the secret that the event connected gave this stream',

@@ -152,6 +152,15 @@ class Settings:
     )
     max_filters: int = option(100, _count, "Filters of one client.", "N")
     max_rooms: int = option(100, _count, "Rooms of one client.", "N")
+    memory: int = option(
+        0,
+        size(0),
+        "Memory for all that is held for clients; 0: three quarters of the machine's.",
+        "SIZE",
+    )
+    bodies_bytes: int = option(
+        256 * MIB, size(1 * MIB), "Bytes of all request bodies that are in hand.", "SIZE"
+    )
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
     max_unfinished_bytes: int = option(

@@ -19,10 +19,12 @@ from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
+    from triode.limits.ledger import Ledger
 
 # Above these a check is `degraded`: the server works, and somebody should look.
 LAG_S: Final = 1.0
 FILES_SHARE: Final = 0.9
+FULL_SHARE: Final = 0.9
 # Measuring the document may take this share of one core.
 MEASURING_SHARE: Final = 0.01
 
@@ -66,6 +68,7 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
     healing = sum(1 for client in hub.clients.values() if client.arrears)
     files, files_limit = open_files()
     history = store.history
+    messages = triode.ledger.accounts["messages"]
     return [
         Gauge("clients", "Clients connected", len(hub.clients)),
         Gauge("clients_sse", "Clients on SSE", _count(triode, "sse")),
@@ -74,8 +77,16 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("queued_bytes", "Bytes waiting in queues", sum(box.bytes for box in outboxes)),
         Gauge("queued_oldest_seconds", "How long the oldest of it has waited", oldest),
         Gauge("clients_healing", "Clients that are to be repaired", healing),
-        Gauge("unfinished_bytes", "Bytes of messages not whole yet", triode.unfinished.total),
-        Gauge("unfinished_refused_total", "Ended for beginning more", triode.unfinished.refused),
+        Gauge(
+            "unfinished_bytes",
+            "Bytes of messages not whole yet",
+            messages.held,
+        ),
+        Gauge(
+            "unfinished_refused_total",
+            "Ended for beginning more",
+            messages.refused,
+        ),
         Gauge("rooms", "Rooms with members", len(hub.rooms)),
         Gauge("room_log_bytes", "Bytes of messages that rooms keep", hub.rooms.log_bytes),
         Gauge("filters", "Distinct filters subscribed to", len(store.index)),
@@ -85,6 +96,8 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("log_items", "Changes kept for resuming", history.items),
         Gauge("log_bytes", "Bytes of changes kept for resuming", history.bytes),
         Gauge("memory_rss_bytes", "Resident memory of the process", rss_bytes()),
+        Gauge("memory_held_bytes", "Held for clients, all accounts", triode.ledger.held),
+        Gauge("memory_limit_bytes", "Most that may be held for clients", triode.ledger.limit),
         Gauge("cpu_seconds_total", "Processor time used by the process", cpu_s()),
         Gauge("open_files", "Open file descriptors", files),
         Gauge("open_files_limit", "Most file descriptors that may be open", files_limit),
@@ -92,6 +105,24 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("uptime_seconds", "Time since the start", uptime_s(triode)),
         Gauge("draining", "1 while the server shuts down", int(triode.draining)),
     ]
+
+
+def memory(ledger: Ledger) -> dict[str, Any]:
+    """The ledger, in bytes: `{"limit": …, "held": …, "accounts": {"history": {"held": …}}}`."""
+    return {
+        "limit": ledger.limit,
+        "held": ledger.held,
+        "relieved": ledger.relieved,
+        "accounts": {
+            account.name: {
+                "held": account.held,
+                "bound": account.bound,
+                "peak": account.peak,
+                "refused": account.refused,
+            }
+            for account in ledger.accounts.values()
+        },
+    }
 
 
 def health(triode: Triode) -> dict[str, Any]:
@@ -115,6 +146,11 @@ def _checks(triode: Triode) -> dict[str, dict[str, Any]]:
     return {
         "flusher": {"status": "ok" if triode.hub.flusher.runs else "failed"},
         "event_loop": {"status": _degraded(lag_s > LAG_S), "lag_s": round(lag_s, 6)},
+        "memory": {
+            "status": _degraded(triode.ledger.share > FULL_SHARE),
+            "held_bytes": triode.ledger.held,
+            "limit_bytes": triode.ledger.limit,
+        },
         "open_files": {
             "status": _degraded(files > FILES_SHARE * files_limit),
             "open": files,

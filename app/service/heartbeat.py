@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from triode.app.delivery.resync import due_at
+from triode.app.service import holdings
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import PING, SSE_HEARTBEAT, Frame, ws_frame
 
@@ -39,6 +40,7 @@ async def pulse(triode: Triode) -> None:
             _sweep(triode)
         while triode.hub.left_over:
             triode.hub.left_over.popleft()()
+        holdings.settle(triode.ledger)
         now = trio.current_time()
         triode.below.cut(now - triode.settings.write_deadline_s)
         triode.hub.rooms.sweep(now)

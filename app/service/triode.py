@@ -25,10 +25,10 @@ from triode.app.delivery.hub import Hub
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics
 from triode.app.service.below import Below
+from triode.app.service.holdings import open_ledger
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import check_event
-from triode.limits.held import Held
 from triode.limits.principal import OWNER, Principal
 from triode.limits.token import Tokens
 from triode.store.operation import Operation, Set, WriteError
@@ -97,7 +97,7 @@ class Triode:
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
         self.hub = Hub(settings, self.store, self.metrics)
         self.below = Below()
-        self.unfinished = Held(settings.max_unfinished_bytes)
+        self.ledger = open_ledger(settings, self.hub, self.store)
         self.started_at = 0.0
         self.draining = False
         self.ready = False

@@ -16,7 +16,7 @@ from triode.app.wire.frame import CLOSE, PONG, ws_frame
 
 if TYPE_CHECKING:
     from triode.app.wire.end_reasons import End
-    from triode.limits.held import Held
+    from triode.limits.ledger import Account
 
 _CLOSE: Final = bytes((CLOSE,))
 
@@ -47,7 +47,7 @@ class MessageReader:
 
     __slots__ = ("_held", "_holds", "_message", "_protocol", "_text", "answer", "end")
 
-    def __init__(self, max_bytes: int, held: Held, *, deflates: bool = False) -> None:
+    def __init__(self, max_bytes: int, held: Account, *, deflates: bool = False) -> None:
         self._protocol = _Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes)
         if deflates:
             self._protocol.extensions = [reading()]

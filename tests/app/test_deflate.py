@@ -17,7 +17,7 @@ from triode.app.wire import compression, end_reasons
 from triode.app.wire.compression import negotiate, on_wire
 from triode.app.wire.frame import PONG, TEXT, Frame, Rest, unwrap, ws_frame
 from triode.app.wire.message_reader import MessageReader
-from triode.limits.held import Held
+from triode.limits.ledger import Ledger
 from triode.store.operation import Set
 from triode.store.value import Json
 
@@ -168,7 +168,7 @@ def squeezed(payload: bytes) -> bytes:
 
 
 def test_messages_are_inflated_each_by_itself() -> None:
-    reader = MessageReader(MIB, Held(0), deflates=True)
+    reader = MessageReader(MIB, Ledger(1 << 40).account("messages", 0), deflates=True)
     data = masked(0xC1, squeezed(b'"one"')) + masked(0x81, b'"two"')
     small = squeezed(b'"three"')
     data += masked(0x41, small[:3]) + masked(0x00, b"") + masked(0x80, small[3:])
@@ -188,7 +188,7 @@ def test_a_bomb_ends_the_connection_before_it_is_one(parts: int) -> None:
     bomb = squeezed(b"0" * (200 * MIB))
     size = len(bomb) // parts + 1
     pieces = [bomb[at : at + size] for at in range(0, len(bomb), size)]
-    reader = MessageReader(MIB, Held(0), deflates=True)
+    reader = MessageReader(MIB, Ledger(1 << 40).account("messages", 0), deflates=True)
     for index, piece in enumerate(pieces):
         first = (0x41 if index == 0 else 0x00) | (0x80 if index == len(pieces) - 1 else 0)
         assert reader.feed(masked(first, piece)) == []
@@ -199,7 +199,7 @@ def test_a_bomb_ends_the_connection_before_it_is_one(parts: int) -> None:
 
 
 def test_what_was_not_agreed_on_is_refused() -> None:
-    reader = MessageReader(MIB, Held(0))
+    reader = MessageReader(MIB, Ledger(1 << 40).account("messages", 0))
     assert reader.feed(masked(0xC1, squeezed(b'"one"'))) == []
     assert reader.end is end_reasons.PROTOCOL
 

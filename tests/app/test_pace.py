@@ -14,7 +14,7 @@ from triode.app.service.session import Session
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import PING, PONG, TEXT, unwrap, ws_frame
 from triode.app.wire.message_reader import MessageReader
-from triode.limits.held import Held
+from triode.limits.ledger import Ledger
 from triode.store.value import encode
 
 settle = trio.testing.wait_all_tasks_blocked
@@ -88,7 +88,7 @@ async def test_who_takes_what_it_is_sent_is_not_idle(
 
 
 def test_each_ping_is_answered_in_its_place() -> None:
-    reader = MessageReader(2**20, Held(0))
+    reader = MessageReader(2**20, Ledger(1 << 40).account("messages", 0))
     pings = b"".join(masked(PING, b"%d" % number) for number in range(1000))
     [pongs] = reader.feed(pings)
     assert list(unwrap(bytearray(pongs))) == [(PONG, b"%d" % number) for number in range(1000)]
@@ -101,24 +101,24 @@ def test_each_ping_is_answered_in_its_place() -> None:
 
 
 def test_unfinished_messages_are_bounded_over_all() -> None:
-    held = Held(100)
+    held = Ledger(1 << 40).account("messages", 100)
     first, second = MessageReader(2**20, held), MessageReader(2**20, held)
     assert first.feed(masked(0x01, b"1" * 60)) == []
-    assert held.total == 60
+    assert held.held == 60
     assert second.feed(masked(0x01, b"2" * 90)[:70]) == []  # a frame that is still coming
     assert second.end is end_reasons.BUSY
     assert int.from_bytes(second.answer[2:4], "big") == 1013
     assert held.refused == 1
     second.close()
-    assert held.total == 60
+    assert held.held == 60
     assert first.feed(masked(0x80, b"3" * 30)) == [b"1" * 60 + b"3" * 30]
-    assert held.total == 0
+    assert held.held == 0
     first.close()
-    assert held.total == 0
+    assert held.held == 0
 
 
 def test_fragments_of_nothing_take_no_room() -> None:
-    reader = MessageReader(2**20, Held(0))
+    reader = MessageReader(2**20, Ledger(1 << 40).account("messages", 0))
     reader.feed(masked(0x01, b"{"))
     for _ in range(100):
         assert reader.feed(masked(0x00, b"") * 100) == []

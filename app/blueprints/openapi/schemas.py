@@ -257,6 +257,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "additionalProperties": {"type": "number"},
             },
             "gauges": {"type": "object", "additionalProperties": {"type": "number"}},
+            "memory": {"type": "object", "description": "The ledger: what is held, in bytes"},
             "ends_log": array(
                 object_(
                     {
@@ -271,7 +272,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             ),
             "clients": array(ref("Client"), "With ?clients=: the furthest behind first"),
         },
-        ["position", "counters", "rates", "gauges", "ends_log"],
+        ["position", "counters", "rates", "gauges", "memory", "ends_log"],
     ),
     "Subscription": object_(
         {

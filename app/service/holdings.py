@@ -1,0 +1,61 @@
+"""What this server holds for others: the accounts of its ledger, and who lets go first.
+
+Once a second (`settle`) all accounts are read. Above the limit new bodies and messages are refused
+from that moment on; then memory is let go, what costs others least first:
+
+    history   clients that come back get a snapshot in place of what they missed
+    queues    whoever has the longest queue is ended, and may come back
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from triode.app.runtime.machine import memory_bytes
+from triode.app.wire import end_reasons
+from triode.limits.ledger import Ledger
+
+if TYPE_CHECKING:
+    from triode.app.config.settings import Settings
+    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.subscriber import Client
+    from triode.store.store import Store
+
+# Of the machine's memory, when the operator says nothing.
+DEFAULT_SHARE: Final = 0.75
+
+
+def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
+    """The ledger of a server, with an account for each holder."""
+    ledger = Ledger(settings.memory or int(memory_bytes() * DEFAULT_SHARE))
+    ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
+    ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
+    ledger.account("queues", read=lambda: sum(map(queued_bytes, hub.clients.values())))
+    ledger.account("bodies", settings.bodies_bytes)
+    ledger.account("messages", settings.max_unfinished_bytes)
+    ledger.on_pressure("history", lambda _: store.forget_history())
+    ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))
+    return ledger
+
+
+def queued_bytes(client: Client) -> int:
+    """What waits for one client, in bytes."""
+    return 0 if client.outbox is None else client.outbox.bytes
+
+
+def end_largest(hub: Hub, excess: int) -> None:
+    """End those for whom most waits, until so many bytes are free."""
+    clients = sorted(hub.clients.values(), key=queued_bytes, reverse=True)
+    for client in clients:
+        held = queued_bytes(client)
+        if excess <= 0 or not held:
+            return
+        excess -= held
+        hub.end(client, end_reasons.MEMORY, "at once")
+
+
+def settle(ledger: Ledger) -> None:
+    """Read all accounts; let go of memory when there is too much."""
+    ledger.settle()
+    if ledger.excess:
+        ledger.relieve()
