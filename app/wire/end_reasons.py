@@ -1,6 +1,5 @@
 """Why a connection ends: one table for close codes, `closing` reasons and metric labels
-(docs/wire.md
-5, docs/design.md 8).
+(docs/wire.md 5, docs/design.md 8).
 """
 
 from __future__ import annotations
