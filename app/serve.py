@@ -31,6 +31,7 @@ from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.listener import open_sockets
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.request_head import is_websocket
+from triode.app.service import running
 from triode.app.service.gc_policy import Collector
 from triode.app.service.shutdown import say_goodbye
 from triode.app.service.triode import Triode
@@ -64,6 +65,7 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     """
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
+    await running.load(server)  # what is wrong with the file is told before anything is served
     sockets = open_sockets(
         settings.host,
         settings.port,

@@ -6,8 +6,12 @@ was no answer, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -29,8 +33,29 @@ COMMANDS: Final = {
 }
 
 
+# Of a write to standard output: the disk is full, the pipe has nobody at its end.
+UNWRITABLE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
 class Commands(click.Group):
     """A group whose commands are imported when they are asked for."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command. What the terminal's encoding lacks is shown as an escape."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            result = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            # Python would try to write the rest once more at its end, and complain again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"triode: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, in the order in which people meet them."""

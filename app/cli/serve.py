@@ -88,9 +88,13 @@ def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
     """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound."""
     from triode.app.lanes.hypercorn import LifespanEnded  # the client commands need none of it
     from triode.app.serve import serve as serve_forever
+    from triode.app.service.running import NotLoaded
 
     try:
         trio.run(partial(serve_forever, settings, bound=announce))
+    except NotLoaded as error:
+        click.echo(f"triode: --load: {error}", err=True)
+        sys.exit(CANNOT_START)
     except OSError as exc:
         advice = "no such host" if isinstance(exc, gaierror) else _BIND_ADVICE.get(exc.errno or 0)
         if advice is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,8 +17,6 @@ from triode.store.operation import Set
 from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from triode.app.service.triode import Triode
 
 log = logging.getLogger("triode")
@@ -39,8 +38,7 @@ async def run(
             triode.settings.admin_token, FULL, now=triode.clock.unix_s(), label="admin"
         )
     try:
-        if triode.settings.load is not None:
-            await _load(triode, triode.settings.load)
+        await load(triode)
         async with trio.open_nursery() as nursery:
             await nursery.start(triode.hub.run)
             nursery.start_soon(pulse, triode)
@@ -57,11 +55,23 @@ async def run(
         triode.ready = False
 
 
-async def _load(triode: Triode, path: Path) -> None:
-    """Begin with the document in a file. Raises ValueError unless it holds JSON; OSError."""
-    data = await trio.Path(path).read_bytes()
+class NotLoaded(ValueError):
+    """The file that the document begins with cannot be read, or holds no JSON."""
+
+
+async def load(triode: Triode) -> None:
+    """Begin with the document in the file of the settings; once. Raises `NotLoaded`."""
+    path = triode.settings.load
+    if path is None or triode.store.seq:
+        await trio.lowlevel.checkpoint()
+        return
+    try:
+        data = await trio.Path(path).read_bytes()
+    except OSError as error:
+        raise NotLoaded(f"{path}: {error.strerror}") from error
     log.info("loading %s, %.1f MB", path, len(data) / 1e6)
-    steps = decode_steps(data, max_depth=LOADED_DEPTH)
+    # Editors on Windows begin a file with this mark; it is no part of the JSON (RFC 8259 8.1).
+    steps = decode_steps(data.removeprefix(BOM_UTF8), max_depth=LOADED_DEPTH)
     try:
         while True:
             next(steps)
@@ -69,4 +79,4 @@ async def _load(triode: Triode, path: Path) -> None:
     except StopIteration as done:
         triode.write_nowait(Set((), done.value))
     except JsonError as error:
-        raise ValueError(f"{path} cannot be loaded: {error.detail}") from error
+        raise NotLoaded(f"{path} cannot be loaded: {error}") from error
