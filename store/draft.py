@@ -15,7 +15,7 @@ from triode.store.json_type import MISSING, Json, Missing
 from triode.store.path import Path
 from triode.store.work import FREE, Work
 
-# How many values a step is worth, measured by bench.calibrate.
+# How many values a step is worth, an estimate, not measured yet.
 _COPIED: Final = 64
 _LOOKED_AT: Final = 16
 

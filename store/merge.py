@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from triode.store.plan import Plan
     from triode.store.work import Work
 
-# For each member of a patch, and for its edit; measured by bench.calibrate.
+# For each member of a patch, and for its edit; an estimate, not measured yet.
 _MEMBER_STEPS: Final = 1
 _COPIED: Final = 64
 

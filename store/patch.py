@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from triode.store.plan import Plan
 
 MAX_OPS: Final = 10_000
-# For one operation of a patch, beside what it copies; measured by bench.calibrate.
+# For one operation of a patch, beside what it copies; an estimate, not measured yet.
 _STEP_STEPS: Final = 8
 
 

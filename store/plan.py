@@ -44,7 +44,7 @@ MAX_DEPTH: Final = 512
 MAX_COPIED: Final = 1_000_000
 # To apply so many and to match them takes some 5 ms.
 MAX_EDITS: Final = 1000
-# For an edit, beside what it copies and weighs; measured by bench.calibrate.
+# For an edit, beside what it copies and weighs; an estimate, not measured yet.
 _EDIT_STEPS: Final = 3
 _COPIED: Final = 64
 

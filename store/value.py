@@ -43,7 +43,7 @@ __all__ = [
 DOUBLE_BITS: Final = 1024
 
 _DISMANTLE_VALUES = 4096
-# How many values a step is worth, measured by bench.calibrate.
+# How many values a step is worth, an estimate, not measured yet.
 _LOOKED_AT: Final = 8
 _COPIED: Final = 64
 _SLICE: Final = 512
