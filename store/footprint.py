@@ -21,8 +21,11 @@ def footprint(value: Json, *, limit: int) -> int:
     Keys count each time: the decoder shares equal short ones within one text, but not between
     texts.
     """
+    # What was there before is mostly one of these.
     if type(value) is int:
         return 0 if value in _SMALL else getsizeof(value)
+    if type(value) is str:
+        return getsizeof(value) if len(value) > 1 else 0
     size = 0
     todo: list[Any] = [value]
     while todo and size <= limit:

@@ -66,9 +66,7 @@ def blueprint(triode: Triode) -> Blueprint:
 
 async def _items(triode: Triode, kind: str) -> Iterable[tuple[int, Any]]:
     """The commands of the body with their numbers; those of NDJSON not decoded yet."""
-    data = await read_body(
-        request, triode.settings.max_body_bytes, triode.ledger.accounts["bodies"]
-    )
+    data = await read_body(request, triode.settings.max_body_bytes, triode.bodies)
     if kind == NDJSON:
         return split_lines(data)
     commands = await decode_json(data, max_depth=triode.settings.max_depth)

@@ -27,7 +27,7 @@ from triode.app.blueprints.request_body import (
     read_body,
     read_json,
 )
-from triode.app.service.client_queries import in_turns, portraits, select
+from triode.app.service.client_queries import paced, portraits, select
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import BINARY, TEXT, Frame, VerbatimFrame, control, ws_frame
 from triode.app.wire.refusal import bad_request
@@ -75,7 +75,7 @@ def blueprint(triode: Triode) -> Blueprint:
     bp = gated("triode_connections", triode, control=True)
     hub = triode.hub
     limit_bytes = triode.settings.max_message_bytes
-    bodies = triode.ledger.accounts["bodies"]
+    bodies = triode.bodies
     max_depth = triode.settings.max_depth
 
     def asked(seen: Visit) -> tuple[list[str], dict[str, str]]:
@@ -130,10 +130,10 @@ def blueprint(triode: Triode) -> Blueprint:
         if not isinstance(tags, dict):
             raise bad_request('"tags" must be an object of strings, null to take one away')
         tags = check_tags(tags, removable=True)
-        async for client in in_turns(select(hub, *who)):
+        async for client in paced(select(hub, *who)):
             check_tag_count(hub.tags.merged(client, tags))
         reached = 0
-        async for client in in_turns(select(hub, *who)):
+        async for client in paced(select(hub, *who)):
             hub.tags.update(client, tags)
             reached += 1
         return json_response({"reached": reached})
@@ -144,7 +144,7 @@ def blueprint(triode: Triode) -> Blueprint:
         last = await message(seen) if has_content(seen.request) else None
         frames = {} if last is None else {kind: last.frame(kind) for kind in KINDS}
         reached = 0
-        async for client in in_turns(select(hub, *who)):
+        async for client in paced(select(hub, *who)):
             if last is not None:
                 hub.push(client, frames[client.kind])
             hub.end(client, end_reasons.NORMAL)

@@ -139,7 +139,7 @@ def blueprint(triode: Triode) -> Blueprint:
     async def subscribe_with_body() -> Response:
         media_type(request, (JSON,))
         limit = triode.settings.max_message_bytes
-        bodies = triode.ledger.accounts["bodies"]
+        bodies = triode.bodies
         return await _open(
             await read_json(request, limit, bodies, max_depth=triode.settings.max_depth)
         )

@@ -21,7 +21,7 @@ def blueprint(triode: Triode) -> Blueprint:
     """The route of `/publish`: the command of the same name, without a sender to leave out."""
     bp = gated("triode_publish", triode)
     limit = triode.settings.max_body_bytes
-    bodies = triode.ledger.accounts["bodies"]
+    bodies = triode.bodies
 
     @bp.direct("/publish", "POST")
     async def publish(seen: Visit) -> Response:

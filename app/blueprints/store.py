@@ -54,7 +54,7 @@ def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/store` but for the batch."""
     bp = gated("triode_store", triode)
     limit, depth = triode.settings.max_body_bytes, triode.settings.max_depth
-    bodies = triode.ledger.accounts["bodies"]
+    bodies = triode.bodies
 
     @bp.direct("/store", "GET", "HEAD")
     async def read(seen: Visit) -> Response:

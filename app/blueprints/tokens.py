@@ -31,7 +31,7 @@ SECRET = {"Cache-Control": "no-store"}
 def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/tokens`, for admins. With authentication off everybody is one."""
     bp = gated("triode_tokens", triode)
-    bodies = triode.ledger.accounts["bodies"]
+    bodies = triode.bodies
 
     async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
         triode.gate.require_admin(visit().principal)
@@ -99,7 +99,7 @@ def renewal(triode: Triode) -> Blueprint:
     credential of the request.
     """
     bp = gated("triode_renewal", triode, token=False)
-    bodies = triode.ledger.accounts["bodies"]
+    bodies = triode.bodies
 
     async def proven(*also: str) -> dict[str, Any]:
         """The body, with the secret. Raises `Refusal` 400 without one."""

@@ -159,7 +159,7 @@ class Settings:
         "SIZE",
     )
     bodies_bytes: int = option(
-        256 * MIB, size(1 * MIB), "Bytes of all request bodies that are in hand.", "SIZE"
+        256 * MIB, size(1 * MIB), "Bytes of all request bodies that are on their way.", "SIZE"
     )
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")

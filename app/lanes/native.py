@@ -201,9 +201,7 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
             if reader is None:
                 # Made when first needed: most clients only listen.
                 most = triode.settings.max_message_bytes
-                reader = MessageReader(
-                    most, triode.ledger.accounts["messages"], deflates=lane.inflates
-                )
+                reader = MessageReader(most, triode.messages, deflates=lane.inflates)
             for at in range(0, len(data), TURN_BYTES):
                 await _take(triode, session, client, reader, data[at : at + TURN_BYTES])
                 if client.has_ended():

@@ -35,7 +35,7 @@ def select(hub: Hub, ids: Sequence[str], tags: Mapping[str, str]) -> list[Client
     return [client for client in found if client in carriers]
 
 
-async def in_turns(clients: Iterable[Client]) -> AsyncIterator[Client]:
+async def paced(clients: Iterable[Client]) -> AsyncIterator[Client]:
     """Those of `clients` that are still there when their turn comes, with checkpoints between."""
     for index, client in enumerate(list(clients), start=1):
         if client.end is None:
@@ -47,7 +47,7 @@ async def in_turns(clients: Iterable[Client]) -> AsyncIterator[Client]:
 async def portraits(hub: Hub, clients: Iterable[Client]) -> list[dict[str, Any]]:
     """What an admin sees of each."""
     now = trio.current_time()
-    return [portrait(client, hub.tags, now) async for client in in_turns(clients)]
+    return [portrait(client, hub.tags, now) async for client in paced(clients)]
 
 
 async def furthest_behind(hub: Hub, limit: int, *, flowing: bool) -> list[Client]:
@@ -64,7 +64,7 @@ async def furthest_behind(hub: Hub, limit: int, *, flowing: bool) -> list[Client
 async def _numbered(clients: Iterable[Client]) -> AsyncIterator[tuple[int, Client]]:
     # The older one first where two are equally far behind; clients themselves have no order.
     index = 0
-    async for client in in_turns(clients):
+    async for client in paced(clients):
         index -= 1
         yield index, client
 

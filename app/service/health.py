@@ -68,7 +68,7 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
     healing = sum(1 for client in hub.clients.values() if client.arrears)
     files, files_limit = open_files()
     history = store.history
-    messages = triode.ledger.accounts["messages"]
+    messages = triode.messages
     return [
         Gauge("clients", "Clients connected", len(hub.clients)),
         Gauge("clients_sse", "Clients on SSE", _count(triode, "sse")),

@@ -98,6 +98,8 @@ class Triode:
         self.hub = Hub(settings, self.store, self.metrics)
         self.below = Below()
         self.ledger = open_ledger(settings, self.hub, self.store)
+        self.bodies = self.ledger.accounts["bodies"]
+        self.messages = self.ledger.accounts["messages"]
         self.started_at = 0.0
         self.draining = False
         self.ready = False

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
+from tests.app.lanes import FakeLane
+from tests.app.test_hub import connect, running
 from tests.app.web import serving
 from triode.app.config.settings import Settings
 from triode.app.service.holdings import settle
 from triode.app.service.triode import Triode
+from triode.app.wire import end_reasons
 from triode.limits.ledger import Overdrawn
 from triode.store.operation import Set
 
@@ -50,3 +54,24 @@ async def test_new_bodies_are_refused_while_all_together_is_too_much() -> None:
         triode.ledger.accounts["bodies"].take(1)
     assert refused.value.account == "memory"
     await trio.lowlevel.checkpoint()
+
+
+async def test_whoever_has_the_longest_queue_is_ended_and_nobody_else() -> None:
+    async with running(Settings(memory=MIB, history_items=1), {"a": "", "b": ""}) as triode:
+        healthy, short, long = FakeLane(), FakeLane(0), FakeLane(0)
+        clients = [connect(triode, lane, ".a") for lane in (healthy, short)]
+        clients.append(connect(triode, long, ".a", ".b"))
+        # The first that each is owed is with its writer, and stands in no queue.
+        for number, path in enumerate("abab"):
+            await triode.write(Set((path,), str(number) * 20_000))
+            await trio.testing.wait_all_tasks_blocked()
+        settle(triode.ledger)
+        queues = triode.ledger.accounts["queues"]
+        assert 80_000 < queues.held < 81_000
+        # One byte more than is allowed.
+        triode.ledger.limit = queues.held - 1
+        settle(triode.ledger)
+        assert [client.end for client in clients] == [None, None, end_reasons.MEMORY]
+        assert long.aborted
+        assert triode.ledger.relieved["queues"] == 1
+        assert not triode.ledger.excess
