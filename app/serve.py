@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -28,9 +28,11 @@ from triode.app.lanes.hypercorn_stream import HandoffLimits
 from triode.app.lanes.native import serve as serve_stream
 from triode.app.net import idle_wait
 from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import open_sockets
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.request_head import is_websocket
+from triode.app.runtime.machine import most_connections
 from triode.app.service import running
 from triode.app.service.gc_policy import Collector
 from triode.app.service.shutdown import say_goodbye
@@ -72,30 +74,52 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
         backlog=settings.backlog,
         send_buffer_bytes=settings.send_buffer_bytes or None,
     )
+    with ExitStack() as held:
+        for sock in sockets:
+            held.enter_context(sock)
+        await _serve(server, app, sockets, partial(_started, bound, task_status))
+
+
+async def _serve(
+    server: Triode, app: QuartTrio, sockets: list[socket.socket], started: Bound
+) -> None:
+    settings = server.settings
     limits = _handoff_limits(settings)
     config = make_config(limits)
     wants = partial(is_native, server)
+    idle = IdleConnections(server.metrics.listener)
     stop, ended = trio.Event(), trio.Event()
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
         state = await services.start(partial(_live, app, config, stop, ended))
         direct = Exchange(app.extensions[DIRECT])
-        lane = HypercornLane(app, wants, limits, config=config, state=state, direct=direct)
+        lane = HypercornLane(
+            app, wants, limits, config=config, state=state, direct=direct, idle=idle
+        )
         reception = Reception(
             wants=wants,
             native=partial(serve_stream, server),
             handoff=lambda connection, opaque: lane.serve(connection, opaque=opaque),
             admission=server.gate.admission,
             limits=ListenerLimits(
-                head_deadline_s=settings.head_deadline_s, max_head_bytes=settings.max_head_bytes
+                head_deadline_s=settings.head_deadline_s,
+                max_head_bytes=settings.max_head_bytes,
+                connections=settings.max_connections or most_connections(),
             ),
             counts=server.metrics.listener,
             ssl_context=_ssl_context(settings),
             ip_key=partial(_head_key, server),
+            idle=idle,
         )
         services.start_soon(idle_wait.watch)
         services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
-        await _receive(server, sockets, reception, lane, partial(_started, bound, task_status))
+        accept = partial(
+            accept_on,
+            connect=reception.connect,
+            counts=server.metrics.listener,
+            make_room=idle.close_oldest,
+        )
+        await _receive(server, sockets, accept, lane, started)
         stop.set()
         await ended.wait()
         services.cancel_scope.cancel()
@@ -112,12 +136,11 @@ def _started(
 async def _receive(
     server: Triode,
     sockets: list[socket.socket],
-    reception: Reception,
+    accept: Callable[..., Awaitable[None]],
     lane: HypercornLane,
     started: Bound,
 ) -> None:
     """Receive connections until the signal, then drain."""
-    accept = partial(accept_on, connect=reception.connect, counts=server.metrics.listener)
     with ExitStack() as stack:
         copies = [stack.enter_context(sock.dup()) for sock in sockets]
         # Holds those who come when the end has begun, and are told so; ended with the others.

@@ -21,12 +21,11 @@ from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
 from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
 from triode.app.config.validation import warnings
+from triode.app.runtime.machine import SPARE_FILES
 
 CANNOT_START: Final = 1
 FAILED: Final = 1
 WRONG_CONFIGURATION: Final = 2
-# Beside the clients: the log, listeners, the demo's look into /proc, the interpreter's own.
-SPARE_FILES: Final = 100
 
 _BIND_ADVICE: Final = {
     errno.EADDRINUSE: "something else listens there; choose another --port, 0 takes a free one",

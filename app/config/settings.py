@@ -138,6 +138,12 @@ class Settings:
 
     # how much
     max_clients: int = option(10_000, _count, "Clients at once; more are answered 503.", "N")
+    max_connections: int = option(
+        0,
+        _count_or_off,
+        "Connections at once, streams among them; 0: as many as files may be open.",
+        "N",
+    )
     max_clients_per_ip: int = option(
         0, _count_or_off, "Clients at once of one address; 0 is off.", "N"
     )

@@ -28,6 +28,7 @@ from triode.app.lanes.hypercorn_stream import (
     TlsHandoffStream,
 )
 from triode.app.net.connection import Connection
+from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.request_head import Head, answer
 from triode.app.wire.refusal import Refusal
 
@@ -48,6 +49,8 @@ class _Server(TCPServer):
             await super().protocol_send(event)
 
     async def _update(self, event: Updated) -> None:
+        if not event.idle:
+            self.stream.busy()
         if self._reading_ended:
             return  # nothing can follow: an idle timer would only hold the connection  # noqa: ASYNC910 # Hypercorn's reading and writing wait
         # Comes in the application's task when its answer is out. Quart-Trio cancels that task at
@@ -103,11 +106,14 @@ class HypercornLane:
         config: Config | None = None,
         state: LifespanState | None = None,
         direct: Direct | None = None,
+        idle: IdleConnections | None = None,
     ) -> None:
         """`wants` says which heads are not Hypercorn's;
 
         `state` is what `run_lifespan` started with; `direct` answers requests before Hypercorn.
+        `idle` is told which connections have no request.
         """
+        self._idle = IdleConnections() if idle is None else idle
         self._direct = direct
         self._app = ASGIWrapper(app)
         self._wants = wants
@@ -132,8 +138,21 @@ class HypercornLane:
             self._wants,
             self._limits,
             opaque=opaque or connection.alpn == "h2",
+            idle=self._idle,
             direct=self._direct,
         )
+        if not stream.reads_heads:
+            stream.idle()
+        try:
+            await self._run(stream)
+        finally:
+            self._idle.discard(connection)
+        if stream.given_back and not connection.closed:
+            return True
+        await connection.finish(self._limits.linger_s)
+        return False
+
+    async def _run(self, stream: HandoffStream) -> None:
         # Holds the watcher of this connection; ends when Hypercorn's part does.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.abort_if_cancelled)
@@ -142,10 +161,6 @@ class HypercornLane:
             await server.run()
             await stream.aclose()
             nursery.cancel_scope.cancel()
-        if stream.given_back and not connection.closed:
-            return True
-        await connection.finish(self._limits.linger_s)
-        return False
 
     async def _turn_away(self, connection: Connection) -> None:
         retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back

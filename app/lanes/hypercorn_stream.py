@@ -35,6 +35,7 @@ import trio
 
 from triode.app.net.body_length import Body
 from triode.app.net.connection import RECEIVE_BYTES, Connection
+from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.request_head import (
     BadHead,
     Head,
@@ -96,9 +97,11 @@ class HandoffStream:
         limits: HandoffLimits,
         *,
         opaque: bool,
+        idle: IdleConnections,
         direct: Direct | None = None,
     ) -> None:
         self.connection = connection
+        self._idle = idle
         self.given_back = False
         self._direct = direct
         self._wants = wants
@@ -174,7 +177,12 @@ class HandoffStream:
         """Read more of a head. A peer that ends or is late: b"", after a 408 if it had begun."""
         if self._ended:
             return b""  # noqa: ASYNC910 # one turn of a loop that waits
-        await self._fill(deadline)
+        if self._head_begun is None:
+            self._idle.add(self.connection)
+        try:
+            await self._fill(deadline)
+        finally:
+            self._idle.discard(self.connection)
         if self._late and self._head_begun is not None:
             detail = f"The request head took more than {self._limits.head_deadline_s:g} s."
             return await self._refuse(BadHead(408, detail))
@@ -331,6 +339,12 @@ class HandoffStream:
             self._state = _State.FREE
             self._free_since = trio.current_time()
             self._wake.cancel()
+        elif self._state is _State.OPAQUE:
+            self._idle.add(self.connection)
+
+    def busy(self) -> None:
+        """Hypercorn has been given a request."""
+        self._idle.discard(self.connection)
 
     async def abort_if_cancelled(self) -> None:
         """Run beside Hypercorn: a cancellation, which its shield keeps from a waiting send, aborts

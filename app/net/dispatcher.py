@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from triode.app.net.connection import Connection
+from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts
 from triode.app.net.request_head import Head, answer, parse_head, skip_empty_line
 from triode.app.wire.refusal import Refusal
@@ -80,13 +81,15 @@ class Reception:
         counts: ListenerCounts | None = None,
         ssl_context: ssl.SSLContext | None = None,
         ip_key: Callable[[str], str | None] = ip_key,
+        idle: IdleConnections | None = None,
     ) -> None:
         """Give it the lanes and the bounds.
 
         `native` serves a connection whose head `wants` accepts, to its end. `handoff(connection,
         opaque)` is given one with its head still in `buffer`, and returns true when the buffer
         begins with a later head that is for `native`. `ip_key` gives what heads in flight are
-        counted by, None for a trusted proxy.
+        counted by, None for a trusted proxy. Of `idle` the oldest is closed for a newcomer when
+        there are too many.
         """
         self.counts = counts or ListenerCounts()
         self._wants = wants
@@ -97,6 +100,7 @@ class Reception:
         self._ssl_context = ssl_context
         self._ip_key = ip_key
         self._lingering = 0
+        self._idle = IdleConnections(self.counts) if idle is None else idle
 
     async def connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ASYNC910 # one step of a connection that waits
         """Serve one accepted non-blocking socket, and close it.
@@ -147,8 +151,9 @@ class Reception:
     def _enter(self, connection: Connection) -> Ticket:
         retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
         try:
-            if 0 < self._limits.connections < self.counts.open:
-                raise Full("total", self._limits.connections)
+            most = self._limits.connections
+            if 0 < most < self.counts.open and not self._idle.close_oldest():
+                raise Full("total", most)
             return self._admission.enter_head(self._ip_key(connection.peer))
         except Full as exc:
             raise Refusal(

@@ -20,6 +20,7 @@ import trio
 logger = logging.getLogger("triode.listener")
 
 Accept = Callable[[socket.socket], tuple[socket.socket, Any]]
+MakeRoom = Callable[[], bool]
 Connect = Callable[[socket.socket, Any], Awaitable[None]]
 
 ACCEPTS_PER_TURN: Final = 64
@@ -32,6 +33,7 @@ UNSENT_BYTES: Final = 256 * 1024
 _BROKEN_LISTENER: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT)
 # accept(2): an aborted connection, and network errors of the new one, say nothing about the next.
 _ONLY_THIS_ONE: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
+_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class ListenerCounts:
     refused_heads: int = 0
     late_heads: int = 0
     silent: int = 0
+    idle_closed: int = 0
     native: int = 0
     handed_off: int = 0
     given_back: int = 0
@@ -134,6 +137,10 @@ def _listen(
 # Accepting
 
 
+def _no_room() -> bool:
+    return False
+
+
 async def serve(
     listen_socks: Sequence[socket.socket],
     *,
@@ -141,10 +148,14 @@ async def serve(
     nursery: trio.Nursery,
     counts: ListenerCounts | None = None,
     accept: Accept = socket.socket.accept,
+    make_room: MakeRoom = _no_room,
     task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept on `listen_socks` until cancelled; each connection is `connect(sock, address)` in
     `nursery`.
+
+    `make_room` is called when no more files may be open: it closes a connection that nobody would
+    miss, and says whether there was one. Without one, accepting waits.
 
     Starts with the sockets' addresses. Closes the listening sockets at the end; connections go on,
     they are the nursery's. Raises OSError, in a group, only when a listening socket is broken.
@@ -154,7 +165,7 @@ async def serve(
         # Holds one accept loop per socket; ends when cancelled.
         async with trio.open_nursery() as loops:
             for sock in listen_socks:
-                loops.start_soon(_accept_loop, sock, connect, nursery, counts, accept)
+                loops.start_soon(_accept_loop, sock, connect, nursery, counts, accept, make_room)
             task_status.started([sock.getsockname() for sock in listen_socks])
     finally:
         for sock in listen_socks:
@@ -168,11 +179,12 @@ async def _accept_loop(
     nursery: trio.Nursery,
     counts: ListenerCounts,
     accept: Accept,
+    make_room: MakeRoom,
 ) -> None:
     last_logged = -LOG_EVERY_S
     while True:
         await trio.lowlevel.wait_readable(listener)
-        error = _accept_turn(listener, connect, nursery, counts, accept)
+        error = _accept_turn(listener, connect, nursery, counts, accept, make_room)
         if error is None:
             continue
         if trio.current_time() - last_logged >= LOG_EVERY_S:
@@ -189,8 +201,10 @@ def _accept_turn(
     nursery: trio.Nursery,
     counts: ListenerCounts,
     accept: Accept,
+    make_room: MakeRoom,
 ) -> OSError | None:
     """Accept what is waiting, a bounded number. The error after which to pause, if any."""
+    made_room = False
     for _ in range(ACCEPTS_PER_TURN):
         try:
             sock, address = accept(listener)
@@ -200,9 +214,14 @@ def _accept_turn(
             if exc.errno in _BROKEN_LISTENER:
                 raise
             counts.accept_errors += 1
-            if exc.errno not in _ONLY_THIS_ONE:
+            if exc.errno in _ONLY_THIS_ONE:
+                continue
+            # Room that did not help is not made again: others would lose their connections for it.
+            if exc.errno not in _NO_DESCRIPTOR or made_room or not make_room():
                 return exc
+            made_room = True
         else:
+            made_room = False
             sock.setblocking(False)
             counts.accepted += 1
             nursery.start_soon(connect, sock, address)

@@ -1,8 +1,9 @@
-"""The machine that we run on: how much memory there is for us."""
+"""The machine that we run on: how much memory and how many files there are for us."""
 
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ _CGROUP_FILES: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+# Beside connections: the log, listeners, the demo's look into /proc, the interpreter's own.
+SPARE_FILES: Final = 100
 
 
 def memory_bytes() -> int:
@@ -26,3 +29,9 @@ def _limit_in(path: Path) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None
+
+
+def most_connections() -> int:
+    """So many that a few files are left to others; 0 where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 0 if limit == resource.RLIM_INFINITY else max(1, limit - SPARE_FILES)

@@ -92,6 +92,16 @@ class Metrics:
         """The listener counts them."""
         return self.listener.accept_errors
 
+    @property
+    def idle_closed(self) -> int:
+        """The listener counts them."""
+        return self.listener.idle_closed
+
+    @property
+    def turned_away(self) -> int:
+        """The listener counts them."""
+        return self.listener.turned_away
+
     def as_json(self) -> dict[str, Any]:
         """Every counter, labelled ones as nested objects (`drops[policy][reason]`)."""
         return {family.key: family.as_json(self) for family in FAMILIES}
@@ -162,6 +172,8 @@ FAMILIES: Final = (
     Family("http_requests", "HTTP requests that reached the routes"),
     Family("rate_limited", "Requests and commands refused by a rate limit"),
     Family("accept_errors", "Failed accepts, such as too many open files"),
+    Family("idle_closed", "Idle connections closed to make room for new ones"),
+    Family("turned_away", "Connections refused because there were too many"),
     Family("errors_total", "Unexpected exceptions"),
     Family("connections_total", "Streams opened", ("transport",)),
     Family("drops", "Events not delivered to slow clients", ("policy", "reason")),

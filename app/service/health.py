@@ -73,6 +73,9 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("clients", "Clients connected", len(hub.clients)),
         Gauge("clients_sse", "Clients on SSE", _count(triode, "sse")),
         Gauge("clients_ws", "Clients on WebSocket", _count(triode, "ws")),
+        Gauge(
+            "connections_open", "Connections open, streams among them", triode.metrics.listener.open
+        ),
         Gauge("clients_slow", "Clients with something waiting in their queue", len(outboxes)),
         Gauge("queued_bytes", "Bytes waiting in queues", sum(box.bytes for box in outboxes)),
         Gauge("queued_oldest_seconds", "How long the oldest of it has waited", oldest),

@@ -19,6 +19,7 @@ from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import Direct, HandoffLimits
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
 from triode.app.net.request_head import Head, lane
 from triode.limits.admission import Admission
@@ -150,21 +151,28 @@ async def running(
         state = await services.start(
             lambda task_status: run_lifespan(app, config, stop=stop, task_status=task_status)
         )
-        hypercorn = HypercornLane(app, wants, handoff, config=config, state=state, direct=direct)
+        counts = ListenerCounts()
+        idle = IdleConnections(counts)
+        hypercorn = HypercornLane(
+            app, wants, handoff, config=config, state=state, direct=direct, idle=idle
+        )
         reception = Reception(
             wants=wants,
             native=native,
             handoff=lambda connection, opaque: hypercorn.serve(connection, opaque=opaque),
             admission=admission,
             limits=listener or ListenerLimits(linger_s=0.3),
+            counts=counts,
             ssl_context=ssl_context,
+            idle=idle,
         )
         addresses = await services.start(
             lambda task_status: serve(
                 open_sockets("127.0.0.1", 0),
                 connect=reception.connect,
                 nursery=connections,
-                counts=reception.counts,
+                counts=counts,
+                make_room=idle.close_oldest,
                 task_status=task_status,
                 **options,
             )

@@ -20,6 +20,7 @@ from triode.app.net.listener import ListenerCounts, open_sockets, serve
 from triode.limits.admission import Admission
 
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+NEVER = "GET /never HTTP/1.1\r\nHost: x\r\n\r\n"
 QUICK = ListenerLimits(head_deadline_s=0.2, linger_s=0.2)
 RESET = struct.pack("ii", 1, 0)
 
@@ -116,6 +117,81 @@ async def test_accept_survives_exhaustion(
     assert (counts.accepted, counts.accept_errors) == (1, 153)
     assert len(caplog.records) == 2
     assert listener.fileno() == -1
+
+
+async def test_idle_connections_are_closed_for_new_ones_the_oldest_first() -> None:
+    """And when there are none, who comes waits; streams and requests under way go on."""
+    held: list[socket.socket] = []
+
+    def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
+        if sum(sock.fileno() >= 0 for sock in held) >= 4:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        sock, address = listener.accept()
+        held.append(sock)
+        return sock, address
+
+    async with running(accept=accept) as server:
+        stream, busy, first, second = [await server.connect() for _ in range(4)]
+        await stream.send(EVENTS)
+        await stream.event()
+        await busy.send(NEVER)
+        assert (await first.get("/first"))[0] == 200
+        assert (await second.get("/second"))[0] == 200
+        third = await server.connect()
+        assert (await third.get("/third"))[0] == 200
+        assert await first.ended() == b""
+        fourth = await server.connect()
+        assert (await fourth.get("/fourth"))[0] == 200
+        assert await second.ended() == b""
+        await third.send(NEVER)
+        await fourth.send(NEVER)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        fifth = await server.connect()
+        before = server.counts.accept_errors
+        with trio.move_on_after(0.3) as waiting:
+            await fifth.get("/fifth")
+        assert waiting.cancelled_caught
+        assert 0 < server.counts.accept_errors - before < 10
+        await busy.close()
+        assert (await fifth.answer())[0] == 200
+        assert server.counts.idle_closed == 2
+        for client in (stream, third, fourth):
+            with trio.move_on_after(0.05) as alive:
+                await client.ended()
+            assert alive.cancelled_caught
+        for client in (stream, first, second, third, fourth, fifth):
+            await client.close()
+        await server.settled()
+
+
+async def test_room_that_does_not_help_is_not_made_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Where the whole system has no descriptors, another process takes what we let go."""
+    made = 0
+
+    def accept(_listener: socket.socket) -> tuple[socket.socket, Any]:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    async def connect(_sock: socket.socket, _address: Any) -> None:
+        raise AssertionError
+
+    def make_room() -> bool:
+        nonlocal made
+        made += 1
+        return True
+
+    (listener,) = open_sockets("127.0.0.1", 0)
+    with socket.create_connection(listener.getsockname()), trio.move_on_after(0.95):
+        async with trio.open_nursery() as nursery:
+            await serve(
+                [listener],
+                connect=connect,
+                nursery=nursery,
+                accept=accept,
+                make_room=make_room,
+            )
+    assert made == 10
 
 
 async def test_a_broken_listening_socket_ends_the_loop() -> None:
@@ -231,6 +307,22 @@ async def test_connections_are_bounded() -> None:
         assert b"\r\nRetry-After: " in head
         await first.close()
         await second.close()
+        await server.settled()
+
+
+async def test_beyond_the_bound_an_idle_connection_makes_room() -> None:
+    async with running(listener=ListenerLimits(connections=2, linger_s=0.1)) as server:
+        stream, first = [await server.connect() for _ in range(2)]
+        await stream.send(EVENTS)
+        await stream.event()
+        assert (await first.get("/first"))[0] == 200
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        second = await server.connect()
+        assert (await second.get("/second"))[0] == 200
+        assert await first.ended() == b""
+        assert (server.counts.idle_closed, server.counts.turned_away) == (1, 0)
+        for client in (stream, first, second):
+            await client.close()
         await server.settled()
 
 

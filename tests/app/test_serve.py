@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from triode.app.cli.serve import run
 from triode.app.config.settings import Settings
 from triode.app.delivery.flusher import Flusher
 from triode.app.lanes.hypercorn import LifespanEnded
+from triode.app.net.listener import open_sockets
 from triode.app.serve import serve
 
 FAULT = "the flusher failed"
@@ -98,3 +100,20 @@ async def test_under_hypercorn_the_probes_tell(caplog: pytest.LogCaptureFixture)
             await client.close()
             await probe.close()
             stop.set()
+
+
+async def test_no_socket_stays_open_when_the_start_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[socket.socket] = []
+
+    def open_and_note(*args: Any, **options: Any) -> list[socket.socket]:
+        opened.extend(open_sockets(*args, **options))
+        return opened
+
+    async def fail_at_once(*_args: Any, **_options: Any) -> None:
+        raise RuntimeError("a service does not start")
+
+    monkeypatch.setattr("triode.app.serve.open_sockets", open_and_note)
+    monkeypatch.setattr("triode.app.serve.run_lifespan", fail_at_once)
+    with pytest.raises(ExceptionGroup):
+        await serve(Settings(port=0))
+    assert [sock.fileno() for sock in opened] == [-1]

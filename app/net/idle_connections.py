@@ -1,0 +1,47 @@
+"""Connections on which no request is under way: what is given up first when there is no room.
+
+A client that loses such a connection opens another for its next request, and HTTP makes it do so
+by itself (RFC 9112 section 9.3.1). The one that has been idle longest is the least likely to be
+used again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from triode.app.net.listener import ListenerCounts
+
+if TYPE_CHECKING:
+    from triode.app.net.connection import Connection
+
+
+class IdleConnections:
+    """The idle ones, the longest idle first."""
+
+    __slots__ = ("_connections", "_counts")
+
+    def __init__(self, counts: ListenerCounts | None = None) -> None:
+        self._counts = ListenerCounts() if counts is None else counts
+        self._connections: dict[Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        """From now on it is idle. Again changes nothing."""
+        self._connections.setdefault(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """It is not idle any more, or over."""
+        self._connections.pop(connection, None)
+
+    def close_oldest(self) -> bool:
+        """Close the one that has been idle longest. False: there is none."""
+        while self._connections:
+            connection = next(iter(self._connections))
+            del self._connections[connection]
+            if not connection.closed:
+                connection.close()
+                self._counts.idle_closed += 1
+                return True
+        return False
