@@ -9,6 +9,7 @@ ended all the same.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ class EventStream(ResponseBody):
         self._client = client
         self._has_left = False
         self._lane = client.lane if isinstance(client.lane, AsgiLane) else AsgiLane()
+        self._token = trio.lowlevel.current_trio_token()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         return self._send()  # noqa: ASYNC910 # the stream itself waits
@@ -92,9 +94,11 @@ class EventStream(ResponseBody):
 
     def __del__(self) -> None:
         # Between the route and the body's context lies the sending of the head: a cancellation
-        # there enters no context. Nothing may be changed here: who knows in the middle of what.
+        # there enters no context. Nothing may be changed here: who knows in the middle of what. So
+        # it is done in the loop's next turn.
         if not self._has_left:
-            self._hub.left_over.append(self._leave)
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._leave)
 
     def _leave(self) -> None:
         self._has_left = True

@@ -108,9 +108,6 @@ class Hub:
         self.flusher = Flusher()
         self.writers = Writers(self)
         self.replays = Replays()
-        # What finalizers leave to be done: they run at any moment, so they only add to this. The
-        # heartbeat works it off.
-        self.left_over: deque[Callable[[], None]] = deque()
         # What keeps the last snapshots in memory; their audiences know them.
         self.snapshots: deque[Frame] = deque(maxlen=KEPT)
 

@@ -38,8 +38,6 @@ async def pulse(triode: Triode) -> None:
         beat += 1
         if beat % SWEEP_EVERY == 0:
             _sweep(triode)
-        while triode.hub.left_over:
-            triode.hub.left_over.popleft()()
         holdings.settle(triode.ledger)
         now = trio.current_time()
         triode.below.cut(now - triode.settings.write_deadline_s)

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from triode.app.service.triode import Triode
 
 # So many refused messages in a row end the connection: whoever sends them does not read the
-# answers.
+# answers. Those over the rate are counted apart, and each message within it takes back only one:
+# in a flood some are within the rate by chance.
 MAX_ERRORS: Final = 100
 MEMBERS_SHOWN: Final = 1000
 
@@ -49,12 +50,13 @@ MEMBERS_SHOWN: Final = 1000
 class Session:
     """The commands of one WebSocket client."""
 
-    __slots__ = ("_client", "_errors", "_triode")
+    __slots__ = ("_client", "_errors", "_over_rate", "_triode")
 
     def __init__(self, triode: Triode, client: Client) -> None:
         self._triode = triode
         self._client = client
         self._errors = 0
+        self._over_rate = 0
 
     async def receive(self, message: bytes | bytearray | memoryview | str) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         """Carry out one message and push its answer. Ends the connection after too many bad ones
@@ -85,6 +87,7 @@ class Session:
             self._refuse(refusal, ref)
         else:
             self._errors = 0
+            self._over_rate = max(0, self._over_rate - 1)
 
     async def keep_pace(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
         """Wait while more is to be written than should be, to this client or to all: whoever does
@@ -101,12 +104,17 @@ class Session:
 
     def _refuse(self, refusal: Refusal, ref: dict[str, Any]) -> None:
         self._triode.metrics.refused[refusal.status] += 1
-        self._errors += 1
+        is_over_rate = refusal.status == 429
+        if is_over_rate:
+            self._over_rate += 1
+        else:
+            self._errors += 1
+            self._over_rate = max(0, self._over_rate - 1)
         body = refusal.body()
         del body["type"]  # about:blank, RFC 9457's own default: the frame's type is "error"
         self._triode.hub.tell(self._client, "error", ref | body)
-        if self._errors >= MAX_ERRORS:
-            end = end_reasons.RATE if refusal.status == 429 else end_reasons.ABUSE
+        if max(self._errors, self._over_rate) >= MAX_ERRORS:
+            end = end_reasons.RATE if is_over_rate else end_reasons.ABUSE
             self._triode.hub.end(self._client, end)
 
     async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:

@@ -1,0 +1,61 @@
+"""When a WebSocket session is ended for what it sends."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from tests.app.lanes import FakeLane
+from tests.app.test_exactness_found import connect, start
+from triode.app.delivery.subscriber import Client
+from triode.app.service.session import MAX_ERRORS, Session
+from triode.app.wire import end_reasons
+from triode.limits.rate import Buckets, Rate
+from triode.store.value import encode
+
+GET = encode({"type": "get", "filter": ".a"})
+BAD = encode({"type": "nonsense"})
+
+
+async def rated(nursery: trio.Nursery, rate: Rate) -> tuple[Session, Client]:
+    triode = await start(nursery, {"a": 0})
+    client = connect(triode, FakeLane())
+    client.rates = Buckets(rate)
+    return Session(triode, client), client
+
+
+@pytest.mark.parametrize("message", [GET, BAD])
+async def test_a_flood_ends_though_some_of_it_is_within_the_rate(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, message: bytes
+) -> None:
+    """1000 a second where 50 are allowed: 1 of 20 is carried out, the others are refused."""
+    session, client = await rated(nursery, Rate(50, 10))
+    for count in range(1, 300):
+        await session.receive(message)
+        if client.has_ended():
+            break
+        await trio.sleep(0.001)
+    assert client.end is end_reasons.RATE
+    # 10 at once are fine; then 20 messages bring 19 refusals, one of which is taken back.
+    assert MAX_ERRORS + 10 < count < MAX_ERRORS + 10 + 14
+
+
+async def test_who_is_refused_now_and_then_stays(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """80 a second where 50 are allowed, for a minute."""
+    session, client = await rated(nursery, Rate(50, 10))
+    for _ in range(60 * 80):
+        await session.receive(GET)
+        await trio.sleep(1 / 80)
+    assert not client.has_ended()
+
+
+async def test_bad_commands_in_a_row_end_it(nursery: trio.Nursery) -> None:
+    session, client = await rated(nursery, Rate(1e6, 1000))
+    for message in [*[BAD] * (MAX_ERRORS - 1), GET, *[BAD] * (MAX_ERRORS - 1)]:
+        await session.receive(message)
+    assert not client.has_ended()
+    await session.receive(BAD)
+    assert client.end is end_reasons.ABUSE
