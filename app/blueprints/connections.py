@@ -28,6 +28,7 @@ from triode.app.blueprints.request_body import (
     read_json,
 )
 from triode.app.service.client_queries import paced, portraits, select
+from triode.app.service.return_times import ReturnTimes
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import BINARY, TEXT, Frame, VerbatimFrame, control, ws_frame
 from triode.app.wire.refusal import bad_request
@@ -143,11 +144,13 @@ def blueprint(triode: Triode) -> Blueprint:
         who = asked(seen)
         last = await message(seen) if has_content(seen.request) else None
         frames = {} if last is None else {kind: last.frame(kind) for kind in KINDS}
+        chosen = [client async for client in paced(select(hub, *who))]
+        times = ReturnTimes(triode.settings, chosen)
         reached = 0
-        async for client in paced(select(hub, *who)):
+        async for client in paced(chosen):
             if last is not None:
                 hub.push(client, frames[client.kind])
-            hub.end(client, end_reasons.NORMAL)
+            hub.end(client, end_reasons.NORMAL, retry_ms=times.next_ms(client))
             reached += 1
         return json_response({"reached": reached})
 

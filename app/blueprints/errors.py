@@ -31,6 +31,7 @@ from triode.app.blueprints.gated import (
     head_of,
 )
 from triode.app.blueprints.request_body import discard, is_unread
+from triode.app.net.request_head import BadHead
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import malformed_filter
 from triode.store.filter import FilterError
@@ -120,8 +121,13 @@ def _incoming() -> Request | Websocket:
 
 
 def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
+    try:
+        # A path that is no text has no route: it is refused for what it is.
+        path = head_of(_incoming()).decoded_path
+    except BadHead as bad:
+        return bad
     if status == 404:
-        return Refusal(404, f"there is nothing at {_incoming().path}")
+        return Refusal(404, f"there is nothing at {path}")
     if isinstance(error, MethodNotAllowed | WebsocketMismatch) and not has_request_context():
         return Refusal(400, "this path is not for WebSockets")
     if isinstance(error, MethodNotAllowed):

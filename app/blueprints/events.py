@@ -23,6 +23,7 @@ from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.service import stream_start
 from triode.app.service.below import wire_in
 from triode.app.wire import end_reasons
+from triode.app.wire.refusal import Refusal
 from triode.store.value import MISSING, Json, Missing
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.subscriber import Client
+    from triode.app.net.request_head import Head
     from triode.app.service.below import Below, Wire
     from triode.app.service.triode import Triode
 
@@ -150,6 +152,16 @@ def blueprint(triode: Triode) -> Blueprint:
 
     async def _open(body: Json | Missing) -> Response:
         head = head_of(request)
+        try:
+            return await _stream(head, body)
+        except Refusal as refusal:
+            later = stream_start.come_back_later(refusal, head)
+            if later is None:
+                raise
+            triode.metrics.refused[refusal.status] += 1
+            return Response(later, headers=stream_start.STREAM_FIELDS | refusal.headers)  # noqa: ASYNC910 # Quart awaits around it
+
+    async def _stream(head: Head, body: Json | Missing) -> Response:
         wanted, principal, fields = await stream_start.admit(triode, head, body)
         if request.method == "HEAD":
             return Response(b"", headers=stream_start.STREAM_FIELDS | fields)

@@ -101,6 +101,7 @@ class Hub:
         self.store = store
         self.metrics = metrics
         self.clients: dict[str, Client] = {}
+        self.clients_peak = 0
         self.rooms = Rooms(self)
         self.tags: Tags[Client] = Tags()
         self._groups: dict[tuple[Kind, int, frozenset[Source]], Group] = {}
@@ -147,6 +148,7 @@ class Hub:
         if tags:
             self.tags.update(client, tags)
         life.begin(self, client)
+        self.clients_peak = max(self.clients_peak, len(self.clients))
         self.metrics.connections_total[kind] += 1
         return client
 

@@ -81,15 +81,6 @@ class NativeLane:
         self._connection.abort()
 
 
-def is_browser_stream(head: Head) -> bool:
-    """Whether a browser's EventSource asks. It never comes back after an answer other than 200
-    (HTML Standard, section 9.2.3, "fail the connection"), but does when there is none: so what is
-    refused only for a moment is better not answered.
-    """
-    agent = head.get("user-agent") or ""
-    return head.get("accept") == "text/event-stream" and agent.startswith("Mozilla/")
-
-
 async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # noqa: ASYNC910 # its first step may be its last: nothing was waited for
     """Serve one stream to its end. What the gate refuses is answered; the connection is the
     caller's to close.
@@ -101,10 +92,13 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
         client = open_client(triode, connection, head, *admitted)
     except Refusal as refusal:
         triode.metrics.refused[refusal.status] += 1
-        if triode.draining and is_browser_stream(head):
-            await trio.lowlevel.checkpoint()
+        later = stream_start.come_back_later(refusal, head)
+        if later is None:
+            data = answer(refusal)
         else:
-            await connection.send_all(answer(refusal), triode.settings.write_deadline_s)
+            fields = refusal.headers | {"Content-Length": str(len(later))}
+            data = _stream_head(triode, head, fields) + later
+        await connection.send_all(data, triode.settings.write_deadline_s)
         return
     is_socket = client.kind == "ws"
     del head

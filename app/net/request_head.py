@@ -160,6 +160,7 @@ def parse_head(
     method, target, version = _request_line(lines[0])
     headers = _fields(lines)
     path, query = _split_target(method, target)
+    _decoded(path)  # whoever asks for the decoded path later must not be the first to refuse it
     head = Head(method, target, path, query, headers, version, peer, secure)
     check_fields(head)
     return head, end + 4
@@ -269,7 +270,7 @@ def check_foreign(head: Head) -> None:
     try:
         if head.version not in ("1.0", "1.1", "2", "3"):
             raise BadHead(505, f"HTTP/{head.version} is not spoken here; use HTTP/1.1.")
-        _split_target(head.method, head.target)
+        _decoded(_split_target(head.method, head.target)[0])
         for name, value in head.headers:
             if _FORBIDDEN.search(f"{name}:{value}".encode("latin-1")):
                 raise BadHead(400, "A header field holds a control character.")

@@ -121,7 +121,11 @@ class HttpClient:
     @asynccontextmanager
     async def events(self, params: Params, last_id: str) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Open `GET /events`; yields an iterator over its bytes. Raises as `request` does."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        headers = {
+            # Other types too: who takes streams alone is told of a refusal by a stream.
+            "Accept": "text/event-stream, application/problem+json",
+            "Cache-Control": "no-store",
+        }
         if last_id:
             headers["Last-Event-ID"] = last_id
         timeout = httpx.Timeout(CONNECT_S, read=None)  # silence has a deadline of its own

@@ -71,6 +71,7 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
     messages = triode.messages
     return [
         Gauge("clients", "Clients connected", len(hub.clients)),
+        Gauge("clients_peak", "Most clients at once since the start", hub.clients_peak),
         Gauge("clients_sse", "Clients on SSE", _count(triode, "sse")),
         Gauge("clients_ws", "Clients on WebSocket", _count(triode, "ws")),
         Gauge(
@@ -146,6 +147,7 @@ def _checks(triode: Triode) -> dict[str, dict[str, Any]]:
     files, files_limit = open_files()
     lag_s = triode.metrics.loop_lag_s
     history = triode.store.history
+    places, most = triode.gate.admission.statistics()["clients"], triode.gate.admission.total
     return {
         "flusher": {"status": "ok" if triode.hub.flusher.runs else "failed"},
         "event_loop": {"status": _degraded(lag_s > LAG_S), "lag_s": round(lag_s, 6)},
@@ -153,6 +155,11 @@ def _checks(triode: Triode) -> dict[str, dict[str, Any]]:
             "status": _degraded(triode.ledger.share > FULL_SHARE),
             "held_bytes": triode.ledger.held,
             "limit_bytes": triode.ledger.limit,
+        },
+        "places": {
+            "status": _degraded(places > FULL_SHARE * most),
+            "taken": places,
+            "limit": most,
         },
         "open_files": {
             "status": _degraded(files > FILES_SHARE * files_limit),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from triode.app.net.request_head import Head
     from triode.app.service.triode import Triode
     from triode.app.wire.frame import Kind
+    from triode.app.wire.refusal import Refusal
     from triode.app.wire.stream_request import StreamRequest
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
@@ -44,6 +45,8 @@ SERVER: Final = "triode"
 RETRY_MIN_MS: Final = 1000
 RETRY_MAX_MS: Final = 3000
 
+# Who names one of these in `Accept` can be told of a refusal by its status.
+PROBLEM_KINDS: Final = {"application/problem+json", "application/*", "*/*"}
 
 STREAM_FIELDS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -84,6 +87,28 @@ async def admit(
     if triode.draining:
         raise triode.going_away()
     return request, principal, fields
+
+
+def come_back_later(refusal: Refusal, head: Head) -> bytes | None:
+    """The whole stream to answer with, status 200, in place of a refusal that a native EventSource
+    would not survive; None where the refusal itself is the answer.
+
+    After any status but 200 an EventSource is closed for good (HTML Standard 9.2.3, "fail the
+    connection"); after the end of a stream it comes back. It has to be an answer: without one a
+    proxy makes its own, 502. A client that can read a refusal says so in `Accept`. Only GET: an
+    EventSource knows no other method.
+    """
+    is_momentary = refusal.status in (429, 503)
+    if not is_momentary or head.method != "GET" or not _takes_streams_alone(head):
+        return None
+    wait_ms = round(float(refusal.extra.get("retry_after", 1)) * 1000)
+    retry_ms = wait_ms + random.randint(RETRY_MIN_MS, RETRY_MAX_MS)  # noqa: S311 # spreads a herd
+    return b"retry: %d\n: %d, come back later\n\n" % (retry_ms, refusal.status)
+
+
+def _takes_streams_alone(head: Head) -> bool:
+    kinds = {text.partition(";")[0].strip() for text in head.tokens("accept")}
+    return "text/event-stream" in kinds and not kinds & PROBLEM_KINDS
 
 
 def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> None:

@@ -21,6 +21,8 @@ import h11
 import trio
 
 PATIENCE_S = 15.0
+# Not event streams alone: with that a refusal for a moment comes as a stream, for EventSource.
+ACCEPT = "text/event-stream, application/problem+json"
 
 
 class SseFault(AssertionError):
@@ -132,7 +134,9 @@ class SseStream:
         self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
     ) -> None:
         """Send the request and wait for the head of the answer."""
-        fields = [("Host", "127.0.0.1"), ("Accept", "text/event-stream"), *headers]
+        fields = [("Host", "127.0.0.1"), *headers]
+        if all(name.lower() != "accept" for name, _ in fields):
+            fields.append(("Accept", ACCEPT))
         if body:
             fields.append(("Content-Length", str(len(body))))
         out = self._http.send(h11.Request(method=method, target=target, headers=fields)) or b""

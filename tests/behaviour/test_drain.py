@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 
 import pytest
@@ -29,7 +30,7 @@ DRAIN_S = 2.0
 HYPERCORN_S = 3.0  # its --graceful-timeout, and then there is its main process
 EVENT_SOURCE = (
     b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
-    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\r\n"
+    b"Connection: close\r\n\r\n"
 )
 READYZ = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -132,6 +133,12 @@ async def test_who_comes_during_the_end_is_told_to_wait(ending: Server) -> None:
                     waits.append(int(stream.headers["retry-after"]))
                     assert problem["retry_after"] == waits[-1]
             # An EventSource would never come back after a 503.
-            assert await exchange(ending, EVENT_SOURCE) == b""
+            answer = await exchange(ending, EVENT_SOURCE)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\ntriode: refused\r\n" in answer.lower()
+            content = answer.partition(b"\r\n\r\n")[2]
+            told = re.fullmatch(rb"retry: ([0-9]+)\n: 503, come back later\n\n", content)
+            assert told is not None
+            assert 2000 <= int(told[1]) <= 8000
     assert min(waits) >= 1
     assert len(set(waits)) > 1

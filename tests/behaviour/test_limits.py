@@ -127,6 +127,55 @@ async def test_streams_count_as_requests(rated: Server, stranger: Api, address: 
         assert stream.problem(await stream.content())["retry_after"] > 0
 
 
+EVENT_SOURCE = [("Accept", "text/event-stream")]
+LATER = re.compile(rb"retry: [0-9]{4,6}\n: (429|503), come back later\n\n")
+
+
+async def test_an_event_source_is_told_when_to_come_back(
+    rated: Server, stranger: Api, address: str
+) -> None:
+    await spend(stranger)
+    async with open_sse(rated.port, source=address, headers=EVENT_SOURCE) as stream:
+        assert stream.status == 200
+        assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert stream.headers["triode"] == "refused"
+        assert LATER.fullmatch(await stream.content())
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("Text/Event-Stream;q=1", 200),
+        ("text/html, text/event-stream", 200),
+        ("text/event-stream, application/problem+json", 429),
+        ("text/event-stream, */*;q=0.1", 429),
+        ("*/*", 429),
+    ],
+)
+async def test_who_can_read_a_refusal_gets_one(
+    rated: Server, stranger: Api, address: str, accept: str, status: int
+) -> None:
+    await spend(stranger)
+    fields = [("Accept", accept)]
+    async with open_sse(rated.port, source=address, headers=fields) as stream:
+        assert stream.status == status
+
+
+async def test_an_event_source_only_gets(rated: Server, stranger: Api, address: str) -> None:
+    await spend(stranger)
+    fields = [*EVENT_SOURCE, ("Content-Type", "application/json")]
+    async with open_sse(
+        rated.port, "/events", source=address, headers=fields, method="POST", body=b"{}"
+    ) as stream:
+        assert stream.status == 429
+
+
+async def test_what_will_not_change_is_final_for_an_event_source(server: Server) -> None:
+    for target, status in (("/events?filter=[", 400), ("/events?fitler=.", 400), ("/none", 404)):
+        async with open_sse(server.port, target, headers=EVENT_SOURCE) as stream:
+            assert stream.status == status
+
+
 async def test_a_refused_upgrade_says_how_long_to_wait(
     rated: Server, stranger: Api, address: str
 ) -> None:
@@ -252,6 +301,9 @@ async def test_a_freed_place_is_usable_again(small: Server) -> None:
                 source = f"127.0.0.{10 + number % 6}"
                 nursery.start_soon(knock, small, number, source, results, leave)
             await settle(api, PLACES - 1)
+            health = (await api.request("GET", "/health")).json()
+            places = {"status": "degraded", "taken": PLACES - 1, "limit": PLACES}
+            assert (health["status"], health["checks"]["places"]) == ("degraded", places)
             for _ in range(5):
                 async with open_sse(small.port, "/events?filter=.") as last:
                     assert last.status == 200
@@ -260,9 +312,16 @@ async def test_a_freed_place_is_usable_again(small: Server) -> None:
                         problem = over.problem(await over.content())
                         assert problem["limit"] == PLACES
                         assert problem["retry_after"] > 0
+                    async with open_sse(small.port, headers=EVENT_SOURCE) as over:
+                        assert over.status == 200
+                        assert LATER.fullmatch(await over.content())
                 await settle(api, PLACES - 1)
             leave.set()
         await settle(api, 0)
+        assert (await api.request("GET", "/health")).json()["checks"]["places"]["status"] == "ok"
+        told = (await api.request("GET", "/stats")).json()
+        assert told["gauges"]["clients_peak"] == PLACES
+        assert sum(told["counters"]["connections_total"].values()) >= PLACES + 4
 
 
 async def test_places_of_one_address(small: Server) -> None:

@@ -210,6 +210,15 @@ async def test_wrong_handshakes(
     assert (b"\r\nSec-WebSocket-Version: 13\r\n" in answer) == (status == 426)
 
 
+@pytest.mark.parametrize("path", ["/%ff", "/ws%FF", "/ws/%C3", "/tokens/%ed%a0%80"])
+async def test_a_path_that_is_not_utf8_is_refused(server: Server, path: str) -> None:
+    plain = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+    for head in (upgrade(path), plain):
+        answer = await exchange(server, head)
+        assert answer.startswith(b"HTTP/1.1 400 "), answer[:80]
+        assert b"not UTF-8" in answer
+
+
 async def test_lines_of_unicode_do_not_cut_an_event(server: Server, api: Api) -> None:
     """U+0085, U+2028 and U+2029 end a line for `str.splitlines`, and with it for the line
     iterators of httpx and requests.

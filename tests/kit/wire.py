@@ -34,6 +34,8 @@ from .model import position_of
 from .violation import Frame, Violation
 
 TRANSPORTS: Final = ("sse", "ws")
+# Not event streams alone: with that a refusal for a moment comes as a stream, for EventSource.
+ACCEPT: Final = "text/event-stream, application/problem+json"
 SMALL_BUFFER: Final = 16 * 1024
 LARGE_BUFFER: Final = 1024 * 1024
 READ_BYTES: Final = 64 * 1024
@@ -141,7 +143,7 @@ class SseDecoder:
         self._request = h11.Request(
             method="GET",
             target=target,
-            headers=[("Host", host), ("Accept", "text/event-stream"), *headers],
+            headers=[("Host", host), ("Accept", ACCEPT), *headers],
         )
         self.parser = SseParser()
         self.is_open = self.is_over = False
