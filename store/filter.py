@@ -45,6 +45,7 @@ from triode.store.segment import (
     Token,
 )
 from triode.store.value import Json
+from triode.store.work import Work
 
 if TYPE_CHECKING:
     from triode.store.jsonpath import Query
@@ -115,18 +116,19 @@ class Filter:
     def __repr__(self) -> str:
         return f"Filter({self.text!r})"
 
-    def select(self, root: Json) -> Iterator[Node]:
+    def select(self, root: Json, work: Work) -> Iterator[Node]:
         """Yield ``(path, value)`` of every selected place, in the order of RFC 9535 nodelists.
 
         The values are the document's own: do not keep them, and finish before the document
-        changes. JSONPath can yield a place twice (``$[0,0]``), and raises FilterError when it
-        would look at too much (see ``store/jsonpath``).
+        changes. JSONPath can yield a place twice (``$[0,0]``).
+
+        Raises TooCostly when `work` has no more steps: what came before is right, but not all.
         """
         if self._query is not None:
-            return self._query.select(root)
+            return self._query.select(root, work)
         nodes: Iterable[Node] = (((), root),)
         for segment in self.segments or ():
-            nodes = segment.select(nodes)
+            nodes = segment.select(nodes, work)
         return iter(nodes)
 
     @property

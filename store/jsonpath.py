@@ -9,9 +9,9 @@ same, reads ``9007199254740993`` as a float, gives up below depth 100, and bound
 Rules for what users send us:
 
 *Every select has a budget.* ``$..[?count($..*)>1]`` is quadratic, ``$[0,0][0,0]…`` exponential.
-Work is counted in steps (a node looked at, a character of a pattern's subject, a node of a deep
-comparison); past MAX_STEPS select raises FilterError. Counted work, not time: the same document
-and filter always end the same way.
+Work is counted in steps (a node, a selector applied to it, an element passed, a character of a
+pattern's subject, a node of a deep comparison); TooCostly when there are none left. Counted work,
+not time: the same document and filter always end the same way.
 
 *Patterns cannot backtrack.* ``match()`` and ``search()`` take I-Regexp (RFC 9485), which is
 regular, so patterns run on an automaton, in time proportional to the subject:
@@ -34,22 +34,35 @@ from jsonpath_rfc9535 import filter_expressions as ast
 from jsonpath_rfc9535 import selectors as sel
 from jsonpath_rfc9535.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
 
-from triode.store.budget import Run
 from triode.store.condition import comparable
 from triode.store.path import OUT_OF_RANGE, FilterError, Path, Reader
 from triode.store.pattern import MAX_STATES, TOO_LARGE, Pattern, parse_pattern
 from triode.store.segment import Node, containers
 from triode.store.value import MISSING, Json, Missing, equal
+from triode.store.work import FREE, Work
 
 MAX_NESTING = 32
 MAX_QUERY_SEGMENTS = 128  # with those in conditions; each is a generator on Python's stack
 MAX_OPERATORS = 100
+# Two strings are compared by the processor, so many characters in a microsecond.
+CHARS_A_STEP_LOG2 = 12
 
 _ENVIRONMENT = JSONPathEnvironment()
 _NESTING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|&&|\|\||[!()\[\]]""", re.DOTALL)
 _ANY_NUMBER = re.compile(r"[0-9]+(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+
+
+class Run:
+    """One evaluation: its document, and what is charged for it."""
+
+    __slots__ = ("root", "take", "work")
+
+    def __init__(self, root: Json, work: Work) -> None:
+        self.root = root
+        self.work = work
+        self.take = work.charge
 
 
 Step = Callable[[Iterable[Node], Run], Iterator[Node]]
@@ -74,12 +87,9 @@ class Query:
         self.is_fixed = is_fixed
         self._steps = steps
 
-    def select(self, root: Json) -> Iterator[Node]:
-        """Yield the nodelist.
-
-        Raises FilterError when the budget is spent: what came before is right, but not all.
-        """
-        run = Run(root, self.text)
+    def select(self, root: Json, work: Work) -> Iterator[Node]:
+        """Yield the nodelist. Raises TooCostly, see `Filter.select`."""
+        run = Run(root, work)
         try:
             yield from _chain(self._steps, (), root, run)
         except RecursionError:  # only a caller that is itself deep: our depth is bounded
@@ -166,9 +176,10 @@ class _Compiler:
 
         def step(nodes: Iterable[Node], run: Run) -> Iterator[Node]:
             for path, value in nodes:
-                for at, found in containers(path, value) if descends else ((path, value),):
+                for at, found in containers(path, value, run.work) if descends else ((path, value),):
                     run.take(cost)
                     for selector in selectors:
+                        run.take(1)
                         yield from selector(at, found, run)
 
         return step
@@ -246,22 +257,22 @@ class _Compiler:
             return lambda current, run: _chain(steps, (), run.root, run)
         keys = _prefix(expression.query)
         if len(keys) == len(steps):
-            return lambda current, run: _follow(keys, current)
+            return lambda current, run: _follow(keys, current, run)
         return lambda current, run: _chain(steps, (), current, run)
 
     def matching(self, expression: ast.FunctionExtension) -> Logical:
         subject, pattern = (self.value(arg) for arg in expression.args)
         whole = expression.name == "match"
         literal = expression.args[1]
-        if isinstance(literal, ast.StringLiteral) and parse_pattern(literal.value) is TOO_LARGE:
+        if isinstance(literal, ast.StringLiteral) and parse_pattern(literal.value, FREE) is TOO_LARGE:
             self.refuse(f"pattern larger than {MAX_STATES} states", literal)
 
         def matches(current: Json, run: Run) -> bool:
             text, source = subject(current, run), pattern(current, run)
             if not isinstance(text, str) or not isinstance(source, str):
                 return False
-            automaton = parse_pattern(source)
-            return isinstance(automaton, Pattern) and automaton.matches(text, run, whole=whole)
+            automaton = parse_pattern(source, run.work)
+            return isinstance(automaton, Pattern) and automaton.matches(text, run.work, whole=whole)
 
         return matches
 
@@ -273,8 +284,9 @@ def _chain(steps: tuple[Step, ...], path: Path, value: Json, run: Run) -> Iterat
     return iter(nodes)
 
 
-def _follow(keys: Path, value: Json) -> Iterator[Node]:
+def _follow(keys: Path, value: Json, run: Run) -> Iterator[Node]:
     """What ``_chain`` gives for single names and indexes: nearly all conditions are ``@.name``."""
+    run.take(1 + len(keys) // 4)
     for key in keys:
         if isinstance(key, str):
             if not isinstance(value, dict) or key not in value:
@@ -292,14 +304,15 @@ def _children(path: Path, value: Json, run: Run) -> Iterator[Node]:
         yield (*path, key), child
 
 
-def _items(value: Json, run: Run) -> Iterable[tuple[str | int, Json]]:
+def _items(value: Json, run: Run) -> Iterator[tuple[str | int, Json]]:
+    items: Iterable[tuple[str | int, Json]] = ()
     if isinstance(value, dict):
-        run.take(len(value))
-        return value.items()
-    if isinstance(value, list):
-        run.take(len(value))
-        return enumerate(value)
-    return ()
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for item in items:
+        run.take(1)
+        yield item
 
 
 def _having(holds: Logical) -> Selector:
@@ -365,7 +378,10 @@ def _comparison(left: Value, operator: str, right: Value) -> Logical:
     """RFC 9535 section 2.3.5.2.2: everything is made of ``==`` and ``<``."""
 
     def compare(current: Json, run: Run) -> bool:
+        run.take(1)
         a, b = left(current, run), right(current, run)
+        if isinstance(a, str) and isinstance(b, str):
+            run.take(min(len(a), len(b)) >> CHARS_A_STEP_LOG2)
         if operator == "==":
             return _same(a, b, run)
         if operator == "!=":
@@ -380,14 +396,25 @@ def _comparison(left: Value, operator: str, right: Value) -> Logical:
 def _same(a: Json | Missing, b: Json | Missing, run: Run) -> bool:
     if a is MISSING or b is MISSING:
         return a is b
-    if isinstance(a, (dict, list)) and isinstance(b, (dict, list)):
-        run.take(_size(a) if len(a) == len(b) else 1)
-    return equal(a, b)
-
-
-def _size(value: Json) -> int:
-    """How many nodes lie below."""
-    return sum(len(each) for _, each in containers((), value) if isinstance(each, (dict, list)))
+    todo = [iter(((a, b),))]
+    while todo:
+        for one, other in todo[-1]:
+            run.take(1)
+            if isinstance(one, dict) and isinstance(other, dict):
+                if len(one) != len(other) or not all(key in other for key in one):
+                    return False
+                todo.append(iter([(one[key], other[key]) for key in one]))
+                break
+            if isinstance(one, list) and isinstance(other, list):
+                if len(one) != len(other):
+                    return False
+                todo.append(zip(one, other, strict=True))
+                break
+            if not equal(one, other):
+                return False
+        else:
+            todo.pop()
+    return True
 
 
 def _less(a: Json | Missing, b: Json | Missing) -> bool:

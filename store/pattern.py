@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 
 from iregexp_check import check
 
-from triode.store.budget import Run
+from triode.store.recent import Recent
+from triode.store.work import Work
 
 MAX_STATES = 1000
 MAX_PATTERN_CHARS = 512
 MAX_NESTING = 32
+PATTERN_BYTES = 1024 * 1024
+COMPILE_STEPS = 20
 
 _QUANTITY = re.compile(r"\{[0-9]+(,?)[0-9]*\}", re.ASCII)
 
@@ -28,25 +30,33 @@ Emit = Callable[[Code], None]
 class Pattern:
     """A compiled I-Regexp; ``^`` and ``$`` are anchors, as the compliance suite has it."""
 
-    __slots__ = ("_code", "_known")
+    __slots__ = ("_code", "_known", "_step_cost")
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, chars: int) -> None:
+        """`chars` is the length of the source, which bounds the ranges of all its classes."""
         self._code = code
+        self._step_cost = len(code) + chars // 2
         self._known: dict[tuple[frozenset[int], str, bool, bool], frozenset[int] | None] = {}
 
-    def matches(self, text: str, run: Run, *, whole: bool) -> bool:
+    @property
+    def states(self) -> int:
+        """How many states it has."""
+        return len(self._code)
+
+    def matches(self, text: str, work: Work, *, whole: bool) -> bool:
         """Whether ``text`` (``whole``) or some part of it matches; linear in its length."""
-        run.take(1 + len(text))
         at = frozenset((0,))
         for i, char in enumerate(text):
+            work.charge(1)
             key = (at, char, i == 0, whole)
             if key not in self._known:
-                run.take(len(self._code))
+                work.charge(self._step_cost)
                 self._remember(key)
             onward = self._known[key]
             if not onward:
                 return onward is None
             at = onward
+        work.charge(len(self._code))
         return len(self._code) - 1 in self._closure(at, start=not text, end=True)
 
     def _remember(self, key: tuple[frozenset[int], str, bool, bool]) -> None:
@@ -58,8 +68,17 @@ class Pattern:
         if not whole and len(self._code) - 1 in reached:
             self._known[key] = None
             return
-        tests = ((pc, self._code[pc][1]) for pc in reached)
-        onward = {pc + 1 for pc, admits in tests if admits is not None and admits(char)}
+        # A quantity repeats its class, with all its ranges: each is asked once.
+        asked: dict[Admits, bool] = {}
+        onward: set[int] = set()
+        for pc in reached:
+            admits = self._code[pc][1]
+            if admits is None:
+                continue
+            if admits not in asked:
+                asked[admits] = admits(char)
+            if asked[admits]:
+                onward.add(pc + 1)
         # A search may also begin at the next character.
         self._known[key] = frozenset(onward if whole else onward | {0})
 
@@ -83,9 +102,24 @@ class _TooLarge(Exception):
     pass
 
 
-@lru_cache(maxsize=64)
-def parse_pattern(text: str) -> Pattern | str:
-    """The pattern, or NOT_IREGEXP, or TOO_LARGE."""
+# What a pattern remembers grows to about a megabyte.
+_PATTERNS: Recent[Pattern | str] = Recent(max_bytes=64 * PATTERN_BYTES)
+
+
+def parse_pattern(text: str, work: Work) -> Pattern | str:
+    """The pattern, or NOT_IREGEXP, or TOO_LARGE. Raises TooCostly; one that is known is free."""
+    known = _PATTERNS.get(text)
+    if known is None:
+        work.charge(COMPILE_STEPS + 4 * min(len(text), MAX_PATTERN_CHARS))
+        known = _compile(text)
+        if isinstance(known, Pattern):
+            # Of states there may be far more than characters, which is known only now.
+            work.charge(2 * known.states)
+        _PATTERNS.put(text, known, PATTERN_BYTES if isinstance(known, Pattern) else len(text))
+    return known
+
+
+def _compile(text: str) -> Pattern | str:
     if len(text) > MAX_PATTERN_CHARS:
         return TOO_LARGE
     # The checker refuses quantities above 9, RFC 9485 does not; their size is our matter.
@@ -96,7 +130,7 @@ def parse_pattern(text: str) -> Pattern | str:
         _alternatives(_Cursor(text), 0)(code)
     except _TooLarge:
         return TOO_LARGE
-    return Pattern([*code, ("match", None, 0, 0)])
+    return Pattern([*code, ("match", None, 0, 0)], len(text))
 
 
 NOT_IREGEXP = "not an I-Regexp"

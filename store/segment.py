@@ -16,10 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from triode.store.condition import Test
 from triode.store.path import Path
 from triode.store.value import MISSING, Json
+from triode.store.work import Work
+
+# Elements that are only looked at, and how many of them are one step.
+LOOKED_AT_ONCE: Final = 512
+LOOKED_A_STEP: Final = 8
 
 Node = tuple[Path, Json]
 
@@ -30,8 +36,9 @@ class Name:
 
     key: str
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, dict) and self.key in value:
                 yield (*path, self.key), value[self.key]
 
@@ -42,8 +49,9 @@ class Index:
 
     i: int
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, list) and -len(value) <= self.i < len(value):
                 i = self.i if self.i >= 0 else len(value) + self.i
                 yield (*path, i), value[i]
@@ -58,8 +66,9 @@ class Token:
 
     text: str
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, dict) and self.text in value:
                 yield (*path, self.text), value[self.text]
             elif isinstance(value, list) and int(self.text) < len(value):
@@ -70,10 +79,12 @@ class Token:
 class Elements:
     """``[*]``: every element of an array."""
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, list):
                 for i, element in enumerate(value):
+                    work.charge(1)
                     yield (*path, i), element
 
 
@@ -81,10 +92,12 @@ class Elements:
 class Members:
     """``.*``: every member of an object."""
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, dict):
                 for key, member in value.items():
+                    work.charge(1)
                     yield (*path, key), member
 
 
@@ -95,10 +108,12 @@ class Slice:
     start: int | None
     stop: int | None
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, list):
                 for i in range(*slice(self.start, self.stop).indices(len(value))):
+                    work.charge(1)
                     yield (*path, i), value[i]
 
 
@@ -108,7 +123,7 @@ class Descent:
 
     key: str
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         # A node below one that was searched adds nothing. Ancestors always come first (as in any
         # pre-order), so the nodes searched so far are enough to know.
         searched: set[Path] = set()
@@ -116,7 +131,8 @@ class Descent:
             if any(path[:depth] in searched for depth in range(len(path))):
                 continue
             searched.add(path)
-            for at, container in containers(path, value):
+            for at, container in containers(path, value, work):
+                work.charge(1)
                 if isinstance(container, dict) and self.key in container:
                     yield (*at, self.key), container[self.key]
 
@@ -127,27 +143,24 @@ class Conditions:
 
     tests: tuple[Test, ...]
 
-    def select(self, nodes: Iterable[Node]) -> Iterator[Node]:
+    def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
         for path, value in nodes:
+            work.charge(1 + (len(path) >> 6))
             if isinstance(value, list):
-                for i, element in self._likely(value):
+                for i, element in self._likely(value, work):
+                    work.charge(1)
                     if self.met(element):
                         yield (*path, i), element
             elif self.met(value):
                 yield path, value
 
-    def _likely(self, array: list[Json]) -> Iterable[tuple[int, Json]]:
+    def _likely(self, array: list[Json], work: Work) -> Iterable[tuple[int, Json]]:
         """The elements that Python's own `==` does not rule out: it also takes true for 1, but is
         ten times as quick, and most elements of a large array are somebody else's.
         """
         for test in self.tests:
             if test.op == "=":
-                key, literal = test.key, test.literal
-                return [
-                    (i, element)
-                    for i, element in enumerate(array)
-                    if type(element) is dict and element.get(key, MISSING) == literal
-                ]
+                return _equal_members(array, test.key, test.literal, work)
         return enumerate(array)
 
     def met(self, value: Json) -> bool:
@@ -160,20 +173,38 @@ class Conditions:
 Segment = Name | Index | Token | Elements | Members | Slice | Descent | Conditions
 
 
-def containers(path: Path, value: Json) -> Iterator[Node]:
+def _equal_members(
+    array: list[Json], key: str, literal: Json, work: Work
+) -> Iterator[tuple[int, Json]]:
+    for start in range(0, len(array), LOOKED_AT_ONCE):
+        work.charge(LOOKED_AT_ONCE // LOOKED_A_STEP)
+        yield from [
+            (i, element)
+            for i, element in enumerate(array[start : start + LOOKED_AT_ONCE], start)
+            if type(element) is dict and element.get(key, MISSING) == literal
+        ]
+
+
+def containers(path: Path, value: Json, work: Work) -> Iterator[Node]:
     """The node and everything below it that is an object or array, pre-order.
 
     Holds one iterator for each level, not a queue of all that is still to come, and does not
-    recurse.
+    recurse. What is passed on the way is charged, scalars too.
     """
     if not isinstance(value, (dict, list)):
         return
     yield path, value
     levels = [(path, _children(value))]
+    passed = 0
     while levels:
         above, children = levels[-1]
         for key, child in children:
+            passed += 1
+            if passed == LOOKED_AT_ONCE:
+                work.charge(LOOKED_AT_ONCE // LOOKED_A_STEP)
+                passed = 0
             if isinstance(child, (dict, list)):
+                work.charge(1 + (len(above) >> 6))
                 at = (*above, key)
                 yield at, child
                 levels.append((at, _children(child)))
