@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from triode.store.filter import Test
     from triode.store.value import Json, Missing
+    from triode.store.work import Work
 
 Tests: TypeAlias = "tuple[Test, ...]"
 # A node of the trie, which is made of these.
@@ -106,8 +107,17 @@ class Groups(Generic[Node]):
             if not self.keys[test.key]:
                 del self.keys[test.key]
 
-    def met_by(self, value: dict[str, Json]) -> list[Node]:
-        """The nodes behind the groups that this object meets."""
+    def nodes(self) -> list[Node]:
+        """The nodes behind all groups."""
+        return [group.node for group in self._groups.values()]
+
+    def met_by(self, value: dict[str, Json], work: Work | None = None) -> list[Node]:
+        """The nodes behind the groups that this object meets.
+
+        `work` is charged for groups that are asked one by one, by who asks them of many objects.
+        """
+        if work is not None:
+            work.charge(1 + len(self._scanned))
         nodes = [group.node for group in self._scanned.values() if group.met_by(value)]
         hashed = self._hashed
         # Go over the shorter one: neither wide objects nor many tested keys may cost by themselves.
@@ -117,6 +127,8 @@ class Groups(Generic[Node]):
                 continue
             filed = literals.get(token(value.get(key, MISSING)))
             if filed is not None:
+                if work is not None:
+                    work.charge(len(filed))
                 nodes += [group.node for group in filed.values() if group.met_by(value)]
         return nodes
 

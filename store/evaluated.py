@@ -1,15 +1,21 @@
 """Filters that the trie cannot follow: descent, slices, negative indexes, JSONPath.
 
-Such a filter remembers which places it selected. When an edit may concern it, it is evaluated
-again and the two sets are compared: what is gone is a delete, what is new an update with its whole
-value. A place that stays selected is sent if the edit wrote at or above it; an edit *inside* it
-goes out as it is, once, however many selected places contain it.
+When an edit may concern such a filter, what it selected before and what it selects now are
+compared: what is gone is a delete, what is new an update with its whole value. A place that stays
+selected is sent if the edit wrote at or above it; an edit *inside* it goes out as it is, once,
+however many selected places contain it.
 
 How much is evaluated again:
   - nothing, if a scalar takes the place of a scalar and the filter never looks at values;
   - the subtree of the edit, if each step of the filter looks at one key or index alone (names,
-    wildcards, descent): then what is selected elsewhere cannot have changed;
-  - else everything.
+    wildcards, descent): then what is selected elsewhere cannot have changed, and whether a place
+    is selected can be told by its path: nothing is remembered;
+  - else everything, and the places that were selected are remembered.
+
+All filters together have a budget for each write. One that does not fit into it is *stale*: what
+it selected is forgotten, and an empty snapshot (`STALE`) stands for what its subscribers are owed.
+Who delivers makes that snapshot, when there is time. So what is remembered is bounded too: by what
+can be evaluated within the budget of one write.
 
 Selected places may lie inside each other here (`..name`, `$..*`), and then membership is not
 always something that updates and deletes can say: a subscriber sets an update inside the value
@@ -19,11 +25,12 @@ that it holds above, without learning that the inner place became a selected one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from triode.store.event import Event, as_it_is
-from triode.store.filter import Conditions, Descent, Elements, FilterError, Index, Members, Name
+from triode.store.filter import Conditions, Descent, Elements, Index, Members, Name
 from triode.store.value import MISSING
+from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -31,77 +38,146 @@ if TYPE_CHECKING:
     from triode.store.change import Edit
     from triode.store.filter import Filter, Segment
     from triode.store.path import Path
+    from triode.store.segment import Node
     from triode.store.value import Json, Missing
+    from triode.store.work import Work
+
+
+# Something may have changed, and there was no time to see what.
+STALE: Final = Event("snapshot", (), MISSING)
 
 
 class Evaluated:
-    """One such filter and the places it selects. `evaluations` counts those of everything.
-
-    `refused` says why it cannot be evaluated now; None: it can.
+    """One such filter. `evaluations` counts those of everything; `cost` is what one takes, as far
+    as that is known; `total` what all have taken.
     """
 
-    __slots__ = ("_filter", "_local", "_looks_at_values", "_places", "evaluations", "refused")
+    __slots__ = (
+        "_filter",
+        "_local",
+        "_looks_at_values",
+        "_places",
+        "cost",
+        "evaluations",
+        "total",
+    )
 
-    def __init__(self, filter: Filter, root: Json) -> None:
-        """Evaluate it for the first time. Raises FilterError if that would cost too much."""
+    def __init__(self, filter: Filter) -> None:
+        """Nothing is evaluated yet: it is stale until `renew`."""
         self._filter = filter
         self._looks_at_values = _looks_at_values(filter)
         self._local = filter.segments if all(map(_is_local, filter.segments or [None])) else None
-        self.evaluations = 1
-        self.refused: str | None = None
-        self._places: set[Path] = {path for path, _ in filter.select(root)}
+        self._places: set[Path] | None = None
+        self.cost = 0
+        self.evaluations = 0
+        self.total = 0
 
-    def refresh(self, root: Json, edit: Edit) -> list[Event]:
-        """What the edit, which `root` already shows, is for this filter's subscribers.
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is not known what was selected, so that each edit gives a snapshot."""
+        return self._local is None and self._places is None
 
-        An evaluation that is refused because the document has become too big for it gives a
-        `failed`, once; the first one that works again gives a snapshot.
+    @property
+    def places(self) -> int:
+        """How many places are remembered."""
+        return len(self._places or ())
+
+    def renew(self, root: Json, work: Work) -> list[Node] | None:
+        """Evaluate it, and remember what it selects. None: there are not enough steps left, and it
+        is stale.
         """
-        if self.refused is not None:
-            return self._heal(root)
-        places = self._places
-        if not self._looks_at_values and _scalar_for_scalar(edit):
-            written = edit.path in places or _within(edit.path, places)
-            return [as_it_is(edit.path, edit.after)] if written else []
         if self._local is not None:
-            was = set(_select_below(self._local, edit.path, edit.before))
-            now = _select_below(self._local, edit.path, edit.after)
-        else:
-            self.evaluations += 1
-            was = places.copy()
-            try:
-                now = dict(self._filter.select(root))
-            except FilterError as refused:
-                self.refused = refused.detail
-                return [Event("failed", (), refused.detail)]
-        gone, new = was - now.keys(), now.keys() - was
-        # In place, and by what changed: there may be many more that did not.
-        places -= gone
-        if _inexpressible(places, gone, new, was & now.keys()):
-            places |= new
-            return [Event("snapshot", (), list(dict(self._filter.select(root)).items()))]
-        events = _events(edit, places, gone, new, now)
-        places |= new
-        return events
+            return None
+        try:
+            selected = self._select(root, work)
+        except TooCostly:
+            self._places = None
+            return None
+        self._places = set(selected)
+        return list(selected.items())
 
-    def renew(self, root: Json) -> None:
+    def forget(self) -> None:
         """Forget what was remembered: the edits since then have been taken back."""
-        self.refused = self.refused or "it could not be evaluated"
-        self._heal(root)
+        self._places = None
 
-    def _heal(self, root: Json) -> list[Event]:
+    def refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
+        """What the edit, which `root` already shows, is for this filter's subscribers."""
+        if self.is_stale:
+            renewed = self.renew(root, work)
+            return [STALE if renewed is None else Event("snapshot", (), renewed)]
+        try:
+            return self._refresh(root, edit, work)
+        except TooCostly:
+            self._places = None
+            return [STALE]
+
+    def _refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
+        work.charge(1 + len(edit.path))
+        above = self._selected_above(edit.path)
+        if not self._looks_at_values and _scalar_for_scalar(edit):
+            return [as_it_is(edit.path, edit.after)] if any(above) else []
+        if self._local is not None:
+            was = set(_select_below(self._local, edit.path, edit.before, work))
+            now = _select_below(self._local, edit.path, edit.after, work)
+            kept: Container[Path] = _Kept(above, was & now.keys())
+        else:
+            assert self._places is not None
+            was = self._places
+            now = self._select(root, work)
+            self._places = set(now)
+            kept = was & now.keys()
+        gone, new = was - now.keys(), now.keys() - was
+        if _inexpressible(kept, gone, new, was & now.keys()):
+            if self._local is not None:
+                now = self._select(root, work)
+            return [Event("snapshot", (), list(now.items()))]
+        return _events(edit, kept, gone, new, now)
+
+    def _select(self, root: Json, work: Work) -> dict[Path, Json]:
+        """Raises TooCostly at once where it is known that the steps left will not do."""
+        left = work.left
+        if self.cost > left:
+            raise TooCostly(left, self.cost)
         self.evaluations += 1
         try:
-            selected = dict(self._filter.select(root))
-        except FilterError:
-            return []
-        self.refused = None
-        self._places = set(selected)
-        return [Event("snapshot", (), list(selected.items()))]
+            selected = dict(self._filter.select(root, work))
+        except TooCostly:
+            # At least so much; who has really evaluated it says how much (see `learn`).
+            self.learn(left + 1)
+            raise
+        self.learn(left - work.left)
+        return selected
+
+    def learn(self, cost: int) -> None:
+        """It has taken so many steps to evaluate it."""
+        self.cost = cost
+        self.total += cost
+
+    def _selected_above(self, path: Path) -> list[bool]:
+        """For each beginning of this path, itself included, whether it is selected."""
+        if self._local is not None:
+            return _accepted(self._local, path)
+        assert self._places is not None
+        return [path[:depth] in self._places for depth in range(len(path) + 1)]
+
+
+class _Kept:
+    """What stays selected, as far as it lies on the way to an edit or inside of it."""
+
+    __slots__ = ("_above", "_inside")
+
+    def __init__(self, above: list[bool], inside: Container[Path]) -> None:
+        self._above = above
+        self._inside = inside
+
+    def __contains__(self, path: object) -> bool:
+        assert isinstance(path, tuple)
+        depth = len(path)
+        return self._above[depth] if depth < len(self._above) - 1 else path in self._inside
 
 
 def _events(
-    edit: Edit, kept: set[Path], gone: set[Path], new: set[Path], now: dict[Path, Json]
+    edit: Edit, kept: Container[Path], gone: set[Path], new: set[Path], now: dict[Path, Json]
 ) -> list[Event]:
     """Of `now` those are sent that are new or in the written subtree. `kept` are all that stay."""
     events = [
@@ -125,7 +201,7 @@ def _events(
 
 
 def _inexpressible(
-    kept: set[Path], gone: set[Path], new: set[Path], touched: Iterable[Path]
+    kept: Container[Path], gone: set[Path], new: set[Path], touched: Iterable[Path]
 ) -> bool:
     """Whether updates and deletes would leave the subscriber's map of places wrong.
 
@@ -141,7 +217,7 @@ def _inexpressible(
 
 
 def _select_below(
-    segments: tuple[Segment, ...], place: Path, value: Json | Missing
+    segments: tuple[Segment, ...], place: Path, value: Json | Missing, work: Work
 ) -> dict[Path, Json]:
     """What local segments select in the subtree `value` at `place`: like the whole, cut to it.
 
@@ -152,14 +228,27 @@ def _select_below(
         return {}
     states = {0}
     for step in place:
+        work.charge(len(states))
         states = {after for state in states for after in _step(segments, state, step)}
     found: dict[Path, Json] = {}
     for state in sorted(states):
         nodes: Iterable[tuple[Path, Json]] = ((place, value),)
         for segment in segments[state:]:
-            nodes = segment.select(nodes)
+            nodes = segment.select(nodes, work)
         found.update(nodes)
     return found
+
+
+def _accepted(segments: tuple[Segment, ...], path: Path) -> list[bool]:
+    """For each beginning of the path, itself included, whether local segments select it if it is
+    there.
+    """
+    states = {0}
+    accepted = [not segments]
+    for step in path:
+        states = {after for state in states for after in _step(segments, state, step)}
+        accepted.append(len(segments) in states)
+    return accepted
 
 
 def _step(segments: tuple[Segment, ...], state: int, step: str | int) -> tuple[int, ...]:

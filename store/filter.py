@@ -45,7 +45,7 @@ from triode.store.segment import (
     Token,
 )
 from triode.store.value import Json
-from triode.store.work import Work
+from triode.store.work import FREE, Work
 
 if TYPE_CHECKING:
     from triode.store.jsonpath import Query
@@ -116,7 +116,7 @@ class Filter:
     def __repr__(self) -> str:
         return f"Filter({self.text!r})"
 
-    def select(self, root: Json, work: Work) -> Iterator[Node]:
+    def select(self, root: Json, work: Work = FREE) -> Iterator[Node]:
         """Yield ``(path, value)`` of every selected place, in the order of RFC 9535 nodelists.
 
         The values are the document's own: do not keep them, and finish before the document

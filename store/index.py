@@ -31,20 +31,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from triode.store.condition_index import put_back
-from triode.store.evaluated import Evaluated
+from triode.store.evaluated import STALE, Evaluated
 from triode.store.event import Event, as_it_is, difference
 from triode.store.filter import Index as At
 from triode.store.filter import Name
-from triode.store.trie import Found, Node, Selection, descend, gather, gather_below, prune
+from triode.store.trie import (
+    Found,
+    Node,
+    Selection,
+    descend,
+    gather,
+    gather_below,
+    prune,
+    selections_below,
+)
 from triode.store.value import MISSING
+from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from triode.store.change import Edit
     from triode.store.condition_index import Groups
     from triode.store.filter import Filter
+    from triode.store.path import Path
     from triode.store.value import Json
+    from triode.store.work import Work
 
 __all__ = ["Event", "Index", "Selection"]
 
@@ -63,26 +75,27 @@ class Index:
     def __iter__(self) -> Iterator[Selection]:
         return iter(self._selections.values())
 
-    def add(self, filter: Filter, root: Json) -> Selection:
+    def add(self, filter: Filter, root: Json, work: Work = FREE) -> Selection:
         """Subscribe once more to a filter of the document `root`. Undone by `remove`.
 
         O(length of the filter); for one that the trie cannot express, the first `add`
-        evaluates it.
+        evaluates it, if `work` has steps enough for that. If not, it is stale for now.
         """
         selection = self._selections.get(filter.text)
         if selection is None:
-            selection = self._selections[filter.text] = self._insert(filter, root)
+            selection = self._selections[filter.text] = self._insert(filter, root, work)
         selection.references += 1
         return selection
 
-    def _insert(self, filter: Filter, root: Json) -> Selection:
+    def _insert(self, filter: Filter, root: Json, work: Work) -> Selection:
         if filter.indexable:
             assert filter.segments is not None
             node = descend(self._root, filter.segments)
             selection = Selection(filter, node, None)
             node.ends[selection] = None
             return selection
-        evaluated = Evaluated(filter, root)  # may raise: nothing may be left behind then
+        evaluated = Evaluated(filter)
+        evaluated.renew(root, work)
         prefix = [Name(step) if isinstance(step, str) else At(step) for step in filter.prefix]
         node = descend(self._root, prefix)
         selection = Selection(filter, node, evaluated)
@@ -104,17 +117,22 @@ class Index:
         del (node.ends if selection.evaluated is None else node.evaluated)[selection]
         prune(node)
 
-    def match(self, root: Json, edit: Edit) -> list[tuple[Selection, list[Event]]]:
+    def match(
+        self, root: Json, edit: Edit, work: Work = FREE
+    ) -> list[tuple[Selection, list[Event]]]:
         """The events of an edit that `root` already shows, for each selection that has any.
 
         Per selection: deletes, then updates in document order; or one snapshot. Call it for every
-        edit: selections that are evaluated remember what they selected.
+        edit: selections that are evaluated remember what they selected. For what `work` has no
+        steps left the snapshot is empty (`STALE`): whoever delivers it makes it. Never raises
+        TooCostly.
         """
         path, _, after = edit
         above: list[Selection] = []  # selected at or above the edit: it goes to them as it is
         evaluated: list[Selection] = []
         was: Found = {}
         now: Found = {}
+        gathering = _Gathering(was, now, work)
         active = [self._root]
         pending: list[Groups[Node]] = []  # to be asked of the element that the path goes through
         value = root
@@ -123,7 +141,7 @@ class Index:
             inside: list[Node] = []
             if type(value) is dict:
                 for groups in pending:
-                    active += _meeting(groups, value, depth, edit, was, now)
+                    active += _meeting(groups, value, depth, edit, gathering)
                 pending = []
                 for node in active:  # it grows: an object that meets conditions stays itself
                     if node.ends:
@@ -136,7 +154,7 @@ class Index:
                     if node.members is not None:
                         inside.append(node.members)
                     if node.groups is not None:
-                        active += _meeting(node.groups, value, depth, edit, was, now)
+                        active += _meeting(node.groups, value, depth, edit, gathering)
             else:
                 pending = []
                 for node in active:
@@ -158,28 +176,64 @@ class Index:
                 value = value[step]  # type: ignore[index]
         else:
             for groups in pending:
-                _gather_element(groups, edit, was, now)
+                _gather_element(groups, edit, gathering)
             for node in active:
                 above += node.ends
                 evaluated += node.evaluated
                 if node.has_children:
-                    _gather_sides(node, edit, was, now)
+                    _gather_sides(node, edit, gathering)
         matched: list[tuple[Selection, list[Event]]] = []
         if above:
             event = as_it_is(path, after)
             matched = [(selection, [event]) for selection in above]
         if was or now:
-            matched += _differences(was, now, evaluated)
+            matched += _differences(was, now, evaluated, gathering.stale)
+        if gathering.stale:
+            stale = gathering.stale
+            matched += [(selection, [STALE]) for selection in stale]
+            evaluated = [selection for selection in evaluated if selection not in stale]
         for selection in evaluated:
             assert selection.evaluated is not None
-            events = selection.evaluated.refresh(root, edit)
+            events = selection.evaluated.refresh(root, edit, work)
             if events:
                 matched.append((selection, events))
         return matched
 
 
+class _Gathering:
+    """What is found of the filters below, before and after; `stale` are those for which there were
+    not enough steps.
+    """
+
+    __slots__ = ("now", "stale", "was", "work")
+
+    def __init__(self, was: Found, now: Found, work: Work) -> None:
+        self.was = was
+        self.now = now
+        self.work = work
+        self.stale: dict[Selection, None] = {}
+
+    def of(self, node: Node, value: Json, place: Path, found: Found) -> None:
+        """Gather what the filters through this node select in a value."""
+        try:
+            gather(node, value, place, found, self.work)
+        except TooCostly:
+            self.stale.update(dict.fromkeys([*node.ends, *node.evaluated]))
+            self._give_up(node)
+
+    def below(self, node: Node, value: Json, place: Path, found: Found) -> None:
+        """The same without those that end at the node itself."""
+        try:
+            gather_below(node, value, place, found, self.work)
+        except TooCostly:
+            self._give_up(node)
+
+    def _give_up(self, node: Node) -> None:
+        self.stale.update(dict.fromkeys(selections_below(node)))
+
+
 def _meeting(
-    groups: Groups[Node], value: dict[str, Json], depth: int, edit: Edit, was: Found, now: Found
+    groups: Groups[Node], value: dict[str, Json], depth: int, edit: Edit, gathering: _Gathering
 ) -> list[Node]:
     """The nodes behind the groups that an object on the path meets, before the edit and after.
 
@@ -198,38 +252,40 @@ def _meeting(
     if ceased:
         earlier: Json = put_back(dict(value), key, before)
         for node in ceased:
-            gather(node, earlier, place, was)
+            gathering.of(node, earlier, place, gathering.was)
     for node in met_after:
         if node not in met_before:
-            gather(node, value, place, now)
+            gathering.of(node, value, place, gathering.now)
     return [node for node in met if node in met_before]
 
 
-def _gather_sides(node: Node, edit: Edit, was: Found, now: Found) -> None:
+def _gather_sides(node: Node, edit: Edit, gathering: _Gathering) -> None:
     path, before, after = edit
     if before is not MISSING:
-        gather_below(node, before, path, was)
+        gathering.below(node, before, path, gathering.was)
     if after is not MISSING:
-        gather_below(node, after, path, now)
+        gathering.below(node, after, path, gathering.now)
 
 
-def _gather_element(groups: Groups[Node], edit: Edit, was: Found, now: Found) -> None:
+def _gather_element(groups: Groups[Node], edit: Edit, gathering: _Gathering) -> None:
     """The edit is of an array's element, and these groups ask the array's elements."""
     path, before, after = edit
-    for value, found in ((before, was), (after, now)):
+    for value, found in ((before, gathering.was), (after, gathering.now)):
         if type(value) is dict:
             for node in groups.met_by(value):
-                gather(node, value, path, found)
+                gathering.of(node, value, path, found)
 
 
 def _differences(
-    was: Found, now: Found, evaluated: list[Selection]
+    was: Found, now: Found, evaluated: list[Selection], stale: Container[Selection]
 ) -> list[tuple[Selection, list[Event]]]:
     """The events of all that was gathered; evaluated selections met there go into that list."""
     matched: list[tuple[Selection, list[Event]]] = []
     for selection in {**was, **now}:
         if selection.evaluated is not None:
             evaluated.append(selection)
+            continue
+        if selection in stale:
             continue
         events = difference(was.get(selection, {}), now.get(selection, {}))
         if events:

@@ -176,7 +176,9 @@ class _Compiler:
 
         def step(nodes: Iterable[Node], run: Run) -> Iterator[Node]:
             for path, value in nodes:
-                for at, found in containers(path, value, run.work) if descends else ((path, value),):
+                for at, found in (
+                    containers(path, value, run.work) if descends else ((path, value),)
+                ):
                     run.take(cost)
                     for selector in selectors:
                         run.take(1)
@@ -264,7 +266,10 @@ class _Compiler:
         subject, pattern = (self.value(arg) for arg in expression.args)
         whole = expression.name == "match"
         literal = expression.args[1]
-        if isinstance(literal, ast.StringLiteral) and parse_pattern(literal.value, FREE) is TOO_LARGE:
+        if (
+            isinstance(literal, ast.StringLiteral)
+            and parse_pattern(literal.value, FREE) is TOO_LARGE
+        ):
             self.refuse(f"pattern larger than {MAX_STATES} states", literal)
 
         def matches(current: Json, run: Run) -> bool:

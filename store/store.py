@@ -23,13 +23,14 @@ from triode.store.patch import MAX_OPS
 from triode.store.replay import Replay
 from triode.store.splice import Splice
 from triode.store.value import approx_bytes, copy_deep, text_bytes
-from triode.store.work import FREE, Work
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triode.store.filter import Filter
     from triode.store.value import Json
+    from triode.store.work import Work
 
 
 class Committed(NamedTuple):
@@ -111,13 +112,15 @@ class Store:
         """Where the log stands: the position of the last change."""
         return Position(self.epoch, self.seq)
 
-    def submit(self, op: Operation, *, time_ms: int, work: Work = FREE) -> Committed:
+    def submit(
+        self, op: Operation, *, time_ms: int, work: Work = FREE, matching: Work = FREE
+    ) -> Committed:
         """Apply one write and say what it changed for whom.
 
         Raises `WriteError` (see `store.operation`) when the write is refused, and `TooCostly`; the
         document is then as it was.
         """
-        return self.commit(self.prepare(op, work), time_ms=time_ms)
+        return self.commit(self.prepare(op, work), time_ms=time_ms, matching=matching)
 
     def prepare(self, op: Operation, work: Work) -> Prepared:
         """All of a write that may take long, or fail. Nothing has happened yet.
@@ -136,8 +139,11 @@ class Store:
             )
         return Prepared(self.seq, edits, grown)
 
-    def commit(self, prepared: Prepared, *, time_ms: int) -> Committed:
-        """Do what was prepared: in one step, and it cannot fail."""
+    def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
+        """Do what was prepared: in one step, and it cannot fail.
+
+        `matching` is what may be spent on filters that have to be evaluated: see `Index.match`.
+        """
         assert prepared.seq == self.seq, "another write came between"
         document = self.document
         edits = prepared.edits
@@ -150,7 +156,7 @@ class Store:
             for edit in edits:
                 document.apply(edit)
                 done += 1
-                found = self.index.match(document.root, edit)
+                found = self.index.match(document.root, edit, matching)
                 if edit is not edits[-1]:
                     found = [(selection, keep(events)) for selection, events in found]
                 matched += found
@@ -169,7 +175,7 @@ class Store:
         self.history.take_back(change)
         for selection in self.index:
             if selection.evaluated is not None:
-                selection.evaluated.renew(self.document.root)
+                selection.evaluated.forget()
 
     def can_resume(self, position: Position | None) -> bool:
         """Whether all that came after `position` is still known: only then may a stream go on

@@ -18,12 +18,13 @@ from triode.store.condition_index import Groups
 from triode.store.filter import Conditions, Elements, Index, Members, Name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from triode.store.evaluated import Evaluated
     from triode.store.filter import Filter, Segment
     from triode.store.path import Path
     from triode.store.value import Json
+    from triode.store.work import Work
 
 # For each selection, its places in some value, in document order. An evaluated selection that may
 # have places there is listed with none.
@@ -126,48 +127,70 @@ def _detach(parent: Node, edge: Segment | None) -> None:
                 parent.groups = None
 
 
-def gather(node: Node, value: Json, place: Path, found: Found) -> None:
-    """Everything that the filters through `node` select in `value`, which stands at `place`."""
+def selections_below(node: Node) -> Iterator[Selection]:
+    """All that hang below this node, not those at it."""
+    todo = [node]
+    while todo:
+        each = todo.pop()
+        if each is not node:
+            yield from each.ends
+            yield from each.evaluated
+        todo += each.fixed.values()
+        todo += [child for child in (each.members, each.elements) if child is not None]
+        if each.groups is not None:
+            todo += each.groups.nodes()
+
+
+def gather(node: Node, value: Json, place: Path, found: Found, work: Work) -> None:
+    """Everything that the filters through `node` select in `value`, which stands at `place`.
+
+    What is charged is what one filter makes us look at however little it selects: the elements
+    that a wildcard or a condition goes through. A look-up of a name is part of having the filter.
+    """
     for selection in node.ends:
         found.setdefault(selection, {})[place] = value
     for selection in node.evaluated:
         found.setdefault(selection, {})
-    gather_below(node, value, place, found)
+    gather_below(node, value, place, found, work)
 
 
-def gather_below(node: Node, value: Json, place: Path, found: Found) -> None:
+def gather_below(node: Node, value: Json, place: Path, found: Found, work: Work) -> None:
     """The same without the filters that end at `node` itself."""
     if type(value) is dict:
-        _gather_object(node, value, place, found)
+        _gather_object(node, value, place, found, work)
     elif type(value) is list:
-        _gather_array(node, value, place, found)
+        _gather_array(node, value, place, found, work)
 
 
-def _gather_object(node: Node, value: dict[str, Json], place: Path, found: Found) -> None:
+def _gather_object(
+    node: Node, value: dict[str, Json], place: Path, found: Found, work: Work
+) -> None:
     fixed = node.fixed
     # Go over the shorter one: 10 000 filters on 3 members cost 3, and the other way round.
     for key in fixed if len(fixed) <= len(value) else value:
         if key in value and key in fixed:
-            gather(fixed[key], value[key], (*place, key), found)
+            gather(fixed[key], value[key], (*place, key), found, work)
     if node.members is not None:
         for key, member in value.items():
-            gather(node.members, member, (*place, key), found)
+            work.charge(1)
+            gather(node.members, member, (*place, key), found, work)
     if node.groups is not None:
-        for child in node.groups.met_by(value):
-            gather(child, value, place, found)
+        for child in node.groups.met_by(value, work):
+            gather(child, value, place, found, work)
 
 
-def _gather_array(node: Node, value: list[Json], place: Path, found: Found) -> None:
+def _gather_array(node: Node, value: list[Json], place: Path, found: Found, work: Work) -> None:
     fixed = node.fixed
     length = len(value)
     for index in fixed if len(fixed) <= length else range(length):
         if type(index) is int and index < length and index in fixed:
-            gather(fixed[index], value[index], (*place, index), found)
+            gather(fixed[index], value[index], (*place, index), found, work)
     if node.elements is not None:
         for index, element in enumerate(value):
-            gather(node.elements, element, (*place, index), found)
+            work.charge(1)
+            gather(node.elements, element, (*place, index), found, work)
     if node.groups is not None:
         for index, element in enumerate(value):
             if type(element) is dict:
-                for child in node.groups.met_by(element):
-                    gather(child, element, (*place, index), found)
+                for child in node.groups.met_by(element, work):
+                    gather(child, element, (*place, index), found, work)

@@ -25,13 +25,17 @@ class TooCostly(Exception):
 
 
 class Work(Protocol):
-    """What is charged for work."""
+    """What is charged for work. `left` is how many steps may still be charged."""
+
+    left: int
 
     def charge(self, steps: int) -> None:
         """Take `steps` off the budget, before the work is done. Raises `TooCostly`."""
 
 
 class _Free:
+    left = 1 << 62
+
     def charge(self, steps: int) -> None:
         pass
 

@@ -57,7 +57,7 @@ def stream_json(
         start = bytearray()
         for piece in pieces:
             start += piece
-            if len(start) > PIECE_BYTES:
+            if len(start) > PIECE_BYTES or not piece:  # an empty one is a pause
                 break
         else:
             pin.close()
@@ -108,7 +108,9 @@ class Pinned(ResponseBody):
     async def __anext__(self) -> bytes:
         await trio.lowlevel.checkpoint()
         for piece in self._pieces:
-            return piece
+            if piece:
+                return piece
+            await trio.lowlevel.checkpoint()
         raise StopAsyncIteration
 
 

@@ -175,6 +175,12 @@ class Settings:
     deflate_from: int = option(
         1024, size(0), "Smallest WebSocket message that is compressed; 0 is off.", "SIZE"
     )
+    max_work: int = option(
+        1_000_000, _count, "Steps (about a microsecond each) that one request may take.", "N"
+    )
+    match_work: int = option(
+        2_000, _count, "Steps of one write for all filters that must be evaluated again.", "N"
+    )
     max_depth: int = option(256, whole(1, 512), "Deepest nesting of JSON.", "N")
     max_head_bytes: int = option(16_384, size(512, 1 * MIB), "Largest request head.", "SIZE")
     max_heads: int = option(1024, _count, "Connections that may be sending their first head.", "N")

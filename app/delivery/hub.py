@@ -32,6 +32,7 @@ from triode.app.delivery.tag import Tags
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
 from triode.app.wire.source import Source
+from triode.limits.meter import Meter
 from triode.store.index import Event
 from triode.store.value import approx_bytes
 
@@ -191,10 +192,11 @@ class Hub:
             if not self._part(client, known):
                 return []  # it has ended by that
         audiences: list[Audience] = []
+        work = Meter(self.settings.match_work)
         for parsed, policy in wanted:
             old = client.subscriptions.get(parsed.text)
             if old is None:
-                selection = self.store.index.add(parsed, self.store.document.root)
+                selection = self.store.index.add(parsed, self.store.document.root, work)
                 if selection.watchers is None:
                     selection.watchers = Audience(selection)
                 audience: Audience = selection.watchers
@@ -325,6 +327,7 @@ class Hub:
         for index, (audience, _) in enumerate(pairs):
             for group in audience.groups:
                 last[group] = index
+        work = Meter(self.settings.match_work)
         known: object = None
         place: Place | None = None
         type_, members = "", b""
@@ -342,7 +345,9 @@ class Hub:
                 frame = encoded.get(variant)
                 if frame is None:
                     if is_whole:
-                        frame = snapshot(self, audience, kind, id=with_id, droppable=True)
+                        frame = snapshot(
+                            self, audience, kind, id=with_id, droppable=True, work=work
+                        )
                     else:
                         id = position if with_id else None
                         data = document_frame(kind, type_, audience.filter_json, members, id)

@@ -6,8 +6,8 @@ takes, and is encoded piece by piece as the client takes it. So is what one clie
 beyond a frame. A value too big for a frame goes out as one event in pieces: SSE is a byte stream
 anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
 
-A filter for which the document has become too big has no snapshot: in its place stands a `gap` that
-says so, and the snapshot follows by itself with the change that makes it possible again.
+A filter for which the document is too big has no snapshot: in its place stands a `gap` with the
+reason `too_costly`, and the snapshot follows by itself with the change that makes it possible again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from triode.app.delivery.lazy_frame import FEED_BYTES, Feed, SharedFeed
+from triode.app.runtime.turns import steps
 from triode.app.wire.frame import FRAME_BYTES, TEXT, Frame, control, document_frame, ws_frame
+from triode.limits.meter import Meter
 from triode.store.path import format_path
 from triode.store.value import approx_bytes, encode, encode_steps
+from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from triode.store.path import Path
     from triode.store.store import Store
     from triode.store.value import Json
+    from triode.store.work import Work
 
 # So many of those made last are kept, each at most FRAME_BYTES.
 KEPT: Final = 64
@@ -43,10 +47,11 @@ def snapshots(hub: Hub, audiences: Sequence[Audience], kind: Kind) -> list[Frame
     """The snapshots of several filters for one client; the last has the position."""
     hub.metrics.snapshots_total += len(audiences)
     room = FRAME_BYTES
+    work = Meter(hub.settings.match_work)
     frames: list[Frame] = []
     for audience in audiences:
         id = audience is audiences[-1]
-        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0))
+        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, work=work))
         room -= frames[-1].size
     return frames
 
@@ -59,9 +64,10 @@ def snapshot(
     id: bool = True,
     droppable: bool = False,
     at_once: bool = True,
+    work: Work | None = None,
 ) -> Frame:
     """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is
-    big, or not to be encoded `at_once`.
+    big, takes more than `work` has left, or is not to be encoded `at_once`.
 
     With `id` its last frame carries the position: say so only for the last snapshot of several that
     belong together. `droppable`: it stands for a change, and may be lost to a full queue as that.
@@ -74,7 +80,16 @@ def snapshot(
         if known is not None and not (isinstance(known, SharedFeed) and not known.is_whole):
             return known
     source = audience if droppable else None
-    frame = _make(hub.store, audience, kind, id=id, source=source, at_once=at_once)
+    frame = _make(
+        hub.store,
+        audience,
+        kind,
+        id=id,
+        source=source,
+        at_once=at_once,
+        work=Meter(hub.settings.match_work) if work is None else work,
+        max_work=hub.settings.max_work,
+    )
     # A feed holds a pin, and of what it has made: it lives only as long as somebody reads it.
     audience.snapshots[key] = (seq, ref(frame))
     if not isinstance(frame, SharedFeed):
@@ -90,22 +105,24 @@ def _make(
     id: bool,
     source: Audience | None,
     at_once: bool,
+    work: Work,
+    max_work: int,
 ) -> Frame:
     position = str(store.position).encode() if id else None
-    evaluated = audience.selection.evaluated
-    if evaluated is not None and evaluated.refused is not None:
-        members = b',"missed":1,"reason":%b}' % encode(evaluated.refused)
-        data = document_frame(kind, "gap", audience.filter_json, members, position)
-        return Frame(data, source, store.seq)
     items: list[tuple[Path, Json]] = []
     size = 0 if at_once else FRAME_BYTES
-    for path, value in audience.selection.filter.select(store.document.root):
-        size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
-        if size > FRAME_BYTES:
-            pin = _pin(store)
-            again = partial(snapshot_pieces, next(pin), audience, kind, position)
-            return SharedFeed(again, pin, source, store.seq)
-        items.append((path, value))
+    try:
+        for path, value in audience.selection.filter.select(store.document.root, work):
+            size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+            if size > FRAME_BYTES:
+                break
+            items.append((path, value))
+    except TooCostly:
+        size = FRAME_BYTES + 1
+    if size > FRAME_BYTES:
+        pin = _pin(store)
+        again = partial(paced_pieces, next(pin), audience, kind, position, max_work)
+        return SharedFeed(again, pin, source, store.seq)
     return Frame(_frame(audience, kind, items, position, more=False), source, store.seq)
 
 
@@ -130,13 +147,40 @@ def _frame(
     return document_frame(kind, "snapshot", audience.filter_json, members, position)
 
 
+def paced_pieces(
+    root: Json, audience: Audience, kind: Kind, position: bytes | None, max_work: int
+) -> Iterator[bytes]:
+    """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile; an
+    empty piece is a pause. A `gap` with the reason `too_costly` when it takes more than `max_work`
+    steps.
+    """
+    # Before the first piece: a snapshot that breaks off in the middle would be worse than none.
+    try:
+        yield from steps(max_work, partial(_evaluate, root, audience), b"")
+    except TooCostly:
+        members = b',"missed":1,"reason":"too_costly"}'
+        yield document_frame(kind, "gap", audience.filter_json, members, position)
+        return
+    # What is written out costs no more to select than it has just done.
+    again = partial(snapshot_pieces, root, audience, kind, position)
+    yield from steps(max_work, again, b"")
+
+
+def _evaluate(root: Json, audience: Audience, meter: Meter) -> Iterator[bytes]:
+    """Only what it costs."""
+    deque(audience.selection.filter.select(root, meter), maxlen=0)
+    if audience.selection.evaluated is not None:
+        audience.selection.evaluated.learn(meter.spent)
+    return iter(())
+
+
 def snapshot_pieces(
-    root: Json, audience: Audience, kind: Kind, position: bytes | None
+    root: Json, audience: Audience, kind: Kind, position: bytes | None, work: Work = FREE
 ) -> Iterator[bytes]:
     """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile."""
     batch: list[tuple[Path, Json]] = []
     size = 0
-    for path, value in audience.selection.filter.select(root):
+    for path, value in audience.selection.filter.select(root, work):
         cost = ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
         if batch and size + cost > FRAME_BYTES:
             yield _frame(audience, kind, batch, None, more=True)
@@ -174,33 +218,37 @@ def _fragment(payload: bytes, *, first: bool = False, last: bool = False) -> byt
     return ws_frame(opcode | (0x80 if last else 0), payload)
 
 
-def selection(store: Store, filter: Filter, ref: dict[str, Any]) -> Frame:
-    """What a WebSocket client's `get` is answered: a frame, or a feed when it is big. Raises
-    FilterError when the filter looks at too much.
+def selection(
+    store: Store, filter: Filter, ref: dict[str, Any], work: Work, max_work: int
+) -> Frame:
+    """What a WebSocket client's `get` is answered: a frame, or a feed when it is big or takes more
+    than `work` has left. It must be known that `max_work` steps are enough.
     """
     members = ref | {"id": str(store.position)}
     items: list[dict[str, Json]] = []
     size = 0
-    nodes = filter.select(store.document.root)
-    for path, value in nodes:
-        size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
-        if size > FRAME_BYTES:
-            if filter.segments is None:  # it may yet look at too much, and that is said now
-                deque(nodes, maxlen=0)
-            pin = _pin(store)
-            pieces = _selected(pin, next(pin), filter, members)
-            return Feed(_fragments(pieces), size=FEED_BYTES)
-        items.append({"path": format_path(path), "value": value})
+    try:
+        for path, value in filter.select(store.document.root, work):
+            size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
+            if size > FRAME_BYTES:
+                break
+            items.append({"path": format_path(path), "value": value})
+    except TooCostly:
+        size = FRAME_BYTES + 1
+    if size > FRAME_BYTES:
+        pin = _pin(store)
+        pieces = steps(max_work, partial(_selected, pin, next(pin), filter, members), b"")
+        return Feed(_fragments(pieces), size=FEED_BYTES)
     return Frame(control("ws", "ok", members | {"items": items}))
 
 
 def _selected(
-    pin: Iterator[Json], root: Json, filter: Filter, members: dict[str, Any]
+    pin: Iterator[Json], root: Json, filter: Filter, members: dict[str, Any], work: Work
 ) -> Iterator[bytes]:
     """The same answer on `root`, piece by piece; `pin` goes with it."""
     yield encode({"type": "ok"} | members)[:-1] + b',"items":['
     comma = b""
-    for path, value in filter.select(root):
+    for path, value in filter.select(root, work):
         yield b'%b{"path":%b,"value":' % (comma, encode(format_path(path)))
         yield from encode_steps(value)
         yield b"}"
@@ -213,6 +261,9 @@ def _fragments(pieces: Iterator[bytes]) -> Iterator[bytes]:
     batch: list[bytes] = []
     size, first = 0, True
     for piece in pieces:
+        if not piece:
+            yield b""  # a pause
+            continue
         if size + len(piece) > FRAME_BYTES and batch:
             yield _fragment(b"".join(batch), first=first)
             batch, size, first = [], 0, False

@@ -13,7 +13,7 @@ writers' lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 import greenlet
@@ -52,3 +52,26 @@ async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
     finally:
         if not worker.dead:
             worker.throw()
+
+
+def steps(limit: int, make: Callable[[Meter], Iterator[T]], pause: T) -> Iterator[T]:
+    """What the iterator `make(meter)` gives, and `pause` each time that its turn is over: whoever
+    asks for the next one lets others run before. Raises what it raises, `TooCostly` too.
+    """
+    caller = greenlet.getcurrent()
+
+    def give_way() -> None:
+        caller.switch(pause)
+
+    def run() -> None:
+        for each in make(Meter(limit, pause=give_way)):
+            caller.switch(each)
+
+    worker = greenlet.greenlet(run)
+    while True:
+        # It may be asked from another greenlet each time.
+        caller = worker.parent = greenlet.getcurrent()
+        given = cast("T", worker.switch())
+        if worker.dead:
+            return
+        yield given

@@ -123,6 +123,8 @@ class Session:
         if own is not None:
             check_command(name, command)
             self._triode.metrics.commands_total += 1
+            if name == "get":
+                await afford(self._triode, [self._filter_of(command)])
             own(self, command, ref)
             return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         members = await execute(self._triode, command, self._client.principal, sender=self._client)
@@ -131,13 +133,16 @@ class Session:
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
         self._triode.hub.tell(self._client, "ok", ref | (members or {}))
 
+    def _filter_of(self, command: dict[str, Any]) -> Filter:
+        return filter_of(self._triode, command, self._client.principal)
+
     def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         hub = self._triode.hub
-        filter = filter_of(self._triode, self._client.principal, command)
-        try:
-            frame = selection(hub.store, filter, ref)
-        except FilterError as error:
-            raise malformed_filter(error) from error
+        filter = self._filter_of(command)
+        settings = self._triode.settings
+        work = Meter(settings.match_work)
+        # The document may have grown a little since it was found to be affordable.
+        frame = selection(hub.store, filter, ref, work, 2 * settings.max_work)
         hub.push(self._client, frame)
 
     def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:

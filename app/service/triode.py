@@ -123,7 +123,9 @@ class Triode:
         grant, root = principal.grant, self.store.document.root
         require_operation(grant, root, op)
         try:
-            committed = self.store.submit(op, time_ms=self.clock.unix_ms())
+            committed = self.store.submit(
+                op, time_ms=self.clock.unix_ms(), matching=Meter(self.settings.match_work)
+            )
         except WriteError as error:
             self.metrics.writes_failed += 1
             raise refusal_of(grant, root, op, error) from error

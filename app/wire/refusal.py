@@ -9,7 +9,10 @@ house, a spent rate) are translated to a `Refusal` at the seam that meets them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triode.store.work import TooCostly
 
 TITLES = {
     400: "Bad request",
@@ -77,6 +80,15 @@ class Refusal(Exception):
         }
         problem.update(self.extra)
         return problem
+
+
+def too_costly(error: TooCostly) -> Refusal:
+    """422 for a request that needs more work than one may cause."""
+    return Refusal(
+        422,
+        f"{error}: ask for less, such as fewer filters or a smaller part of the document",
+        extra={"limit": error.limit, "cost": error.cost},
+    )
 
 
 def bad_request(detail: str, **extra: Any) -> Refusal:

@@ -25,7 +25,6 @@ from tests.store.oracle import (
     same_places,
     selected,
 )
-from triode.store import budget
 from triode.store.change import Edit
 from triode.store.condition import Test
 from triode.store.document import Document
