@@ -7,7 +7,7 @@ beyond a frame. A value too big for a frame goes out as one event in pieces: SSE
 anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
 
 A filter for which the document is too big has no snapshot: in its place stands a `gap` with the
-reason `too_costly`, and the snapshot follows by itself with the change that makes it possible again.
+reason `too_costly`, and the snapshot follows by itself with the change that makes it possible.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import trio
 
 from triode.app.delivery.snapshot import selection
 from triode.app.service import renewal, stream_start
+from triode.app.service.afford import afford
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -27,11 +28,11 @@ from triode.app.wire.stream_request import (
     check_snapshot,
     check_tag_count,
     check_tags,
-    malformed_filter,
     texts,
 )
+from triode.limits.meter import Meter
 from triode.store.change import parse_position
-from triode.store.filter import FilterError
+from triode.store.filter import Filter
 from triode.store.value import JsonError, decode
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Session:
         self._triode.hub.tell(self._client, "ok", ref | (members or {}))
 
     def _filter_of(self, command: dict[str, Any]) -> Filter:
-        return filter_of(self._triode, command, self._client.principal)
+        return filter_of(self._triode, self._client.principal, command)
 
     def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         hub = self._triode.hub

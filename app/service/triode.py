@@ -29,6 +29,7 @@ from triode.app.service.holdings import open_ledger
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import check_event
+from triode.limits.meter import Meter
 from triode.limits.principal import OWNER, Principal
 from triode.limits.token import Tokens
 from triode.store.operation import Operation, Set, WriteError

@@ -25,14 +25,17 @@ from tests.store.oracle import (
     same_places,
     selected,
 )
+from triode.limits.meter import Meter
 from triode.store.change import Edit
 from triode.store.condition import Test
 from triode.store.document import Document
-from triode.store.filter import Filter, FilterError, parse_filter
+from triode.store.evaluated import STALE
+from triode.store.filter import Filter, parse_filter
 from triode.store.index import Event, Index, Selection
 from triode.store.operation import Delete, Set, WriteError
 from triode.store.path import parse_path
 from triode.store.value import MISSING, Json, equal
+from triode.store.work import Work
 
 # ---------------------------------------------------------------------------- the harness
 
@@ -383,7 +386,7 @@ def test_evaluated_filters_are_asked_only_below_their_prefix(
     index.add(parse_filter("$.a.list[?@ > 1]"), root)
     asked: list[str] = []
 
-    def select(filter: Filter, root: Json) -> Any:
+    def select(filter: Filter, root: Json, work: Work) -> Any:
         asked.append(filter.text)
         return iter(())
 
@@ -395,23 +398,49 @@ def test_evaluated_filters_are_asked_only_below_their_prefix(
     assert asked == ["$.a.list[?@ > 1]"]
 
 
-def test_a_filter_too_costly_to_evaluate_fails_once_and_heals(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_filter_that_does_not_fit_into_a_writes_budget_is_stale_until_it_does() -> None:
     index = Index()
-    root: dict[str, Json] = {"a": [1]}
-    index.add(parse_filter("$..[?@ > 0]"), root)
-    bound = budget.MAX_STEPS
+    root: dict[str, Json] = {"a": [1, 2, 3]}
+    selection = index.add(parse_filter("$..[?@ > 0]"), root, Meter(1))
+    assert selection.evaluated is not None
+    assert selection.evaluated.is_stale
 
-    def edit(value: int) -> list[Event]:
+    def edit(value: int, steps: int) -> list[Event]:
         root["b"] = value
-        return [e for _, events in index.match(root, Edit(("b",), 5, value)) for e in events]
+        matched = index.match(root, Edit(("b",), 5, value), Meter(steps))
+        return [event for _, events in matched for event in events]
 
-    monkeypatch.setattr(budget, "MAX_STEPS", 1)
-    assert [event.kind for event in edit(6)] == ["failed"]
-    assert edit(7) == []
-    with pytest.raises(FilterError):
-        index.add(parse_filter("$..[?@ > 1]"), root)
-    assert len(index) == 1
-    monkeypatch.setattr(budget, "MAX_STEPS", bound)
-    assert edit(8) == [Event("snapshot", (), [(("b",), 8), (("a", 0), 1)])]
+    assert edit(6, 2) == [STALE]
+    everything: Json = [(("b",), 8), (("a", 0), 1), (("a", 1), 2), (("a", 2), 3)]
+    assert edit(8, 1000) == [Event("snapshot", (), everything)]
+    assert edit(9, 1000) == [Event("update", ("b",), 9)]
+    # What it takes is known now: with less it is not even begun.
+    spent = Meter(selection.evaluated.cost - 1)
+    root["b"] = 10
+    assert index.match(root, Edit(("b",), 9, 10), spent) == [(selection, [STALE])]
+    assert spent.spent == 2  # looking at the path of the edit
+
+
+def test_conditions_over_an_array_written_anew_have_the_same_budget() -> None:
+    index = Index()
+    array: Json = [{"x": i} for i in range(1000)]
+    root: dict[str, Json] = {"a": array}
+    dear = [index.add(parse_filter(f".a[x>{i}]"), root) for i in range(10)]
+    plain = index.add(parse_filter(".a[7].x"), root)
+    work = Meter(2000)
+    matched = dict(index.match(root, Edit(("a",), copy.deepcopy(array), array), work))
+    assert all(matched[one] == [STALE] for one in dear)
+    assert matched[plain] in ([STALE], [Event("update", ("a", 7, "x"), 7)])
+    assert work.spent < 2100
+
+
+def test_a_filter_that_can_be_told_by_paths_remembers_nothing() -> None:
+    index = Index()
+    root: Json = {"a": [{"status": i} for i in range(5000)]}
+    selection = index.add(parse_filter("..status"), root, Meter(10))
+    evaluated = selection.evaluated
+    assert evaluated is not None
+    assert (evaluated.is_stale, evaluated.places, evaluated.evaluations) == (False, 0, 0)
+    root["a"][7]["status"] = 8  # type: ignore[index,call-overload] # it is as written above
+    edit = Edit(("a", 7, "status"), 7, 8)
+    assert index.match(root, edit, Meter(20)) == [(selection, [Event("update", edit.path, 8)])]
