@@ -97,7 +97,7 @@ class Evaluated:
         return list(selected.items())
 
     def forget(self) -> None:
-        """Forget what was remembered: the edits since then have been taken back."""
+        """Forget what was remembered: it is not known what became of it."""
         self._places = None
 
     def refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:

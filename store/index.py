@@ -36,25 +36,23 @@ from triode.store.event import Event, as_it_is, difference
 from triode.store.filter import Index as At
 from triode.store.filter import Name
 from triode.store.trie import (
-    Found,
+    Gathering,
     Node,
     Selection,
     descend,
     gather,
     gather_below,
     prune,
-    selections_below,
 )
 from triode.store.value import MISSING
-from triode.store.work import FREE, TooCostly
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
     from triode.store.change import Edit
     from triode.store.condition_index import Groups
     from triode.store.filter import Filter
-    from triode.store.path import Path
     from triode.store.value import Json
     from triode.store.work import Work
 
@@ -130,9 +128,7 @@ class Index:
         path, _, after = edit
         above: list[Selection] = []  # selected at or above the edit: it goes to them as it is
         evaluated: list[Selection] = []
-        was: Found = {}
-        now: Found = {}
-        gathering = _Gathering(was, now, work)
+        gathering = Gathering(work)
         active = [self._root]
         pending: list[Groups[Node]] = []  # to be asked of the element that the path goes through
         value = root
@@ -186,11 +182,14 @@ class Index:
         if above:
             event = as_it_is(path, after)
             matched = [(selection, [event]) for selection in above]
-        if was or now:
-            matched += _differences(was, now, evaluated, gathering.stale)
+        if gathering.was or gathering.now:
+            matched += _differences(gathering, evaluated)
         if gathering.stale:
             stale = gathering.stale
-            matched += [(selection, [STALE]) for selection in stale]
+            for selection in stale:
+                if selection.evaluated is not None:
+                    selection.evaluated.forget()
+                matched.append((selection, [STALE]))
             evaluated = [selection for selection in evaluated if selection not in stale]
         for selection in evaluated:
             assert selection.evaluated is not None
@@ -200,40 +199,8 @@ class Index:
         return matched
 
 
-class _Gathering:
-    """What is found of the filters below, before and after; `stale` are those for which there were
-    not enough steps.
-    """
-
-    __slots__ = ("now", "stale", "was", "work")
-
-    def __init__(self, was: Found, now: Found, work: Work) -> None:
-        self.was = was
-        self.now = now
-        self.work = work
-        self.stale: dict[Selection, None] = {}
-
-    def of(self, node: Node, value: Json, place: Path, found: Found) -> None:
-        """Gather what the filters through this node select in a value."""
-        try:
-            gather(node, value, place, found, self.work)
-        except TooCostly:
-            self.stale.update(dict.fromkeys([*node.ends, *node.evaluated]))
-            self._give_up(node)
-
-    def below(self, node: Node, value: Json, place: Path, found: Found) -> None:
-        """The same without those that end at the node itself."""
-        try:
-            gather_below(node, value, place, found, self.work)
-        except TooCostly:
-            self._give_up(node)
-
-    def _give_up(self, node: Node) -> None:
-        self.stale.update(dict.fromkeys(selections_below(node)))
-
-
 def _meeting(
-    groups: Groups[Node], value: dict[str, Json], depth: int, edit: Edit, gathering: _Gathering
+    groups: Groups[Node], value: dict[str, Json], depth: int, edit: Edit, gathering: Gathering
 ) -> list[Node]:
     """The nodes behind the groups that an object on the path meets, before the edit and after.
 
@@ -252,40 +219,41 @@ def _meeting(
     if ceased:
         earlier: Json = put_back(dict(value), key, before)
         for node in ceased:
-            gathering.of(node, earlier, place, gathering.was)
+            gather(node, earlier, place, gathering.was, gathering)
     for node in met_after:
         if node not in met_before:
-            gathering.of(node, value, place, gathering.now)
+            gather(node, value, place, gathering.now, gathering)
     return [node for node in met if node in met_before]
 
 
-def _gather_sides(node: Node, edit: Edit, gathering: _Gathering) -> None:
+def _gather_sides(node: Node, edit: Edit, gathering: Gathering) -> None:
     path, before, after = edit
     if before is not MISSING:
-        gathering.below(node, before, path, gathering.was)
+        gather_below(node, before, path, gathering.was, gathering)
     if after is not MISSING:
-        gathering.below(node, after, path, gathering.now)
+        gather_below(node, after, path, gathering.now, gathering)
 
 
-def _gather_element(groups: Groups[Node], edit: Edit, gathering: _Gathering) -> None:
+def _gather_element(groups: Groups[Node], edit: Edit, gathering: Gathering) -> None:
     """The edit is of an array's element, and these groups ask the array's elements."""
     path, before, after = edit
     for value, found in ((before, gathering.was), (after, gathering.now)):
         if type(value) is dict:
             for node in groups.met_by(value):
-                gathering.of(node, value, path, found)
+                gather(node, value, path, found, gathering)
 
 
 def _differences(
-    was: Found, now: Found, evaluated: list[Selection], stale: Container[Selection]
+    gathering: Gathering, evaluated: list[Selection]
 ) -> list[tuple[Selection, list[Event]]]:
     """The events of all that was gathered; evaluated selections met there go into that list."""
+    was, now = gathering.was, gathering.now
     matched: list[tuple[Selection, list[Event]]] = []
     for selection in {**was, **now}:
         if selection.evaluated is not None:
             evaluated.append(selection)
             continue
-        if selection in stale:
+        if selection in gathering.stale:
             continue
         events = difference(was.get(selection, {}), now.get(selection, {}))
         if events:

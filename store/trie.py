@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from triode.store.condition_index import Groups
 from triode.store.filter import Conditions, Elements, Index, Members, Name
+from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -141,56 +142,90 @@ def selections_below(node: Node) -> Iterator[Selection]:
             todo += each.groups.nodes()
 
 
-def gather(node: Node, value: Json, place: Path, found: Found, work: Work) -> None:
-    """Everything that the filters through `node` select in `value`, which stands at `place`.
+class Gathering:
+    """What is found, before an edit and after, and what may be spent on it.
 
-    What is charged is what one filter makes us look at however little it selects: the elements
+    `stale` are the selections for which there were not enough steps: what is found of them is not
+    all. What is charged is what one filter makes us look at however little it selects: the elements
     that a wildcard or a condition goes through. A look-up of a name is part of having the filter.
     """
+
+    __slots__ = ("now", "stale", "was", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.was: Found = {}
+        self.now: Found = {}
+        self.work = work
+        self.stale: dict[Selection, None] = {}
+
+    def give_up(self, nodes: Iterable[Node]) -> None:
+        """There are not enough steps for what hangs at and below these nodes."""
+        for node in nodes:
+            self.stale.update(node.ends)
+            self.stale.update(node.evaluated)
+            self.stale.update(dict.fromkeys(selections_below(node)))
+
+
+def gather(node: Node, value: Json, place: Path, found: Found, gathering: Gathering) -> None:
+    """Everything that the filters through `node` select in `value`, which stands at `place`."""
     for selection in node.ends:
         found.setdefault(selection, {})[place] = value
     for selection in node.evaluated:
         found.setdefault(selection, {})
-    gather_below(node, value, place, found, work)
+    gather_below(node, value, place, found, gathering)
 
 
-def gather_below(node: Node, value: Json, place: Path, found: Found, work: Work) -> None:
+def gather_below(node: Node, value: Json, place: Path, found: Found, gathering: Gathering) -> None:
     """The same without the filters that end at `node` itself."""
     if type(value) is dict:
-        _gather_object(node, value, place, found, work)
+        _gather_object(node, value, place, found, gathering)
     elif type(value) is list:
-        _gather_array(node, value, place, found, work)
+        _gather_array(node, value, place, found, gathering)
 
 
 def _gather_object(
-    node: Node, value: dict[str, Json], place: Path, found: Found, work: Work
+    node: Node, value: dict[str, Json], place: Path, found: Found, gathering: Gathering
 ) -> None:
     fixed = node.fixed
     # Go over the shorter one: 10 000 filters on 3 members cost 3, and the other way round.
     for key in fixed if len(fixed) <= len(value) else value:
         if key in value and key in fixed:
-            gather(fixed[key], value[key], (*place, key), found, work)
+            gather(fixed[key], value[key], (*place, key), found, gathering)
     if node.members is not None:
-        for key, member in value.items():
-            work.charge(1)
-            gather(node.members, member, (*place, key), found, work)
+        try:
+            for key, member in value.items():
+                gathering.work.charge(1)
+                gather(node.members, member, (*place, key), found, gathering)
+        except TooCostly:
+            gathering.give_up([node.members])
     if node.groups is not None:
-        for child in node.groups.met_by(value, work):
-            gather(child, value, place, found, work)
+        try:
+            for child in node.groups.met_by(value, gathering.work):
+                gather(child, value, place, found, gathering)
+        except TooCostly:
+            gathering.give_up(node.groups.nodes())
 
 
-def _gather_array(node: Node, value: list[Json], place: Path, found: Found, work: Work) -> None:
+def _gather_array(
+    node: Node, value: list[Json], place: Path, found: Found, gathering: Gathering
+) -> None:
     fixed = node.fixed
     length = len(value)
     for index in fixed if len(fixed) <= length else range(length):
         if type(index) is int and index < length and index in fixed:
-            gather(fixed[index], value[index], (*place, index), found, work)
+            gather(fixed[index], value[index], (*place, index), found, gathering)
     if node.elements is not None:
-        for index, element in enumerate(value):
-            work.charge(1)
-            gather(node.elements, element, (*place, index), found, work)
+        try:
+            for index, element in enumerate(value):
+                gathering.work.charge(1)
+                gather(node.elements, element, (*place, index), found, gathering)
+        except TooCostly:
+            gathering.give_up([node.elements])
     if node.groups is not None:
-        for index, element in enumerate(value):
-            if type(element) is dict:
-                for child in node.groups.met_by(element, work):
-                    gather(child, element, (*place, index), found, work)
+        try:
+            for index, element in enumerate(value):
+                if type(element) is dict:
+                    for child in node.groups.met_by(element, gathering.work):
+                        gather(child, element, (*place, index), found, gathering)
+        except TooCostly:
+            gathering.give_up(node.groups.nodes())

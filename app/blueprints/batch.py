@@ -9,13 +9,14 @@ An answer has the members of a WebSocket's `ok` or `error`, and for the tools of
 boolean, and the problem object under `error`.
 
 The loop over lines is the fastest way to write over HTTP, so it is kept lean: for a line one
-decode, one `execute`, one encode, and a checkpoint only every `SLICE` commands.
+decode, one `execute`, one encode, and a checkpoint only every `SLICE` commands, or when they take
+long.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -23,7 +24,7 @@ from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, visit
-from triode.app.blueprints.json_answer import PIECE_BYTES
+from triode.app.blueprints.json_answer import PIECE_BYTES, item_pieces
 from triode.app.blueprints.request_body import (
     JSON,
     NDJSON,
@@ -34,15 +35,20 @@ from triode.app.blueprints.request_body import (
     media_type,
     read_body,
 )
-from triode.app.service.execute import execute, ref_of
+from triode.app.runtime.turns import between
+from triode.app.service.execute import execute, filter_of, name_of, ref_of
+from triode.app.service.reading import Reading
+from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
-from triode.store.value import JsonError, approx_bytes, decode, encode, encode_steps
+from triode.store.value import JsonError, decode, encode
 
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
     from triode.limits.principal import Principal
+    from triode.store.filter import Filter
 
 SLICE: Final = 50
+TURN_S: Final = 0.002
 
 log = logging.getLogger("triode")
 
@@ -75,6 +81,15 @@ async def _items(triode: Triode, kind: str) -> Iterable[tuple[int, Any]]:
     return enumerate(commands)
 
 
+class _Got(Reading):
+    """What a `get` has read."""
+
+    def __init__(self, triode: Triode, filters: Sequence[Filter], ref: dict[str, Any]) -> None:
+        super().__init__(triode, filters)
+        start = {"type": "ok", **ref, "ok": True, "id": str(self.position)}
+        self.head = encode(start)[:-1] + b',"items":'
+
+
 class Run:
     """One batch of one principal."""
 
@@ -90,6 +105,7 @@ class Run:
         To be closed also when cancelled, as Quart does with bodies: it may hold a pin.
         """
         due = bytearray(b"[" if as_array else b"")
+        until = trio.current_time() + TURN_S
         for done, (number, item) in enumerate(items, 1):
             if done > 1 and as_array:
                 due += b","
@@ -97,29 +113,33 @@ class Run:
             if isinstance(answer, bytes):
                 due += answer
             else:
-                # It refers to the living document. No checkpoint has passed since that was read,
-                # so a pin taken now is still in time.
-                with self._triode.store.document.pin():
-                    yield bytes(due)  # noqa: ASYNC119 # Quart closes bodies, which releases the pin
-                    due.clear()
-                    for piece in encode_steps(answer):
-                        yield piece  # noqa: ASYNC119 # as above
-                        await trio.lowlevel.checkpoint()
+                with answer:
+                    due += answer.head
+                    for piece in answer.pieces(item_pieces):
+                        due += piece
+                        if len(due) >= PIECE_BYTES:
+                            yield bytes(due)  # noqa: ASYNC119 # Quart closes bodies, which releases the pin
+                            due.clear()
+                        await between(piece)
+                due += b"}"
             if not as_array:
                 due += b"\n"
-            if done % SLICE == 0:
+            if done % SLICE == 0 or trio.current_time() > until:
                 if len(due) >= PIECE_BYTES:
                     yield bytes(due)
                     due.clear()
                 await trio.lowlevel.checkpoint()
+                until = trio.current_time() + TURN_S
         yield bytes(due + b"]" if as_array else due)
 
-    async def _answer(self, number: int, item: Any) -> bytes | dict[str, Any]:
-        """The answer to one command: encoded, or not yet when that would take long."""
+    async def _answer(self, number: int, item: Any) -> bytes | _Got:
+        """The answer to one command: encoded, or what a `get` has read."""
         ref: dict[str, Any] = {}
         try:
             command = await self._decode(number, item) if type(item) is bytes else item
             ref = ref_of(command)
+            if name_of(command) == "get":
+                return await self._get(command, ref)
             result = await execute(self._triode, command, self._principal)
         except Refusal as refusal:
             return failed(refusal, ref)  # noqa: ASYNC910 # `answers` has the checkpoints
@@ -127,10 +147,18 @@ class Run:
             log.exception("a command in a batch failed")
             self._triode.metrics.errors_total += 1
             return failed(Refusal(500, "the server failed to do this; it is logged"), ref)  # noqa: ASYNC910 # `answers` has the checkpoints
-        answer = {"type": "ok", **ref, "ok": True, **result}
-        if "items" in result and approx_bytes(result, limit=PIECE_BYTES) >= PIECE_BYTES:
-            return answer
-        return encode(answer)
+        return encode({"type": "ok", **ref, "ok": True, **result})
+
+    async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> _Got:
+        check_command("get", command)
+        self._triode.metrics.commands_total += 1
+        got = _Got(self._triode, [filter_of(self._triode, self._principal, command)], ref)
+        try:
+            await got.afford()
+        except BaseException:
+            got.close()
+            raise
+        return got  # noqa: ASYNC910 # `answers` has the checkpoints
 
     async def _decode(self, number: int, line: bytes) -> Any:
         depth = self._triode.settings.max_depth

@@ -20,6 +20,7 @@ from quart.wrappers.response import ResponseBody
 from triode.app.blueprints.gated import gated, head_of
 from triode.app.blueprints.request_body import JSON, media_type, read_json
 from triode.app.delivery.slow_writer import WRITE_BYTES
+from triode.app.runtime.turns import between
 from triode.app.service import stream_start
 from triode.app.service.below import wire_in
 from triode.app.wire import end_reasons
@@ -112,7 +113,7 @@ class EventStream(ResponseBody):
         lane = self._lane
         while True:
             for data in hub.writers.drain(client):
-                await trio.lowlevel.checkpoint()  # which an empty piece asks for
+                await between(data)
                 if data:
                     lane.begin()
                     yield data
@@ -125,7 +126,7 @@ class EventStream(ResponseBody):
             except trio.ClosedResourceError:
                 return
             for data in hub.writers.pieces(client, frames):
-                await trio.lowlevel.checkpoint()
+                await between(data)
                 if data:
                     lane.begin()
                     yield data

@@ -14,20 +14,17 @@ head, and a cancellation there enters no context.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.request_body import JSON
+from triode.app.runtime.turns import turn
 from triode.store.path import Path, format_path
 from triode.store.value import Json, approx_bytes, encode, encode_steps
-
-if TYPE_CHECKING:
-    from triode.app.service.triode import Triode
 
 # What is encoded without a checkpoint: a fraction of a millisecond.
 PIECE_BYTES: Final = 64 * 1024
@@ -41,33 +38,27 @@ def json_response(
 
 
 def stream_json(
-    triode: Triode,
-    method: str,
-    pieces_of: Callable[[Json], Iterator[bytes]],
-    headers: Mapping[str, str],
+    method: str, pieces: Iterator[bytes], pin: Callable[[], None], headers: Mapping[str, str]
 ) -> Response:
-    """A JSON answer to GET or HEAD made from the document as it is now; `pieces_of(root)` encodes
-    it, with little work for each piece.
+    """A JSON answer to GET or HEAD of a pinned document, sent at once if it is small.
 
-    Sent at once if it is small. Call without a checkpoint since the position in `headers` was read.
+    Each of `pieces` is little work; an empty one is a pause. `pin` releases the pin.
     """
-    pin = ExitStack()
     try:
-        pieces = pieces_of(pin.enter_context(triode.store.document.pin()))
         start = bytearray()
         for piece in pieces:
             start += piece
-            if len(start) > PIECE_BYTES or not piece:  # an empty one is a pause
+            if len(start) > PIECE_BYTES or not piece:
                 break
         else:
-            pin.close()
+            pin()
             return Response(bytes(start), headers=dict(headers), content_type=JSON)
     except BaseException:
-        pin.close()
+        pin()
         raise
     if method == "HEAD":
         # Nobody will read it, so it is not worth holding a pin and encoding all of it.
-        pin.close()
+        pin()
         return Response(None, headers=dict(headers), content_type=JSON)
     body = Pinned(bytes(start), pieces, pin)
     response = Response(body, headers=dict(headers), content_type=JSON)
@@ -84,9 +75,9 @@ class Pinned(ResponseBody):
     collected, and would keep the pin as long.
     """
 
-    def __init__(self, start: bytes, pieces: Iterator[bytes], pin: ExitStack) -> None:
+    def __init__(self, start: bytes, pieces: Iterator[bytes], pin: Callable[[], None]) -> None:
         self._pieces = chain([start], pieces)
-        self._pin = pin
+        self._release = pin
 
     async def __aenter__(self) -> Pinned:
         return self  # noqa: ASYNC910 # Quart awaits around it
@@ -97,7 +88,7 @@ class Pinned(ResponseBody):
     def close(self) -> None:
         """Release the pin and forget what was left to send."""
         self._pieces = chain()
-        self._pin.close()
+        self._release()
 
     def __del__(self) -> None:
         self.close()
@@ -110,7 +101,7 @@ class Pinned(ResponseBody):
         for piece in self._pieces:
             if piece:
                 return piece
-            await trio.lowlevel.checkpoint()
+            await turn()
         raise StopAsyncIteration
 
 

@@ -8,7 +8,7 @@ that position. When the history no longer reaches back, it counts as changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from quart_trio.wrappers import TrioResponse as Response
@@ -31,6 +31,7 @@ from triode.app.blueprints.request_body import (
     read_json,
 )
 from triode.app.service.execute import check_path
+from triode.app.service.reading import Reading
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_filter
 from triode.store.filter import Filter, parse_filter, split_filters
@@ -64,12 +65,14 @@ def blueprint(triode: Triode) -> Blueprint:
             raise bad_request("give either path or filter, not both")
         if filters is not None:
             texts = [text for joined in filters for text in split_filters(joined)]
+            if len(texts) > (most := triode.settings.max_filters):
+                raise bad_request(f"too many filters; {most} are allowed", limit=most)
             chosen = [parse_filter(check_filter(text)) for text in texts]
-            return _read_selected(triode, seen, chosen)  # noqa: ASYNC910 # nothing to wait for
+            return await _read_selected(triode, seen, chosen)
         selection = parse_filter(check_filter(required_path(text)))
         if selection.is_path:
             return _read_place(triode, seen, selection)  # noqa: ASYNC910 # nothing to wait for
-        return _read_selected(triode, seen, [selection], absent_is_404=True)  # noqa: ASYNC910 # as above
+        return await _read_selected(triode, seen, [selection], absent_is_404=True)
 
     async def content(seen: Visit) -> Json:
         return await read_json(seen.request, limit, bodies, max_depth=depth)
@@ -128,7 +131,9 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
     unchanged = not_modified(triode.store, seen.head, path)
     if unchanged is not None:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})
-    return stream_json(triode, seen.head.method, lambda _root: value_pieces(value), headers)
+    pin = ExitStack()
+    pin.enter_context(triode.store.document.pin())
+    return stream_json(seen.head.method, value_pieces(value), pin.close, headers)
 
 
 def _find(triode: Triode, principal: Principal, asked: Path) -> tuple[Path, Json]:
@@ -143,10 +148,13 @@ def _find(triode: Triode, principal: Principal, asked: Path) -> tuple[Path, Json
     return path, value
 
 
-def _read_selected(
+async def _read_selected(
     triode: Triode, seen: Visit, filters: list[Filter], *, absent_is_404: bool = False
 ) -> Response:
-    """The list of all selected places, filter by filter; what several select comes once."""
+    """The list of all selected places, filter by filter; what several select comes once.
+
+    All of the answer, its ETag too, is of the document as it is before the first wait.
+    """
     for selection in filters:
         triode.gate.require_read(seen.principal, selection.text)
     document, grant = triode.store.document, seen.principal.grant
@@ -159,23 +167,14 @@ def _read_selected(
     require_match(triode.store, seen.head, *places)
     unchanged = not_modified(triode.store, seen.head, *places)
     if unchanged is not None:
-        return Response(b"", status=304, headers=headers | {"ETag": unchanged})
-    return stream_json(
-        triode, seen.head.method, lambda root: item_pieces(_union(filters, root)), headers
-    )
-
-
-def _union(filters: list[Filter], root: Json) -> Iterator[tuple[Path, Json]]:
-    if len(filters) == 1:
-        # As it is: the nodelist of a JSONPath may hold a place twice (RFC 9535 section 2.1.2).
-        yield from filters[0].select(root)
-        return
-    seen: set[Path] = set()
-    for selection in filters:
-        for path, value in selection.select(root):
-            if path not in seen:
-                seen.add(path)
-                yield path, value
+        return Response(b"", status=304, headers=headers | {"ETag": unchanged})  # noqa: ASYNC910 # what need not wait does not
+    reading = Reading(triode, filters)
+    try:
+        await reading.afford()
+    except BaseException:
+        reading.close()
+        raise
+    return stream_json(seen.head.method, reading.pieces(item_pieces), reading.close, headers)  # noqa: ASYNC910 # as above
 
 
 def one(head: Head, name: str) -> str | None:

@@ -17,6 +17,7 @@ from triode.app.blueprints.events import AsgiLane
 from triode.app.blueprints.gated import gated, head_of
 from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.net.request_head import check_foreign
+from triode.app.runtime.turns import between
 from triode.app.service import stream_start
 from triode.app.service.below import wire_in
 from triode.app.service.session import Session
@@ -118,7 +119,7 @@ async def _write(hub: Hub, client: Client, lane: AsgiLane, scope: trio.CancelSco
     message = Message(lane)
     while True:
         for data in hub.writers.drain(client):
-            await trio.lowlevel.checkpoint()  # which an empty piece asks for
+            await between(data)
             await message.send(data)
         outbox = client.outbox
         if client.end is not None or outbox is None:
@@ -128,7 +129,7 @@ async def _write(hub: Hub, client: Client, lane: AsgiLane, scope: trio.CancelSco
         except trio.ClosedResourceError:
             break
         for data in hub.writers.pieces(client, frames):
-            await trio.lowlevel.checkpoint()
+            await between(data)
             await message.send(data)
         del frames  # a feed among them holds a pin, or much of a replay
     await message.close(client.end or end_reasons.NORMAL)

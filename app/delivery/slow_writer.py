@@ -23,6 +23,7 @@ from triode.app.delivery import life, overflow
 from triode.app.delivery.group import events_in
 from triode.app.delivery.lazy_frame import Feed
 from triode.app.delivery.resync import due_at, heal
+from triode.app.runtime.turns import turn
 from triode.app.wire import end_reasons
 from triode.app.wire.compression import on_wire
 from triode.app.wire.frame import Frame, Rest
@@ -108,7 +109,7 @@ class Writers:
                 if data:
                     await client.lane.send_all(data)
                 else:  # a pause in long work
-                    await trio.lowlevel.checkpoint()
+                    await turn()
         except trio.ClosedResourceError:
             pass
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):

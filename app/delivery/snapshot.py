@@ -218,28 +218,29 @@ def _fragment(payload: bytes, *, first: bool = False, last: bool = False) -> byt
     return ws_frame(opcode | (0x80 if last else 0), payload)
 
 
-def selection(
-    store: Store, filter: Filter, ref: dict[str, Any], work: Work, max_work: int
-) -> Frame:
-    """What a WebSocket client's `get` is answered: a frame, or a feed when it is big or takes more
-    than `work` has left. It must be known that `max_work` steps are enough.
+def selection(store: Store, filter: Filter, ref: dict[str, Any], work: Work) -> Frame | None:
+    """What a WebSocket client's `get` is answered; None when that is big, or takes more than `work`
+    has left.
     """
-    members = ref | {"id": str(store.position)}
     items: list[dict[str, Json]] = []
     size = 0
     try:
         for path, value in filter.select(store.document.root, work):
             size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
             if size > FRAME_BYTES:
-                break
+                return None
             items.append({"path": format_path(path), "value": value})
     except TooCostly:
-        size = FRAME_BYTES + 1
-    if size > FRAME_BYTES:
-        pin = _pin(store)
-        pieces = steps(max_work, partial(_selected, pin, next(pin), filter, members), b"")
-        return Feed(_fragments(pieces), size=FEED_BYTES)
-    return Frame(control("ws", "ok", members | {"items": items}))
+        return None
+    return Frame(control("ws", "ok", ref | {"id": str(store.position), "items": items}))
+
+
+def selection_feed(store: Store, filter: Filter, ref: dict[str, Any], max_work: int) -> Frame:
+    """The same piece by piece. It must be known that `max_work` steps are enough."""
+    members = ref | {"id": str(store.position)}
+    pin = _pin(store)
+    pieces = steps(max_work, partial(_selected, pin, next(pin), filter, members), b"")
+    return Feed(_fragments(pieces), size=FEED_BYTES)
 
 
 def _selected(

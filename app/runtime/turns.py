@@ -7,6 +7,9 @@ stays plain: no generator is threaded through every loop, and what is cheap pays
 Not a thread: a thread takes the interpreter's lock from the loop at every system call, and the
 flusher makes thousands of them.
 
+All who work in turns stand in one line (`turn`): in each round of the loop one of them has its
+turn. So a hundred at once make one another wait, and nobody else.
+
 What the function looks at may change between its turns. Give it a pinned document, or hold the
 writers' lock.
 """
@@ -22,6 +25,28 @@ import trio
 from triode.limits.meter import Meter
 
 T = TypeVar("T")
+
+_line: trio.lowlevel.RunVar[trio.StrictFIFOLock] = trio.lowlevel.RunVar("line")
+
+
+async def turn() -> None:
+    """Wait for the next turn: a checkpoint, behind all who have asked before."""
+    try:
+        line = _line.get()
+    except LookupError:
+        line = trio.StrictFIFOLock()
+        _line.set(line)
+    # Whoever is let in is let go at once, so that the next one is woken for the next round.
+    async with line:
+        pass
+
+
+async def between(piece: bytes) -> None:
+    """Between two pieces of work, after this one: a checkpoint, or a turn if it was a pause."""
+    if piece:
+        await trio.lowlevel.checkpoint()
+    else:
+        await turn()
 
 
 async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
@@ -45,9 +70,8 @@ async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
     worker.gr_context = loop.gr_context
     try:
         while True:
-            finished = cast("bool", worker.switch())
-            await trio.lowlevel.checkpoint()
-            if finished:
+            await turn()
+            if cast("bool", worker.switch()):
                 return result[0]
     finally:
         if not worker.dead:
@@ -55,9 +79,11 @@ async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
 
 
 def steps(limit: int, make: Callable[[Meter], Iterator[T]], pause: T) -> Iterator[T]:
-    """What the iterator `make(meter)` gives, and `pause` each time that its turn is over: whoever
-    asks for the next one lets others run before. Raises what it raises, `TooCostly` too.
+    """What the iterator `make(meter)` gives, and `pause` before each of its turns, the first too:
+    whoever asks for the next one waits for the `turn` before. Raises what it raises, `TooCostly`
+    too.
     """
+    yield pause
     caller = greenlet.getcurrent()
 
     def give_way() -> None:
@@ -68,10 +94,15 @@ def steps(limit: int, make: Callable[[Meter], Iterator[T]], pause: T) -> Iterato
             caller.switch(each)
 
     worker = greenlet.greenlet(run)
-    while True:
-        # It may be asked from another greenlet each time.
-        caller = worker.parent = greenlet.getcurrent()
-        given = cast("T", worker.switch())
-        if worker.dead:
-            return
-        yield given
+    try:
+        while True:
+            # It may be asked from another greenlet each time.
+            caller = worker.parent = greenlet.getcurrent()
+            given = cast("T", worker.switch())
+            if worker.dead:
+                return
+            yield given
+    finally:
+        if not worker.dead:
+            worker.parent = greenlet.getcurrent()
+            worker.throw()

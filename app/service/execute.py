@@ -1,8 +1,8 @@
-"""Commands that need no session: reads, writes and messages, the same over WebSocket,
-`/store/batch` and HTTP routes.
+"""Commands that need no session: writes and messages, the same over WebSocket, `/store/batch` and
+HTTP routes.
 
 A command is a JSON object; `type` names it (`op` and `cmd` are understood too). `execute` gives
-the members of its `ok`.
+the members of its `ok`. The answer of a `get` may be large: who writes it makes it (`reading`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
-from triode.app.wire.stream_request import check_event, check_filter, check_room, malformed_filter
+from triode.app.wire.stream_request import check_event, check_filter, check_room
 from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
-from triode.store.filter import FilterError, parse_filter
+from triode.store.filter import parse_filter
 from triode.store.operation import (
     Append,
     Batch,
@@ -25,7 +25,7 @@ from triode.store.operation import (
     Patch,
     Set,
 )
-from triode.store.path import PathError, format_path, parse_path
+from triode.store.path import PathError, parse_path
 
 if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client
@@ -114,8 +114,6 @@ async def execute(
     if name in WRITES:
         position = await triode.write(operation_of(name, command), principal)
         return {"id": str(position)}
-    if name == "get":
-        return _get(triode, principal, command)  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
     if name == "batch":
         return await _batch(triode, principal, command)
     if name == "publish":
@@ -143,18 +141,6 @@ def filter_of(triode: Triode, principal: Principal, command: dict[str, Any]) -> 
     text = check_filter(command.get("filter", command.get("path")))
     triode.gate.require_read(principal, text)
     return parse_filter(text)
-
-
-def _get(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
-    filter = filter_of(triode, principal, command)
-    try:
-        nodes = list(filter.select(triode.store.document.root))
-    except FilterError as error:
-        raise malformed_filter(error) from error
-    return {
-        "id": str(triode.store.position),
-        "items": [{"path": format_path(path), "value": value} for path, value in nodes],
-    }
 
 
 async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from triode.app.delivery.snapshot import selection
+from triode.app.delivery.snapshot import selection, selection_feed
 from triode.app.service import renewal, stream_start
-from triode.app.service.afford import afford
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
+from triode.app.service.reading import affordable
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.known_names import check_command
@@ -30,9 +30,8 @@ from triode.app.wire.stream_request import (
     check_tags,
     texts,
 )
-from triode.limits.meter import Meter
+from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.change import parse_position
-from triode.store.filter import Filter
 from triode.store.value import JsonError, decode
 
 if TYPE_CHECKING:
@@ -121,12 +120,13 @@ class Session:
     async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:
         name = name_of(command)
         own = _OWN.get(name)
-        if own is not None:
+        if own is not None or name == "get":
             check_command(name, command)
             self._triode.metrics.commands_total += 1
-            if name == "get":
-                await afford(self._triode, [self._filter_of(command)])
-            own(self, command, ref)
+            if own is None:
+                await self._get(command, ref)
+            else:
+                own(self, command, ref)
             return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         members = await execute(self._triode, command, self._client.principal, sender=self._client)
         self._ok(ref, members)
@@ -134,17 +134,17 @@ class Session:
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
         self._triode.hub.tell(self._client, "ok", ref | (members or {}))
 
-    def _filter_of(self, command: dict[str, Any]) -> Filter:
-        return filter_of(self._triode, self._client.principal, command)
-
-    def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
-        hub = self._triode.hub
-        filter = self._filter_of(command)
-        settings = self._triode.settings
-        work = Meter(settings.match_work)
-        # The document may have grown a little since it was found to be affordable.
-        frame = selection(hub.store, filter, ref, work, 2 * settings.max_work)
-        hub.push(self._client, frame)
+    async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+        triode, client = self._triode, self._client
+        filter = filter_of(triode, client.principal, command)
+        frame = selection(triode.store, filter, ref, Meter(TURN_STEPS))
+        if frame is None:
+            with triode.store.document.pin() as root:
+                await affordable(triode.settings.max_work, [filter], root)
+            # Of the document as it is by now: the client may have been sent what has changed
+            # meanwhile. So it may have grown, too.
+            frame = selection_feed(triode.store, filter, ref, 2 * triode.settings.max_work)
+        triode.hub.push(client, frame)
 
     def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
@@ -276,7 +276,6 @@ def _malformed(error: JsonError) -> Refusal:
 
 
 _OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
-    "get": Session._get,
     "subscribe": Session._subscribe,
     "unsubscribe": Session._unsubscribe,
     "join": Session._join,

@@ -140,7 +140,7 @@ async def test_a_bug_in_one_command_is_a_500_in_its_place(
             raise ZeroDivisionError("inside")
 
         monkeypatch.setattr(batch_module, "execute", broken)
-        answers = await batch(web, lines({"type": "get", "filter": ".", "ref": 1}))
+        answers = await batch(web, lines({"type": "delete", "path": ".a", "ref": 1}))
         assert answers[0]["error"]["status"] == 500
         assert "inside" not in json.dumps(answers)
         assert "ZeroDivisionError" in caplog.text

@@ -42,12 +42,12 @@ async def test_a_cancelled_function_runs_its_finally() -> None:
 
     def work(meter: Meter) -> None:
         try:
+            scope.cancel()
             spin(meter, 10**6)
         finally:
             ended.append("yes")
 
     with trio.CancelScope() as scope:
-        scope.cancel()
         await in_turns(10**12, work)
     assert scope.cancelled_caught
     assert ended == ["yes"]
