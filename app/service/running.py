@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from codecs import BOM_UTF8
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import trio
@@ -45,6 +46,7 @@ async def run(
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)
             nursery.start_soon(dispose, triode.store)
+            nursery.start_soon(_load_jsonpath)
             if triode.settings.demo:
                 from triode.app.service.demo import run as run_demo
 
@@ -53,6 +55,11 @@ async def run(
             task_status.started()
     finally:
         triode.ready = False
+
+
+async def _load_jsonpath() -> None:
+    """Its parser takes a tenth of a second to load, and everybody would wait for the first use."""
+    await trio.to_thread.run_sync(import_module, "triode.store.jsonpath")
 
 
 class NotLoaded(ValueError):

@@ -134,7 +134,7 @@ class Session:
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
         self._triode.hub.tell(self._client, "ok", ref | (members or {}))
 
-    async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+    async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         triode, client = self._triode, self._client
         filter = filter_of(triode, client.principal, command)
         frame = selection(triode.store, filter, ref, Meter(TURN_STEPS))
