@@ -39,7 +39,7 @@ from triode.store.path import OUT_OF_RANGE, FilterError, Path, Reader
 from triode.store.pattern import MAX_STATES, TOO_LARGE, Pattern, parse_pattern
 from triode.store.segment import Node, containers
 from triode.store.value import MISSING, Json, Missing, equal
-from triode.store.work import FREE, Work
+from triode.store.work import FREE, TooCostly, Work
 
 MAX_NESTING = 32
 MAX_QUERY_SEGMENTS = 128  # with those in conditions; each is a generator on Python's stack
@@ -93,7 +93,7 @@ class Query:
         try:
             yield from _chain(self._steps, (), root, run)
         except RecursionError:  # only a caller that is itself deep: our depth is bounded
-            raise FilterError("nested too deeply to evaluate here", 1, self.text) from None
+            raise TooCostly(work.left, work.left + 1) from None
 
 
 def parse_query(text: str) -> Query:
