@@ -18,7 +18,7 @@ A word is ``true``, ``false``, ``null``, a number if it is one in JSON, else a s
 word and a word that begins with ``=`` are refused: who writes ``[a==1]`` or ``[a=]`` would
 otherwise wait for a match that never comes.
 
-Parsing is cached and filters are immutable: one text is one object while it is in use.
+Parsing is cached, bounded in bytes; filters are immutable, and equal by their text.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from triode.store.condition import OPERATORS, Literal, Test
 from triode.store.coverage import covers_segments
 from triode.store.path import EMPTY, OUT_OF_RANGE, FilterError, Path, Reader, parse_pointer
+from triode.store.recent import Recent
 from triode.store.segment import (
     Conditions,
     Descent,
@@ -142,9 +143,21 @@ class Filter:
         return self._query is None or self._query.is_fixed
 
 
-@lru_cache(maxsize=8192)
+# What a filter takes for each character of its text: up to a megabyte for the longest JSONPath.
+_BYTES_A_CHAR = 250
+_FILTERS: Recent[Filter] = Recent(max_bytes=32 * 1024 * 1024)
+
+
 def parse_filter(text: str) -> Filter:
     """The filter that ``text`` stands for. Raises FilterError, with the column of the fault."""
+    known = _FILTERS.get(text)
+    if known is None:
+        known = _parse(text)
+        _FILTERS.put(text, known, 500 + _BYTES_A_CHAR * len(text))
+    return known
+
+
+def _parse(text: str) -> Filter:
     if text.startswith("$"):
         from triode.store.jsonpath import parse_query  # 3 MB with its parser, for those who use it
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triode.store import filter as filter_module
 from triode.store.filter import (
     Conditions,
     Descent,
@@ -355,3 +356,11 @@ def test_no_place_twice_and_every_value_is_the_documents(root: Json, text: str) 
 )
 def test_splits_a_query_parameter(text: str, filters: list[str]) -> None:
     assert split_filters(text) == filters
+
+
+def test_what_is_kept_of_parsed_filters_is_bounded_in_bytes() -> None:
+    kept = filter_module._FILTERS
+    for number in range(1200):
+        parse_filter(f"$.a{number}['{'x' * 4000}']")
+    assert 0 < len(kept) < 40
+    assert kept.bytes <= kept.max_bytes
