@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 
+import httpx
 import trio
 
 from .clients import TRANSPORTS, Api, Watch, watch
@@ -48,7 +49,11 @@ class Bystanders:
             began = time.monotonic()
             self.ticks += 1
             with trio.move_on_after(2 * LATENCY_S) as scope:
-                await api.put(".tick", self.ticks)
+                try:
+                    await api.put(".tick", self.ticks)
+                except httpx.RemoteProtocolError:
+                    # The server may close an idle connection just as it is used (RFC 9112, 9.3.1).
+                    await api.put(".tick", self.ticks)
                 for one in watches:
                     frame = await one.next(math.inf)
                     assert frame["type"] == "update", frame
