@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from tests.app.serving import running
+from triode.app.net import idle_connections
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, peer_ip
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
@@ -119,8 +120,11 @@ async def test_accept_survives_exhaustion(
     assert listener.fileno() == -1
 
 
-async def test_idle_connections_are_closed_for_new_ones_the_oldest_first() -> None:
+async def test_idle_connections_are_closed_for_new_ones_the_oldest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """And when there are none, who comes waits; streams and requests under way go on."""
+    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.0)
     held: list[socket.socket] = []
 
     def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
@@ -310,7 +314,10 @@ async def test_connections_are_bounded() -> None:
         await server.settled()
 
 
-async def test_beyond_the_bound_an_idle_connection_makes_room() -> None:
+async def test_beyond_the_bound_an_idle_connection_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.0)
     async with running(listener=ListenerLimits(connections=2, linger_s=0.1)) as server:
         stream, first = [await server.connect() for _ in range(2)]
         await stream.send(EVENTS)
@@ -324,6 +331,27 @@ async def test_beyond_the_bound_an_idle_connection_makes_room() -> None:
         for client in (stream, first, second):
             await client.close()
         await server.settled()
+
+
+async def test_who_was_at_work_a_moment_ago_keeps_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else it would lose its place to strangers that say nothing."""
+    idle = idle_connections.IdleConnections()
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        connection = Connection(left, "x")
+        idle.add(connection)
+        assert not idle.close_oldest()
+        await trio.sleep(0.9)
+        idle.discard(connection)
+        idle.add(connection)
+        await trio.sleep(0.9)
+        assert not idle.close_oldest()
+        await trio.sleep(0.2)
+        assert idle.close_oldest()
+        assert connection.closed
 
 
 async def test_a_lane_that_fails_ends_its_connection_only(
