@@ -37,7 +37,7 @@ _STEP = re.compile(r"\[(?:(\d+)|'((?:[^'\\]|\\.)*)')\]", re.DOTALL)
 @pytest.fixture(scope="module")
 def tests(suites: Path) -> list[dict[str, Any]]:
     """All tests of the suite."""
-    content = json.loads((suites / "jsonpath-cts.json").read_text("utf-8"))
+    content = json.loads((suites / "jsonpath-cts" / "cts.json").read_text("utf-8"))
     loaded: list[dict[str, Any]] = content["tests"]
     return loaded
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import jwt as pyjwt
@@ -183,39 +182,3 @@ def test_keys_of_the_broken_chips_are_refused() -> None:
         pem_key(text)
     with pytest.raises(ValueError, match="ROCA"):
         jwks(key_set(RSAAlgorithm.to_jwk(roca_like(), as_dict=True)))
-
-
-# ── Wycheproof, for whoever has it ──────────────────────────────────────────────────────────────
-
-# The vectors are not in this repository. Of a checkout of C2SP/wycheproof name its
-# `testvectors_v1` in this variable.
-WYCHEPROOF = os.environ.get("WYCHEPROOF")
-# Accepted there by some, not asked of anybody: characters that are no base64url, an `alg` that
-# RFC 7518 does not have (ES521), a key that is for another algorithm than the token's.
-STRICTER = {"json_web_signature": {372, 373, 346, 347, 350, 351}}
-# In the published file the padding got lost: these are the same token as the valid 357.
-UNSPOILT = {"json_web_signature": {367, 370}}
-
-
-def accepts(group: dict[str, Any], token: str) -> bool:
-    try:
-        keys = jwks(json.dumps(group.get("public", group.get("private"))))
-        JwtVerifier(keys)._signed_payload(token)
-    except (ValueError, TokenRefused):
-        return False
-    return True
-
-
-@pytest.mark.skipif(WYCHEPROOF is None, reason="WYCHEPROOF names no folder of test vectors")
-@pytest.mark.parametrize("kind", ["json_web_signature", "json_web_key"])
-def test_wycheproof(kind: str) -> None:
-    groups = json.loads((Path(WYCHEPROOF or "") / f"{kind}_test.json").read_text())["testGroups"]
-    wrong = [
-        (test["tcId"], test["comment"])
-        for group in groups
-        for test in group["tests"]
-        if test["tcId"] not in UNSPOILT.get(kind, ())
-        and accepts(group, test["jws"])
-        is not (test["result"] == "valid" and test["tcId"] not in STRICTER.get(kind, ()))
-    ]
-    assert not wrong

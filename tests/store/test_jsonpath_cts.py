@@ -20,7 +20,7 @@ from triode.store.value import Json, equal
 from triode.store.work import FREE, TooCostly
 
 # Its licence lies beside it.
-_SUITE = File(__file__).parents[1] / "suites" / "jsonpath-cts.json"
+_SUITE = File(__file__).parents[1] / "suites" / "jsonpath-cts" / "cts.json"
 
 
 def suite() -> list[dict[str, Any]]:
