@@ -10,26 +10,41 @@ from __future__ import annotations
 from collections import deque
 from itertools import islice
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from triode.store.change import Edit, Rearranged, Whole
 from triode.store.footprint import footprint
 from triode.store.json_type import MISSING
 from triode.store.splice import Splice, splice
 from triode.store.touched import Touched
-from triode.store.value import copy_deep
+from triode.store.value import copy_measured
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from triode.store.change import Change
     from triode.store.path import Path
+    from triode.store.work import Work
+
+# The edits of a change as they are kept, and the memory that they take.
+Kept: TypeAlias = "tuple[tuple[Edit, ...], int]"
 
 # What the objects of a change and of an edit take beside paths and values (CPython, 64 bit).
 _CHANGE_BYTES: Final = 270
 _EDIT_BYTES: Final = 90
 _PATH_BYTES: Final = 56
 _SPLICE_BYTES: Final = 100
-# Weighing that much takes some 5 ms, and everybody waits: a larger change is not kept.
+# `getsizeof` of most texts and integers, which is slow to ask.
+_TEXT_BYTES: Final = getsizeof("")
+_INT_BYTES: Final = getsizeof(1)
+_DIGIT: Final = 1 << 30
+_ONE_EDIT: Final = _CHANGE_BYTES + _EDIT_BYTES + _PATH_BYTES
+# A larger change is not kept.
 MAX_CHANGE_BYTES: Final = 4 * 1024 * 1024
+# For an edit that is weighed, beside the value that was there.
+_WEIGH_STEPS: Final = 1
+_COMPARED: Final = 64
 
 
 class History:
@@ -64,36 +79,42 @@ class History:
         """The sequence number of the newest change known, held or not."""
         return self._floor + len(self._changes)
 
-    def append(self, change: Change) -> list[Change]:
+    def weigh(self, edits: Sequence[Edit], work: Work = FREE) -> Kept:
+        """What will be kept of a change with these edits, which have not happened yet, and the
+        memory that it will take. Raises TooCostly.
+        """
+        return _weigh(edits, min(self.max_bytes, MAX_CHANGE_BYTES), work)
+
+    def append(self, change: Change, kept: Kept | None = None) -> list[Change]:
         """Keep a change; returns those that had to go (or the change itself, if it is too large).
 
-        Dropping large ones at once takes long: see `dismantle`.
+        `kept` is what `weigh` said before. Dropping large ones at once takes long: see `dismantle`.
         """
         gone: list[Change] = []
-        held = self.bytes
-        if change.position.seq != self.last_seq + 1:
-            self._clear(gone, change.position.seq - 1)
-        most = min(self.max_bytes, MAX_CHANGE_BYTES)
-        kinds = set(map(type, change.edits))
-        if Rearranged in kinds:
-            change = change._replace(edits=tuple(map(_spliced, change.edits)))
-        cost = most + 1 if Whole in kinds else _cost(change, most)
-        if cost > most:
-            self._clear(gone, change.position.seq)
+        seq = change.position.seq
+        touched = self._touched
+        held = self._bytes + touched.bytes
+        if seq != self._floor + len(self._changes) + 1:
+            self._clear(gone, seq - 1)
+        edits, cost = self.weigh(change.edits) if kept is None else kept
+        if edits is not change.edits:
+            change = change._replace(edits=edits)
+        most = self.max_bytes
+        if cost > most or cost > MAX_CHANGE_BYTES:
+            self._clear(gone, seq)
             gone.append(change)
             self.gone_bytes = held + cost
             return gone
         self._changes.append((change, cost))
         self._bytes += cost
-        self._touched.add(change.position.seq, change.edits)
-        touched = self._touched
-        while len(self._changes) > self.max_items or self._bytes + touched.bytes > self.max_bytes:
+        touched.add(seq, edits)
+        while len(self._changes) > self.max_items or self._bytes + touched.bytes > most:
             oldest, freed = self._changes.popleft()
             self._bytes -= freed
             self._floor += 1
             touched.forget(self._floor, oldest.edits)
             gone.append(oldest)
-        self.gone_bytes = held + cost - self.bytes
+        self.gone_bytes = held + cost - self._bytes - touched.bytes
         return gone
 
     def take_back(self, change: Change) -> None:
@@ -133,37 +154,66 @@ class History:
         self._floor = floor
 
 
-def _spliced(edit: Edit) -> Edit:
-    """The edit as it is kept: see `store.splice`."""
-    if type(edit) is not Rearranged:
-        return edit
-    before: Any = edit.before
-    after: Any = edit.after
-    # A later step of the same patch may have put something else in the array's place.
-    kept: Any = splice(before, after) if type(after) is list else copy_deep(before)
-    return Edit(edit.path, kept, None)
-
-
-def _cost(change: Change, limit: int) -> int:
-    """The memory a change keeps; stops counting soon after `limit`."""
+def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:
+    """Stops counting soon after `limit`."""
+    if len(edits) == 1 and type(edits[0]) is Edit:  # most changes
+        path, before, _ = edits[0]
+        cost = _ONE_EDIT + 8 * len(path) + _weight(before, limit, work)
+        for segment in path:
+            cost += _name(segment)
+        return (edits[0],), cost
     cost = _CHANGE_BYTES
+    kept = list(edits)
     last: Path = ()
-    for edit in change.edits:
+    for number, edit in enumerate(edits):
+        work.charge(_WEIGH_STEPS)
+        if type(edit) is Whole:
+            cost += limit
+            break
+        if type(edit) is Rearranged:
+            edit = kept[number] = _spliced(edit, work)
         path = edit.path
         cost += _EDIT_BYTES + _PATH_BYTES + 8 * len(path)
         shares = True
         for depth, segment in enumerate(path):
             # The paths of one merge or patch begin with the same objects.
             shares = shares and depth < len(last) and segment is last[depth]
-            if not shares and (isinstance(segment, int) or len(segment) > 1):
-                cost += getsizeof(segment)
+            if not shares:
+                cost += _name(segment)
         last = path
-        if edit.before is not MISSING:
-            before: Any = edit.before
-            if type(before) is Splice:
-                cost += _SPLICE_BYTES
-                before = before.removed
-            cost += footprint(before, limit=limit)
+        cost += _weight(edit.before, limit, work)
         if cost > limit:
             break
-    return cost
+    return tuple(kept), cost
+
+
+def _weight(before: Any, limit: int, work: Work) -> int:
+    kind = type(before)
+    if kind is str or kind is int:
+        return _name(before)
+    if before is MISSING:
+        return 0
+    if kind is Splice:
+        return _SPLICE_BYTES + footprint(before.removed, limit=limit, work=work)
+    return footprint(before, limit=limit, work=work)
+
+
+def _name(scalar: str | int) -> int:
+    """What a text or an integer takes. CPython has short texts and small numbers once for all."""
+    if type(scalar) is int:
+        return 0 if -6 < scalar < 257 else _INT_BYTES if -_DIGIT < scalar < _DIGIT else getsizeof(scalar)
+    if not scalar.isascii():
+        return getsizeof(scalar)
+    length = len(scalar)
+    return _TEXT_BYTES + length if length > 1 else 0
+
+
+def _spliced(edit: Edit, work: Work) -> Edit:
+    """The edit as it is kept: see `store.splice`."""
+    before: Any = edit.before
+    after: Any = edit.after
+    # A later step of the same patch may have put something else in the array's place.
+    if type(after) is not list:
+        return Edit(edit.path, copy_measured(before, work)[0], None)
+    work.charge(1 + len(before) // _COMPARED)
+    return Edit(edit.path, splice(before, after, work), None)

@@ -11,10 +11,12 @@ from itertools import compress, count
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from triode.store.value import copy_deep
+from triode.store.value import copy_measured
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
     from triode.store.json_type import Json
+    from triode.store.work import Work
 
 
 class Splice(NamedTuple):
@@ -29,7 +31,7 @@ class Splice(NamedTuple):
         return [*after[: self.start], *self.removed, *after[self.start + self.added :]]
 
 
-def splice(before: list[Any], after: list[Any]) -> Splice:
+def splice(before: list[Any], after: list[Any], work: Work = FREE) -> Splice:
     """What makes `after` of `before`, found by the identity of their elements.
 
     O(length), some 20 ns an element. What was removed and is there no more is kept as it is; where
@@ -42,5 +44,5 @@ def splice(before: list[Any], after: list[Any]) -> Splice:
     removed = before[start : len(before) - end]
     added = len(after) - start - end
     if added:
-        removed = [copy_deep(value) for value in removed]
+        removed = [copy_measured(value, work)[0] for value in removed]
     return Splice(start, removed, added)

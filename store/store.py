@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triode.store.filter import Filter
+    from triode.store.history import Kept
     from triode.store.value import Json
     from triode.store.work import Work
 
@@ -46,8 +47,9 @@ class Prepared(NamedTuple):
     """A write that was planned on the document as it was at `seq`."""
 
     seq: int
-    edits: list[Edit]
+    edits: tuple[Edit, ...]
     grown: int
+    kept: Kept
 
 
 # What is copied for the events of one change, in all. More is told by a snapshot.
@@ -131,13 +133,14 @@ class Store:
             raise Invalid((), f"more than {MAX_OPS} operations in one batch")
         if op.if_position is not None or type(op) is Batch:
             self._check_conditions(op, work)
-        edits, grown = self.document.weighed_plan(op, work)
+        planned, grown = self.document.weighed_plan(op, work)
+        edits = tuple(planned)
         if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
             raise Full(
                 op.path,
                 f"the document would take {self.bytes + grown} bytes; {self.max_bytes} are allowed",
             )
-        return Prepared(self.seq, edits, grown)
+        return Prepared(self.seq, edits, grown, self.history.weigh(edits, work))
 
     def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
         """Do what was prepared: in one step, and it cannot fail.
@@ -147,17 +150,17 @@ class Store:
         assert prepared.seq == self.seq, "another write came between"
         document = self.document
         edits = prepared.edits
-        change = Change(Position(self.epoch, self.seq + 1), time_ms, tuple(edits))
-        gone = self.history.append(change)
+        change = Change(Position(self.epoch, self.seq + 1), time_ms, edits)
+        gone = self.history.append(change, prepared.kept)
         matched: list[tuple[Selection, list[Event]]] = []
-        keep = _Keeper()
+        keep = _Keeper() if len(edits) > 1 else None
         done = 0
         try:
             for edit in edits:
                 document.apply(edit)
                 done += 1
                 found = self.index.match(document.root, edit, matching)
-                if edit is not edits[-1]:
+                if keep is not None and edit is not edits[-1]:
                     found = [(selection, keep(events)) for selection, events in found]
                 matched += found
         except BaseException:
@@ -166,7 +169,8 @@ class Store:
             raise
         self.bytes += prepared.grown
         self.seq += 1
-        self._discard(gone)
+        if gone:
+            self._discard(gone)
         return Committed(change, matched)
 
     def _undo(self, change: Change, done: int) -> None:
