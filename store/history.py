@@ -200,8 +200,10 @@ def _weight(before: Any, limit: int, work: Work) -> int:
 
 def _name(scalar: str | int) -> int:
     """What a text or an integer takes. CPython has short texts and small numbers once for all."""
-    if type(scalar) is int:
-        return 0 if -6 < scalar < 257 else _INT_BYTES if -_DIGIT < scalar < _DIGIT else getsizeof(scalar)
+    if isinstance(scalar, int):
+        if -6 < scalar < 257:
+            return 0
+        return _INT_BYTES if -_DIGIT < scalar < _DIGIT else getsizeof(scalar)
     if not scalar.isascii():
         return getsizeof(scalar)
     length = len(scalar)
@@ -216,4 +218,5 @@ def _spliced(edit: Edit, work: Work) -> Edit:
     if type(after) is not list:
         return Edit(edit.path, copy_measured(before, work)[0], None)
     work.charge(1 + len(before) // _COMPARED)
-    return Edit(edit.path, splice(before, after, work), None)
+    kept: Any = splice(before, after, work)
+    return Edit(edit.path, kept, None)

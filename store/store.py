@@ -127,8 +127,10 @@ class Store:
     def prepare(self, op: Operation, work: Work) -> Prepared:
         """All of a write that may take long, or fail. Nothing has happened yet.
 
-        It holds for `commit` as long as no other write comes between. Raises as `submit` does.
+        It holds for `commit` as long as no other write comes between. Raises as `submit` does. If
+        others run meanwhile, the document has to be pinned.
         """
+        seq = self.seq
         if type(op) is Batch and len(op.ops) > MAX_OPS:
             raise Invalid((), f"more than {MAX_OPS} operations in one batch")
         if op.if_position is not None or type(op) is Batch:
@@ -140,7 +142,7 @@ class Store:
                 op.path,
                 f"the document would take {self.bytes + grown} bytes; {self.max_bytes} are allowed",
             )
-        return Prepared(self.seq, edits, grown, self.history.weigh(edits, work))
+        return Prepared(seq, edits, grown, self.history.weigh(edits, work))
 
     def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
         """Do what was prepared: in one step, and it cannot fail.

@@ -8,7 +8,7 @@ tells neither a missing right from a missing place, nor which step of a patch fa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from triode.app.wire.refusal import Refusal, forbidden
 from triode.store.demand import Demand, demands, named, parts
@@ -21,28 +21,49 @@ if TYPE_CHECKING:
     from triode.store.operation import Operation, WriteError
     from triode.store.path import Path
     from triode.store.value import Json
+    from triode.store.work import TooCostly, Work
+
+# To look whether a filter covers another that was not asked about before; an estimate.
+_LOOK_STEPS: Final = 5
+# Characters of a filter that are read in a step.
+_READ_CHARS: Final = 4
 
 
-def require_operation(grant: Grant, root: Json, op: Operation) -> None:
-    """Raises `Refusal` 403 unless all that `op` needs is granted."""
+def require_operation(grant: Grant, root: Json, op: Operation, work: Work) -> None:
+    """Raises `Refusal` 403 unless all that `op` needs is granted, and `TooCostly`."""
     if grant.may_write(".", covers) and grant.may_read(".", covers):
         return
+    each = _LOOK_STEPS * (1 + len(grant.read) + len(grant.write))
     for demand in demands(root, op):
+        work.charge(each + len(demand.filter) // _READ_CHARS)
         if not _is_granted(grant, demand):
-            raise _blind(op) if _is_blind(grant, root, op) else _not_granted(demand)
+            raise _blind(op) if _is_blind(grant, root, op, work) else _not_granted(demand)
 
 
-def refusal_of(grant: Grant, root: Json, op: Operation, error: WriteError) -> Refusal:
-    """The answer to an operation that the store refuses; `root` is still as it was."""
+def refusal_of(grant: Grant, root: Json, op: Operation, error: WriteError, work: Work) -> Refusal:
+    """The answer to an operation that the store refuses; `root` is still as it was. Raises
+    `TooCostly`.
+    """
     if grant.may_read(".", covers):
         return refused(error)
-    if _is_blind(grant, root, op):
+    if _is_blind(grant, root, op, work):
         return _blind(op)
     if may_read(grant, root, error.about):
         return refused(error)
     # The place may be read, what lies around it not: that it is not there is all there is to say.
     detail = f"this cannot be done at {format_path(error.path)}, as the document is now"
     return Refusal(error.status, detail, title=error.title)
+
+
+def cost_refusal(grant: Grant, root: Json, op: Operation, error: TooCostly, work: Work) -> Refusal:
+    """The answer to an operation that costs too much, which tells how much there is."""
+    if not grant.may_read(".", covers) and _is_blind(grant, root, op, work):
+        return _blind(op)
+    return Refusal(
+        422,
+        f"{error}; nothing was changed: split the write into smaller ones",
+        extra={"limit": error.limit, "cost": error.cost},
+    )
 
 
 def read_refusal(grant: Grant, root: Json, error: WriteError) -> Refusal:
@@ -73,8 +94,13 @@ def _is_granted(grant: Grant, demand: Demand) -> bool:
     return not any(tells_elements_apart(text) for text in grant.read)
 
 
-def _is_blind(grant: Grant, root: Json, op: Operation) -> bool:
-    return not all(may_read(grant, root, part.path) for part in parts(op))
+def _is_blind(grant: Grant, root: Json, op: Operation, work: Work) -> bool:
+    each = _LOOK_STEPS * (1 + len(grant.read))
+    for part in parts(op):
+        work.charge(each + len(part.path))
+        if not may_read(grant, root, part.path):
+            return True
+    return False
 
 
 def _blind(op: Operation) -> Refusal:

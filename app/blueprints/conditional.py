@@ -16,8 +16,9 @@ from triode.app.access.write_rights import require_operation
 from triode.app.service.execute import check_position
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.change import Position, parse_position
-from triode.store.operation import WriteError
+from triode.store.operation import Set, WriteError
 from triode.store.value import MISSING
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
     from triode.app.net.request_head import Head
@@ -78,8 +79,10 @@ def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Op
     asked = head.params.get("if")
     if match is None and none_match is None and asked is None:
         return op
-    # Before it is looked at: whoever may not read here is not told what is here.
-    require_operation(grant, store.document.root, replace(op, if_position=store.position))
+    # Before it is looked at: whoever may not read here is not told what is here. The rest of what
+    # the operation needs is asked when it is planned.
+    here = Set(op.path, None, if_position=store.position)
+    require_operation(grant, store.document.root, here, FREE)
     position: Position | None
     if match is not None:
         position = _of_if_match(store, op.path, match)

@@ -217,6 +217,12 @@ class Settings:
     )
 
     # the document and its log
+    max_document_bytes: int = option(
+        256 * MIB,
+        size(1),
+        "Largest document, as JSON; what would make it larger is refused.",
+        "SIZE",
+    )
     history_items: int = option(10_000, _count_or_off, "Changes kept for resuming clients.", "N")
     history_bytes: int = option(
         64 * MIB, size(0), "Bytes of changes kept for resuming clients.", "SIZE"

@@ -49,8 +49,11 @@ async def between(piece: bytes) -> None:
         await turn()
 
 
-async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
+async def in_turns(limit: int, function: Callable[[Meter], T], *, alone: bool = False) -> T:
     """Call `function` with a meter of `limit` steps; others run between its turns.
+
+    `alone`: it stands in no line but has a turn in each round. For what is done one at a time and
+    others wait for.
 
     Raises `TooCostly`, and what the function raises. When cancelled, the function is ended at the
     place where it paused (`GreenletExit`), so its `finally` clauses run.
@@ -70,7 +73,10 @@ async def in_turns(limit: int, function: Callable[[Meter], T]) -> T:
     worker.gr_context = loop.gr_context
     try:
         while True:
-            await turn()
+            if alone:
+                await trio.lowlevel.checkpoint()
+            else:
+                await turn()
             if cast("bool", worker.switch()):
                 return result[0]
     finally:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
+from triode.app.runtime.turns import turn
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_event, check_filter, check_room
@@ -25,6 +28,7 @@ from triode.store.operation import (
     Patch,
     Set,
 )
+from triode.store.patch import MAX_OPS
 from triode.store.path import PathError, parse_path
 
 if TYPE_CHECKING:
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.path import Path
 
+# Between two turns for others.
+TURN_S: Final = 0.002
 WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append"})
 
 
@@ -151,11 +157,14 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
     if type(atomic) is not bool:
         raise bad_request('"atomic" must be true or false', member="atomic")
     if atomic:
-        position = await triode.write(Batch(tuple(_write_of(op) for op in ops)), principal)
-        return {"id": str(position), "positions": [str(position)] * len(ops)}
+        return await _atomic(triode, principal, ops)
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
+    until = trio.current_time() + TURN_S
     for index, op in enumerate(ops):
+        if trio.current_time() > until:
+            await turn()
+            until = trio.current_time() + TURN_S
         try:
             positions.append(str(await triode.write(_write_of(op), principal)))
         except Refusal as refusal:
@@ -163,6 +172,20 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
             errors.append({"index": index} | refusal.body())
     answer: dict[str, Any] = {"positions": positions}
     return answer | {"errors": errors} if errors else answer  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+
+
+async def _atomic(triode: Triode, principal: Principal, ops: list[Any]) -> dict[str, Any]:
+    if len(ops) > MAX_OPS:
+        raise Refusal(422, f"more than {MAX_OPS} operations in one batch", extra={"limit": MAX_OPS})
+    parts: list[Operation] = []
+    until = trio.current_time() + TURN_S
+    for op in ops:
+        if trio.current_time() > until:
+            await turn()
+            until = trio.current_time() + TURN_S
+        parts.append(_write_of(op))
+    position = await triode.write(Batch(tuple(parts)), principal)
+    return {"id": str(position), "positions": [str(position)] * len(ops)}
 
 
 def _write_of(op: Any) -> Operation:

@@ -13,6 +13,7 @@ from triode.app.runtime.metrics import watch_loop
 from triode.app.service.deferred_free import dispose
 from triode.app.service.heartbeat import pulse
 from triode.app.service.shutdown import end_with_hypercorn
+from triode.app.wire.refusal import Refusal
 from triode.limits.grant import FULL
 from triode.store.operation import Set
 from triode.store.value import JsonError, decode_steps
@@ -84,6 +85,11 @@ async def load(triode: Triode) -> None:
             next(steps)
             await trio.lowlevel.checkpoint()
     except StopIteration as done:
-        triode.write_nowait(Set((), done.value))
+        try:
+            triode.write_nowait(Set((), done.value))
+        except Refusal as refusal:
+            raise NotLoaded(
+                f"{path} cannot be loaded: {refusal.detail} (--max-document-bytes)"
+            ) from refusal
     except JsonError as error:
         raise NotLoaded(f"{path} cannot be loaded: {error}") from error

@@ -16,14 +16,18 @@ from __future__ import annotations
 import logging
 import secrets
 import string
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import trio
+
 from triode.app.access.access import Gate
-from triode.app.access.write_rights import refusal_of, require_operation
+from triode.app.access.write_rights import cost_refusal, refusal_of, require_operation
 from triode.app.delivery.hub import Hub
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics
+from triode.app.runtime.turns import in_turns
 from triode.app.service.below import Below
 from triode.app.service.holdings import open_ledger
 from triode.app.wire.frame import Frame, control
@@ -36,6 +40,7 @@ from triode.store.operation import Operation, Set, WriteError
 from triode.store.path import parse_path
 from triode.store.store import Store
 from triode.store.value import JsonError, check
+from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
     from triode.app.access.access import Authorize
@@ -43,12 +48,18 @@ if TYPE_CHECKING:
     from triode.app.config.socket_route import SocketRoute
     from triode.app.delivery.subscriber import Client
     from triode.store.change import Position
+    from triode.store.store import Prepared
     from triode.store.value import Json
+    from triode.store.work import Work
 
 log = logging.getLogger("triode")
 
 # A document may have grown deeper than any one body, see `store.plan`.
 LOADED_DEPTH = 512
+# What a write may take without waiting for its turn.
+AT_ONCE_STEPS = 500
+# A long write is planned anew when the embedding code has written in the meantime.
+ATTEMPTS = 8
 EPOCH_CHARS = string.ascii_lowercase + string.digits
 
 
@@ -92,7 +103,10 @@ class Triode:
             epoch=epoch,
             history_items=settings.history_items,
             history_bytes=settings.history_bytes,
+            max_bytes=settings.max_document_bytes,
         )
+        self._long = trio.StrictFIFOLock()
+        self._writing = trio.StrictFIFOLock()
         self.clock = Clock()
         self.tokens = Tokens()
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
@@ -110,26 +124,69 @@ class Triode:
     async def write(self, op: Operation, principal: Principal = OWNER) -> Position:
         """Apply one write and hand its events over; its position in the log.
 
-        Waits only while the flusher has much to do; the write itself is one step, so after
-        cancellation it has either not been tried or is done. Raises `Refusal`: 403 without the
-        right, 404, 409, 412, 422 as the store says.
+        Waits while the flusher has much to do, and for longer writes that came before; a long one
+        gives way to all others while it is planned. After cancellation it has either not been done
+        or is done whole. Raises `Refusal`: 403 without the right, 404, 409, 412, 422, 507 as the
+        store says, 422 with `limit` and `cost` when it takes more work than a request may.
         """
         await self.hub.flusher.room()
-        return self.write_nowait(op, principal)  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+        try:
+            if not self._writing.locked():
+                return self._write_at_once(op, principal)  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+            async with self._writing:
+                return self._write_at_once(op, principal)
+        except TooCostly:
+            pass
+        # What a long write has planned holds only as long as nobody else writes. Those that are
+        # short wait for one long write at most: the next one queues up behind them.
+        async with self._long, self._writing:
+            return await self._write_in_turns(op, principal)
+
+    def _write_at_once(self, op: Operation, principal: Principal) -> Position:
+        return self._commit(self._prepare(op, principal, Meter(AT_ONCE_STEPS)))
+
+    async def _write_in_turns(self, op: Operation, principal: Principal) -> Position:
+        store, limit = self.store, self.settings.max_work
+        prepare = partial(self._prepare, op, principal)
+        for _ in range(ATTEMPTS):
+            with store.document.pin() as root:
+                seq = store.seq
+                try:
+                    prepared = await in_turns(limit, prepare, alone=True)
+                except TooCostly as error:
+                    self.metrics.writes_failed += 1
+                    refuse = partial(cost_refusal, principal.grant, root, op, error)
+                    raise await in_turns(limit, refuse, alone=True) from error
+                except Refusal:
+                    if seq == store.seq:
+                        raise
+                    continue
+            if seq == store.seq:
+                return self._commit(prepared)
+            # The code that embeds us has written in the meantime (`write_nowait`).
+        raise Refusal(503, "the document changes faster than this write can be planned; try again")
 
     def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:
-        """As `write`, without waiting for the flusher. For code that can't wait; bound what you
+        """As `write`, in one step, whatever it takes. For code that can't wait; bound what you
         write with it.
         """
+        return self._commit(self._prepare(op, principal, FREE))
+
+    def _prepare(self, op: Operation, principal: Principal, work: Work) -> Prepared:
+        """Raises `Refusal` and `TooCostly`."""
         grant, root = principal.grant, self.store.document.root
-        require_operation(grant, root, op)
+        require_operation(grant, root, op, work)
         try:
-            committed = self.store.submit(
-                op, time_ms=self.clock.unix_ms(), matching=Meter(self.settings.match_work)
-            )
+            return self.store.prepare(op, work)
         except WriteError as error:
+            refusal = refusal_of(grant, root, op, error, work)
             self.metrics.writes_failed += 1
-            raise refusal_of(grant, root, op, error) from error
+            raise refusal from error
+
+    def _commit(self, prepared: Prepared) -> Position:
+        committed = self.store.commit(
+            prepared, time_ms=self.clock.unix_ms(), matching=Meter(self.settings.match_work)
+        )
         self.metrics.writes_total += 1
         self.hub.deliver(committed)
         return committed.change.position
