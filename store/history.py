@@ -160,7 +160,11 @@ def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:
         path, before, _ = edits[0]
         cost = _ONE_EDIT + 8 * len(path) + _weight(before, limit, work)
         for segment in path:
-            cost += _name(segment)
+            # As `_name`, without a call for what most segments are.
+            if type(segment) is str and segment.isascii():
+                cost += _TEXT_BYTES + len(segment) if len(segment) > 1 else 0
+            else:
+                cost += _name(segment)
         return (edits[0],), cost
     cost = _CHANGE_BYTES
     kept = list(edits)
