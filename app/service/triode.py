@@ -162,7 +162,7 @@ class Triode:
                         raise
                     continue
             if seq == store.seq:
-                return self._commit(prepared)
+                return self._commit(prepared)  # noqa: ASYNC910 # `in_turns` is a checkpoint
             # The code that embeds us has written in the meantime (`write_nowait`).
         raise Refusal(503, "the document changes faster than this write can be planned; try again")
 
