@@ -28,13 +28,13 @@ from triode.app.blueprints.json_answer import PIECE_BYTES, item_pieces
 from triode.app.blueprints.request_body import (
     JSON,
     NDJSON,
-    ONE_GO_BYTES,
     decode_json,
     in_hand,
     malformed,
     media_type,
     read_body,
 )
+from triode.app.runtime.decoding import AT_ONCE_BYTES
 from triode.app.runtime.turns import between
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
 from triode.app.service.reading import Reading
@@ -163,7 +163,7 @@ class Run:
     async def _decode(self, number: int, line: bytes) -> Any:
         depth = self._triode.settings.max_depth
         try:
-            if len(line) <= ONE_GO_BYTES:
+            if len(line) <= AT_ONCE_BYTES:
                 return decode(line, max_depth=depth)  # noqa: ASYNC910 # `answers` has the checkpoints
             return await decode_json(line, max_depth=depth)
         except JsonError as error:

@@ -28,10 +28,11 @@ from quart import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
+from triode.app.runtime.decoding import decode_in_turns
 from triode.app.wire.known_names import check_members
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.ledger import Overdrawn
-from triode.store.value import Json, JsonError, decode, decode_steps
+from triode.store.value import Json, JsonError
 
 if TYPE_CHECKING:
     from triode.app.runtime.metrics import Metrics
@@ -158,16 +159,7 @@ async def decode_json(data: bytearray | bytes, *, max_depth: int = 256) -> Json:
     if not data:
         raise bad_request("the body is empty; JSON is wanted")
     try:
-        if len(data) <= ONE_GO_BYTES:
-            return decode(data, max_depth=max_depth)  # noqa: ASYNC910 # a small body is decoded at once
-        steps = decode_steps(data, max_depth=max_depth)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                value: Json = done.value
-                return value  # noqa: ASYNC910 # a small body is decoded at once
-            await trio.lowlevel.checkpoint()
+        return await decode_in_turns(data, max_depth=max_depth)
     except JsonError as error:
         raise malformed(error) from error
 

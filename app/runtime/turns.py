@@ -16,7 +16,7 @@ writers' lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar, cast
 
 import greenlet
@@ -82,6 +82,22 @@ async def in_turns(limit: int, function: Callable[[Meter], T], *, alone: bool = 
     finally:
         if not worker.dead:
             worker.throw()
+
+
+async def exhaust(steps: Generator[object, None, T]) -> T:
+    """Run a generator to its end, a step in each turn; what it returns. Raises what it raises.
+
+    Cancelled, the generator is closed.
+    """
+    try:
+        while True:
+            await turn()
+            try:
+                next(steps)
+            except StopIteration as done:
+                return cast("T", done.value)
+    finally:
+        steps.close()
 
 
 def steps(limit: int, make: Callable[[Meter], Iterator[T]], pause: T) -> Iterator[T]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from triode.app.delivery.snapshot import selection, selection_feed
+from triode.app.runtime.decoding import decode_in_turns
 from triode.app.service import renewal, stream_start
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
 from triode.app.service.reading import affordable
@@ -32,7 +33,7 @@ from triode.app.wire.stream_request import (
 )
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.change import parse_position
-from triode.store.value import JsonError, decode
+from triode.store.value import JsonError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,12 +73,15 @@ class Session:
         try:
             malformed: Refusal | None = None
             try:
-                command = decode(message, max_depth=self._triode.settings.max_depth)
+                depth = self._triode.settings.max_depth
+                command = await decode_in_turns(message, max_depth=depth)
                 ref = ref_of(command)
             except JsonError as error:
                 malformed = _malformed(error)
             except Refusal as refusal:
                 malformed = refusal
+            if self._client.has_ended():
+                return  # while a large message was decoded
             # Only now, so that this refusal too can give back the `ref`.
             self._triode.gate.check_command(self._client)
             if malformed is not None:

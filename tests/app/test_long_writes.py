@@ -9,6 +9,7 @@ import trio
 
 from tests.app.web import serving
 from triode.app.config.settings import Settings
+from triode.app.runtime.decoding import AT_ONCE_BYTES, decode_in_turns
 from triode.app.service import triode as triode_module
 from triode.app.service.execute import execute
 from triode.app.service.triode import AT_ONCE_STEPS, Triode
@@ -227,3 +228,23 @@ async def test_most_writes_are_done_at_once() -> None:
     ):
         triode._write_at_once(op, OWNER)  # raises TooCostly when it is not
     assert AT_ONCE_STEPS <= 500
+
+
+async def test_a_large_message_is_decoded_in_turns() -> None:
+    rounds = 0
+
+    async def bystander() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystander)
+        before = rounds
+        text = b"[" + b'{"a":1},' * 50_000 + b"{}]"
+        value = await decode_in_turns(text, max_depth=10)
+        assert rounds - before >= len(text) // AT_ONCE_BYTES
+        nursery.cancel_scope.cancel()
+    assert isinstance(value, list)
+    assert len(value) == 50_001
