@@ -41,13 +41,15 @@ async def run(
         )
     try:
         await load(triode)
+        # Its parser takes a tenth of a second to load, and everybody would wait at the first use.
+        # Not later either: there may be no file descriptor left to read it with.
+        import_module("triode.store.jsonpath")
         async with trio.open_nursery() as nursery:
             await nursery.start(triode.hub.run)
             nursery.start_soon(pulse, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)
             nursery.start_soon(dispose, triode.store)
-            nursery.start_soon(_load_jsonpath)
             if triode.settings.demo:
                 from triode.app.service.demo import run as run_demo
 
@@ -56,11 +58,6 @@ async def run(
             task_status.started()
     finally:
         triode.ready = False
-
-
-async def _load_jsonpath() -> None:
-    """Its parser takes a tenth of a second to load, and everybody would wait for the first use."""
-    await trio.to_thread.run_sync(import_module, "triode.store.jsonpath")
 
 
 class NotLoaded(ValueError):
