@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
-if TYPE_CHECKING:
-    from triode.store.path import Path
-    from triode.store.value import Json, Missing
+from msgspec import Struct
+
+from triode.store.json_type import Json, Missing
+from triode.store.path import Path
 
 # A double holds integers exactly up to here, and so does every client's `Number`.
 MAX_SEQ: Final = 2**53
@@ -15,7 +16,7 @@ MAX_SEQ: Final = 2**53
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,64}):(0|[1-9][0-9]{0,15})")
 
 
-class Position(NamedTuple):
+class Position(Struct, frozen=True):
     """A place in the log.
 
     `epoch` is new whenever the log could have been lost; `seq` counts changes from 1.
@@ -37,7 +38,7 @@ def parse_position(text: str) -> Position | None:
     return Position(found[1], seq) if seq <= MAX_SEQ else None
 
 
-class Edit(NamedTuple):
+class Edit(Struct, frozen=True):
     """One place replaced, created (`before` is MISSING) or removed (`after` is MISSING).
 
     A last segment equal to the array's length appends. What moves elements of an array is an edit
@@ -51,23 +52,19 @@ class Edit(NamedTuple):
     after: Json | Missing
 
 
-class Rearranged(Edit):
+class Rearranged(Edit, frozen=True):
     """An edit of an array whose elements live on in the new one: `before` and `after` are lists
     that share them, so `before` holds only until the next write. The history keeps a splice of it.
     """
 
-    __slots__ = ()
 
-
-class Whole(Edit):
+class Whole(Edit, frozen=True):
     """An edit that stands for many others below its path. `before` and `after` share what did not
     change, so `before` holds only until the next write. The history cannot keep it: it begins anew.
     """
 
-    __slots__ = ()
 
-
-class Change(NamedTuple):
+class Change(Struct, frozen=True):
     """One applied write. Its `edits` happened in this order, each on what the last one left."""
 
     position: Position

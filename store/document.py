@@ -107,7 +107,7 @@ class Document:
             self._draft.replace(edit.path, edit.after)
             self.root = self._draft.root
             return
-        path, _, after = edit
+        path, after = edit.path, edit.after
         if not path:
             assert after is not MISSING, "no operation removes the root"
             self.root = after

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal
 
-from triode.store.value import MISSING
+from msgspec import Struct
 
-if TYPE_CHECKING:
-    from triode.store.path import Path
-    from triode.store.value import Json, Missing
+from triode.store.json_type import MISSING, Json, Missing
+from triode.store.path import Path
 
 
-class Event(NamedTuple):
+class Event(Struct, frozen=True):
     """One frame's worth.
 
     `update`: the place at `path` has this `value` now. `delete`: it is gone from the selection

@@ -12,7 +12,7 @@ from itertools import islice
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from triode.store.change import Edit, Rearranged, Whole
+from triode.store.change import Change, Edit, Rearranged, Whole
 from triode.store.footprint import footprint
 from triode.store.json_type import MISSING
 from triode.store.splice import Splice, splice
@@ -23,7 +23,6 @@ from triode.store.work import FREE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triode.store.change import Change
     from triode.store.path import Path
     from triode.store.work import Work
 
@@ -98,7 +97,7 @@ class History:
             self._clear(gone, seq - 1)
         edits, cost = self.weigh(change.edits) if kept is None else kept
         if edits is not change.edits:
-            change = change._replace(edits=edits)
+            change = Change(change.position, change.time_ms, edits)
         most = self.max_bytes
         if cost > most or cost > MAX_CHANGE_BYTES:
             self._clear(gone, seq)
@@ -157,7 +156,7 @@ class History:
 def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:
     """Stops counting soon after `limit`."""
     if len(edits) == 1 and type(edits[0]) is Edit:  # most changes
-        path, before, _ = edits[0]
+        path, before = edits[0].path, edits[0].before
         cost = _ONE_EDIT + 8 * len(path) + _weight(before, limit, work)
         for segment in path:
             # As `_name`, without a call for what most segments are.

@@ -125,7 +125,7 @@ class Index:
         steps left the snapshot is empty (`STALE`): whoever delivers it makes it. Never raises
         TooCostly.
         """
-        path, _, after = edit
+        path, after = edit.path, edit.after
         above: list[Selection] = []  # selected at or above the edit: it goes to them as it is
         evaluated: list[Selection] = []
         gathering = Gathering(work)
@@ -207,7 +207,7 @@ def _meeting(
     `value` stands at `edit.path[:depth]`. What began or ceased to be met is gathered at once.
     """
     met = groups.met_by(value)
-    path, before, _ = edit
+    path, before = edit.path, edit.before
     key = path[depth]
     if depth < len(path) - 1 or key not in groups.keys:
         return met
@@ -227,7 +227,7 @@ def _meeting(
 
 
 def _gather_sides(node: Node, edit: Edit, gathering: Gathering) -> None:
-    path, before, after = edit
+    path, before, after = edit.path, edit.before, edit.after
     if before is not MISSING:
         gather_below(node, before, path, gathering.was, gathering)
     if after is not MISSING:
@@ -236,7 +236,7 @@ def _gather_sides(node: Node, edit: Edit, gathering: Gathering) -> None:
 
 def _gather_element(groups: Groups[Node], edit: Edit, gathering: Gathering) -> None:
     """The edit is of an array's element, and these groups ask the array's elements."""
-    path, before, after = edit
+    path, before, after = edit.path, edit.before, edit.after
     for value, found in ((before, gathering.was), (after, gathering.now)):
         if type(value) is dict:
             for node in groups.met_by(value):

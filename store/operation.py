@@ -14,17 +14,16 @@ copies them (`copy_deep`) first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TypeAlias, Union
 
-if TYPE_CHECKING:
-    from triode.store.change import Position
-    from triode.store.path import Path
-    from triode.store.value import Json
+from msgspec import Struct
+
+from triode.store.change import Position
+from triode.store.json_type import Json
+from triode.store.path import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Set:
+class Set(Struct, frozen=True):
     """Put a value at a place. With `create`, missing containers on the way are made."""
 
     path: Path
@@ -33,8 +32,7 @@ class Set:
     if_position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Merge:
+class Merge(Struct, frozen=True):
     """Apply an RFC 7396 merge patch to the value at a place; the place itself may be missing."""
 
     path: Path
@@ -42,8 +40,7 @@ class Merge:
     if_position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(Struct, frozen=True):
     """Apply an RFC 6902 JSON Patch, all of it or nothing; its pointers begin at `path`."""
 
     path: Path
@@ -51,16 +48,14 @@ class Patch:
     if_position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Remove a place. The later elements of an array move down."""
 
     path: Path
     if_position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+class Increment(Struct, frozen=True):
     """Add to a number; a missing member of an existing parent counts as 0."""
 
     path: Path
@@ -68,8 +63,7 @@ class Increment:
     if_position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(Struct, frozen=True):
     """Add an element to the end of an array; a missing member of a parent counts as []."""
 
     path: Path
@@ -77,8 +71,7 @@ class Append:
     if_position: Position | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """Several operations as one change: all of them, in order, or nothing. Batches do not nest."""
 
     ops: tuple[Operation, ...]

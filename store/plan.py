@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from triode.store.change import Edit, Rearranged, Whole
 from triode.store.draft import Draft, get
 from triode.store.json_type import MISSING
@@ -194,12 +196,12 @@ class Plan:
             return
         self._folded.discard(path)
         # Stable from here on: the edit above takes this value out of the draft, which then lets go.
-        self.edits[number] = self.edits[number]._replace(after=self._drafted().get(path))
+        self.edits[number] = replace(self.edits[number], after=self._drafted().get(path))
 
 
 def growth(edit: Edit, work: Work) -> int:
     """By how many bytes the document grows by an edit that moves no elements."""
-    path, before, after = edit
+    path, before, after = edit.path, edit.before, edit.after
     if type(before) is int and type(after) is int:
         return 0
     grown = text_bytes(after, work) - text_bytes(before, work)

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from msgspec.structs import replace
+
 from triode.store.change import Edit
 from triode.store.document import Draft
 from triode.store.event import Event
@@ -184,7 +186,7 @@ def _stable(event: Event, edit: Edit) -> Event:
     """The event with a value that later edits do not reach: only the draft's own are copied."""
     if event.kind == "snapshot":
         items = cast("list[tuple[Path, Json]]", event.value)
-        return event._replace(value=[(path, copy_deep(value)) for path, value in items])
+        return replace(event, value=[(path, copy_deep(value)) for path, value in items])
     if event.value is MISSING or event.path[: len(edit.path)] == edit.path:
         return event  # nothing, or (a part of) `after`
-    return event._replace(value=copy_deep(event.value))
+    return replace(event, value=copy_deep(event.value))

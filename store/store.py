@@ -12,11 +12,14 @@ refused write leaves no trace.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from triode.store.change import Change, Edit, Position
 from triode.store.document import Document
-from triode.store.history import History
+from triode.store.history import History, Kept
 from triode.store.index import Event, Index, Selection
 from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation
 from triode.store.patch import MAX_OPS
@@ -29,12 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triode.store.filter import Filter
-    from triode.store.history import Kept
     from triode.store.value import Json
     from triode.store.work import Work
 
 
-class Committed(NamedTuple):
+class Committed(Struct, frozen=True):
     """What one accepted write did: its change and, in order, the events it owes to each selection
     it touched.
     """
@@ -43,7 +45,7 @@ class Committed(NamedTuple):
     matched: list[tuple[Selection, list[Event]]]
 
 
-class Prepared(NamedTuple):
+class Prepared(Struct, frozen=True):
     """A write that was planned on the document as it was at `seq`."""
 
     seq: int
@@ -77,7 +79,7 @@ class _Keeper:
             self._left -= size
             if self._left <= 0:
                 return [Event("snapshot", (), [])]
-            events[number] = event._replace(value=copy_deep(value))
+            events[number] = replace(event, value=copy_deep(value))
         return events
 
 

@@ -117,7 +117,7 @@ def _newest(store: Store, given: str) -> Position:
     positions = [_position(text) for weak, text in tags if not weak]
     usable = [one for one in positions if one is not None and one.epoch == store.epoch]
     if usable:
-        return max(usable)
+        return max(usable, key=lambda one: one.seq)
     if any(weak for weak, _text in tags):
         raise _failed(
             'If-Match holds only weak tags (W/"…"), which never match (RFC 9110 section 13.1.1): '

@@ -142,7 +142,8 @@ def leaf_edits(edit: Edit) -> Iterator[Edit]:
     """What one edit means for single leaves; nothing for those that stay equal."""
     pending: list[Edit] = [edit]
     while pending:
-        path, before, after = pending.pop()
+        one = pending.pop()
+        path, before, after = one.path, one.before, one.after
         if isinstance(before, dict) and isinstance(after, dict):
             pending += [
                 Edit((*path, name), before.get(name, MISSING), after.get(name, MISSING))

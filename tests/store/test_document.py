@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triode.store.change import Change, Edit, Position
+from triode.store.change import Change, Edit, Position, Rearranged
 from triode.store.document import Document, Draft
 from triode.store.history import History
 from triode.store.operation import (
@@ -299,12 +299,12 @@ class TestEdits:
         document = Document({"a": [[1], [2]]})
         after = [[1], [2]]
         del after[index]
-        assert document.plan(Delete(("a", index))) == [Edit(("a",), [[1], [2]], after)]
+        assert document.plan(Delete(("a", index))) == [Rearranged(("a",), [[1], [2]], after)]
 
     def test_an_insertion_is_an_edit_of_the_array(self) -> None:
         document = Document([1, 2])
         edits = document.plan(Patch((), [{"op": "add", "path": "/0", "value": 0}]))
-        assert edits == [Edit((), [1, 2], [0, 1, 2])]
+        assert edits == [Rearranged((), [1, 2], [0, 1, 2])]
 
     def test_edits_of_a_rearranged_array_are_one(self) -> None:
         document = Document({"a": [{"n": 1}, 2], "b": 0})
@@ -316,7 +316,7 @@ class TestEdits:
             Delete(("a", 0)),
         )
         assert document.plan(Batch(ops)) == [
-            Edit(("a",), [{"n": 1}, 2], [3]),
+            Rearranged(("a",), [{"n": 1}, 2], [3]),
             Edit(("b",), 0, 1),
         ]
 
@@ -329,7 +329,7 @@ class TestEdits:
             Set(("a", 1, "l", 0), 7),
         )
         assert document.plan(Batch(ops)) == [
-            Edit(("a", 0, "l"), [1, 2], [9]),
+            Rearranged(("a", 0, "l"), [1, 2], [9]),
             Edit(("a",), [{"l": [9]}], ["new", {"l": [7]}]),
         ]
 
@@ -369,7 +369,7 @@ class TestEdits:
         document = Document({"a": {"l": [1, 2]}})
         ops = (Delete(("a", "l", 0)), Append(("a", "l"), 3), Set(("a",), 0))
         assert document.plan(Batch(ops)) == [
-            Edit(("a", "l"), [1, 2], [2, 3]),
+            Rearranged(("a", "l"), [1, 2], [2, 3]),
             Edit(("a",), {"l": [2, 3]}, 0),
         ]
 

@@ -77,7 +77,7 @@ def _sorted(replayed: Replayed) -> list[Event]:
 
 
 def _same_event(a: Any, b: Any) -> bool:
-    if a[:2] != b[:2]:
+    if (a.kind, a.path) != (b.kind, b.path):
         return False
     if a.kind == "snapshot":
         return same_places(dict(a.value), dict(b.value))

@@ -123,12 +123,12 @@ class TestManyEdits:
         root["b"] = 1
         (edit,) = Document(root).plan(op)
         assert isinstance(edit, Whole)
-        assert edit == (("a",), [[1, 2]] * (MAX_EDITS + 1), [[2]] * (MAX_EDITS + 1))
+        assert edit == Whole(("a",), [[1, 2]] * (MAX_EDITS + 1), [[2]] * (MAX_EDITS + 1))
 
     def test_up_to_the_bound_stay(self) -> None:
         assert len(Document({}).plan(Merge((), wide(MAX_EDITS)))) == MAX_EDITS
         (edit,) = Document({"z": 1}).plan(Merge((), wide(MAX_EDITS + 1)))
-        assert edit == ((), {"z": 1}, {"z": 1} | wide(MAX_EDITS + 1))
+        assert edit == Whole((), {"z": 1}, {"z": 1} | wide(MAX_EDITS + 1))
 
     def test_merge_shares_what_it_does_not_name(self) -> None:
         kept: dict[str, Any] = {"x": 1}
