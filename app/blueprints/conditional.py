@@ -9,8 +9,9 @@ applied, so nothing can come between.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from triode.app.access.write_rights import require_operation
 from triode.app.service.execute import check_position
