@@ -14,8 +14,7 @@ asks the holders to let go, the cheapest loss first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 # So much of the limit is free again before new bodies and messages are taken: no flapping.
 FREE_SHARE = 0.02
@@ -74,14 +73,9 @@ class Account:
         self.refused += 1
         return False
 
-    @contextmanager
-    def hold(self) -> Iterator[Hold]:
-        """What one request or connection takes; given back as a whole at the end."""
-        hold = Hold(self)
-        try:
-            yield hold
-        finally:
-            hold.release()
+    def hold(self) -> Hold:
+        """What one request or connection takes; given back as a whole at the end of its `with`."""
+        return Hold(self)
 
     def settle(self) -> None:
         """Read what is held, where it can be read."""
@@ -95,13 +89,19 @@ class Account:
 
 
 class Hold:
-    """The bytes of one request in an account."""
+    """The bytes of one request in an account. A context that gives them back."""
 
     __slots__ = ("_account", "size")
 
     def __init__(self, account: Account) -> None:
         self._account = account
         self.size = 0
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def take(self, size: int) -> None:
         """As `Account.take`."""

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from triode.store.work import FREE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from triode.store.json_type import Json
     from triode.store.work import Work
 
@@ -31,24 +29,33 @@ def footprint(value: Json, *, limit: int, work: Work = FREE) -> int:
     texts.
     """
     size = 0
-    todo: list[Iterator[Any]] = [iter((value,))]
+    todo: list[Any] = [iter((value,))]
     while todo and size <= limit:
-        # In slices, so that one wide container is no one long step.
-        nodes = list(islice(todo[-1], _SLICE))
-        if not nodes:
-            todo.pop()
-            continue
-        work.charge(1 + len(nodes) // _LOOKED_AT)
-        for node in nodes:
-            kind = type(node)
-            if kind is dict:
-                size += getsizeof(node)
+        node = todo.pop()
+        if type(node) is dict:
+            size += getsizeof(node)
+            if len(node) > _SLICE:
                 todo += (iter(node), iter(node.values()))
-            elif kind is list:
-                size += getsizeof(node)
+                continue
+            children: Any = (*node, *node.values())
+        elif type(node) is list:
+            size += getsizeof(node)
+            if len(node) > _SLICE:
                 todo.append(iter(node))
+                continue
+            children = node
+        else:  # in slices, so that one wide container is no one long step
+            children = list(islice(node, _SLICE))
+            if not children:
+                continue
+            todo.append(node)
+        work.charge(1 + len(children) // _LOOKED_AT)
+        for child in children:
+            kind = type(child)
+            if kind is dict or kind is list:
+                todo.append(child)
             elif kind is str:
-                size += getsizeof(node) if len(node) > 1 else 0
-            elif kind is float or (kind is int and node not in SMALL):
-                size += getsizeof(node)
+                size += getsizeof(child) if len(child) > 1 else 0
+            elif kind is float or (kind is int and child not in SMALL):
+                size += getsizeof(child)
     return size

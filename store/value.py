@@ -167,26 +167,37 @@ def text_bytes(value: Json | Missing, work: Work = FREE) -> int:
     if kind is not dict and kind is not list:
         return 0 if value is MISSING else 5
     size = 0
-    todo: list[Iterator[Any]] = [iter((value,))]
+    todo: list[Any] = [value]
     while todo:
-        # In slices, so that one wide container is no one long step.
-        nodes = list(islice(todo[-1], _SLICE))
-        if not nodes:
-            todo.pop()
-            continue
-        work.charge(1 + len(nodes) // _LOOKED_AT)
-        for node in nodes:
-            kind = type(node)
+        node = todo.pop()
+        if type(node) is dict:
+            size += 2
+            children: Any = node.values()
+            if len(node) > _SLICE:
+                todo += (iter(node), iter(children))
+                continue
+            for name in node:
+                size += len(name) + 4 if name.isascii() else 3 * len(name) + 4
+        elif type(node) is list:
+            size += 2
+            children = node
+            if len(node) > _SLICE:
+                todo.append(iter(node))
+                continue
+        else:  # in slices, so that one wide container is no one long step
+            children = list(islice(node, _SLICE))
+            if not children:
+                continue
+            todo.append(node)
+        work.charge(1 + len(children) // _LOOKED_AT)
+        for child in children:
+            kind = type(child)
             if kind is str:
-                size += _text(node)
+                size += len(child) + 4 if child.isascii() else 3 * len(child) + 4
             elif kind is int or kind is float:
                 size += 8
-            elif kind is dict:
-                size += 2
-                todo += (iter(node), iter(node.values()))
-            elif kind is list:
-                size += 2
-                todo.append(iter(node))
+            elif kind is dict or kind is list:
+                todo.append(child)
             else:
                 size += 5
     return size

@@ -184,20 +184,23 @@ async def arrive(
 
 def depart(triode: Triode, head: Head, seen: Visit | None, response: Response) -> None:
     """What comes after a route, and after a refusal in its stead (then without a visit)."""
-    if head.method != "OPTIONS":
-        add_fields(response, triode.gate.pages.fields(head))
+    fields = {"X-Content-Type-Options": "nosniff"}
     if seen is not None:
-        add_fields(response, seen.fields)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        fields |= seen.fields
+    if head.method != "OPTIONS":
+        fields |= triode.gate.pages.fields(head)
+    add_fields(response, fields)
 
 
 def add_fields(response: Response, fields: Mapping[str, str]) -> None:
     """Add fields that the answer does not have yet; `Vary` adds up."""
+    headers = response.headers
+    present = {name.lower() for name, _ in headers}
     for name, value in fields.items():
-        if name == "Vary":
+        if name.lower() not in present:
+            headers.add(name, value)
+        elif name == "Vary":
             response.vary.add(value)
-        else:
-            response.headers.setdefault(name, value)
 
 
 def no_content(headers: Mapping[str, str] | None = None) -> Response:

@@ -106,7 +106,8 @@ async def _receive(request: Request, limit: int, hold: Hold) -> bytearray:
                 data += chunk
                 if len(data) > limit:
                     raise too_large(limit)
-                scope.deadline = started + FIRST_DEADLINE_S + len(data) / MIN_BYTES_PER_S
+                if len(data) != declared:  # more comes
+                    scope.deadline = started + FIRST_DEADLINE_S + len(data) / MIN_BYTES_PER_S
     except trio.TooSlowError:
         waited_s = trio.current_time() - started
         raise Refusal(408, f"after {waited_s:.0f} s the body is still not complete") from None
