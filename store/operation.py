@@ -23,7 +23,11 @@ from triode.store.json_type import Json
 from triode.store.path import Path
 
 
-class Set(Struct, frozen=True):
+class _Logged(Struct, frozen=True, tag_field="op", omit_defaults=True):
+    """What stands in a log (`store.entry`): the tags and the names of the fields are its format."""
+
+
+class Set(_Logged, frozen=True, tag="set"):
     """Put a value at a place. With `create`, missing containers on the way are made."""
 
     path: Path
@@ -32,7 +36,7 @@ class Set(Struct, frozen=True):
     if_position: Position | None = None
 
 
-class Merge(Struct, frozen=True):
+class Merge(_Logged, frozen=True, tag="merge"):
     """Apply an RFC 7396 merge patch to the value at a place; the place itself may be missing."""
 
     path: Path
@@ -40,7 +44,7 @@ class Merge(Struct, frozen=True):
     if_position: Position | None = None
 
 
-class Patch(Struct, frozen=True):
+class Patch(_Logged, frozen=True, tag="patch"):
     """Apply an RFC 6902 JSON Patch, all of it or nothing; its pointers begin at `path`."""
 
     path: Path
@@ -48,14 +52,14 @@ class Patch(Struct, frozen=True):
     if_position: Position | None = None
 
 
-class Delete(Struct, frozen=True):
+class Delete(_Logged, frozen=True, tag="delete"):
     """Remove a place. The later elements of an array move down."""
 
     path: Path
     if_position: Position | None = None
 
 
-class Increment(Struct, frozen=True):
+class Increment(_Logged, frozen=True, tag="increment"):
     """Add to a number; a missing member of an existing parent counts as 0."""
 
     path: Path
@@ -63,7 +67,7 @@ class Increment(Struct, frozen=True):
     if_position: Position | None = None
 
 
-class Append(Struct, frozen=True):
+class Append(_Logged, frozen=True, tag="append"):
     """Add an element to the end of an array; a missing member of a parent counts as []."""
 
     path: Path
@@ -71,7 +75,7 @@ class Append(Struct, frozen=True):
     if_position: Position | None = None
 
 
-class Batch(Struct, frozen=True):
+class Batch(_Logged, frozen=True, tag="batch"):
     """Several operations as one change: all of them, in order, or nothing. Batches do not nest."""
 
     ops: tuple[Operation, ...]

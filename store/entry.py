@@ -1,0 +1,86 @@
+"""What a log holds: the writes, as bytes that a later process reads back.
+
+A batch is what was committed at once: a line with the version, then a line of JSON for each entry.
+
+    1
+    {"time_ms":1767225600000,"op":{"op":"set","path":["a"],"value":1}}
+    {"time_ms":1767225600000,"op":{"op":"increment","path":["n"]},"by":"shop","grant":{…}}
+
+An entry says what was *asked for*, not what became of it: that is decided when it is applied, in
+the order of the log, and comes out alike each time. So all that the decision depends on stands in
+the log: what the writer may do, and the bounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from triode.store.json_type import JsonError
+from triode.store.operation import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Newer programs read what older ones wrote; an older one refuses what it does not know.
+VERSION: Final = 1
+
+
+class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=True):
+    """What a write may take from here on. A setting of the server, but it decides what is refused:
+    so it changes only by an entry.
+
+    `max_bytes`: of the document; None is no bound. `max_work`: steps of one write.
+    """
+
+    max_bytes: int | None = None
+    max_work: int = 1 << 62
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One write, or new bounds. `by` names the writer; `grant` is what he may do, None
+    everything.
+    """
+
+    time_ms: int
+    op: Operation | Bounds
+    by: str = ""
+    grant: dict[str, Any] | None = None
+
+
+class EntryError(ValueError):
+    """These bytes are no batch, or one of a version that is not known here."""
+
+
+_to_json: Final = msgspec.json.Encoder().encode
+_of_json: Final = msgspec.json.Decoder(Entry).decode
+_HEAD: Final = b"%d\n" % VERSION
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """One line, without its end. Raises `JsonError` for a value that is not JSON."""
+    try:
+        return _to_json(entry)
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise JsonError(f"it cannot be written down as JSON: {error}") from error
+
+
+def encode_batch(lines: Iterable[bytes]) -> bytes:
+    """The entries of one commit."""
+    return _HEAD + b"\n".join(lines)
+
+
+def decode_batch(data: bytes) -> list[Entry]:
+    """The entries of one commit. Raises `EntryError`."""
+    head, _, body = data.partition(b"\n")
+    if head != _HEAD[:-1]:
+        raise EntryError(
+            f"a batch of version {head[:20].decode('ascii', 'replace')!r}; this Triode reads "
+            f"version {VERSION}: use a newer one"
+        )
+    try:
+        return [_of_json(line) for line in body.split(b"\n")]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise EntryError(f"a damaged batch: {error}") from error
