@@ -24,10 +24,12 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
+from functools import cached_property
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from triode.app.wire.refusal import Refusal
 
@@ -58,8 +60,7 @@ class BadHead(Refusal):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, dict=True):
     """One request head. Field names are lower case; `path` and `query` are as sent, not decoded.
 
     `version` is "1.0" or "1.1", or what an ASGI server says ("2") when a blueprint builds the head.
@@ -98,9 +99,9 @@ class Head:
         """As `members`, in lower case: for lists of words whose case means nothing."""
         return [part.lower() for part in self.members(name)]
 
-    @property
+    @cached_property
     def params(self) -> dict[str, list[str]]:
-        """The query as a form: names in order, blank values kept.
+        """The query as a form: names in order, blank values kept. Not to be changed.
 
         Raises BadHead for escapes that are not UTF-8.
         """
