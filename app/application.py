@@ -9,9 +9,9 @@ import trio
 from quart_trio import QuartTrio
 
 from triode.app.blueprints import all_blueprints
-from triode.app.blueprints.direct import DirectRoutes
+from triode.app.blueprints.direct import DIRECT, DirectRoutes
 from triode.app.blueprints.errors import install
-from triode.app.lanes.asgi_adapter import DIRECT, HttpConnection, SocketConnection
+from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection
 from triode.app.service import running
 from triode.app.service.triode import Triode
 

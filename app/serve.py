@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from triode.app.application import create_app
-from triode.app.lanes.asgi_adapter import DIRECT
+from triode.app.blueprints.direct import DIRECT
 from triode.app.lanes.http_fast_path import Exchange
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import HandoffLimits

@@ -87,9 +87,10 @@ async def main(*, names: bool) -> None:
 
             async def command() -> None:
                 await socket.send_message(
-                    json.dumps({"type": "set", "id": 1, "path": ".a", "value": 1})
+                    json.dumps({"type": "set", "ref": 1, "path": ".a", "value": 1})
                 )
-                await socket.get_message()
+                answer = json.loads(await socket.get_message())
+                assert answer["type"] == "ok", answer
 
             await command()
             (await followed(command)).report("a write on an open WebSocket", names=names)

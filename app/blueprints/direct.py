@@ -12,11 +12,13 @@ dispatch (`Triode.attach` alone), and so has ours while hooks for all requests a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from triode.app.blueprints.errors import answer
-from triode.app.blueprints.gated import Gated, View, Visit, arrive, depart, head_of
-from triode.app.net.request_head import check_foreign
+from triode.app.blueprints.gated import Gated, View, Visit, arrive, depart
+
+# The extension of our application that holds them.
+DIRECT: Final = "triode_direct"
 
 if TYPE_CHECKING:
     from quart import Request
@@ -36,18 +38,11 @@ class DirectRoute:
         self._view = view
         self._control = control
 
-    async def answer(self, incoming: Request, head: Head | None = None) -> Response:
-        """The answer to a request, also when it is a refusal. Quart's contexts are not there.
-
-        Without `head` it is taken from the ASGI scope.
-        """
+    async def answer(self, incoming: Request, head: Head) -> Response:
+        """The answer to a request, also when it is a refusal. Quart's contexts are not there."""
         self._triode.metrics.http_requests += 1
         seen: Visit | None = None
-        read_here = head is not None
-        head = head or head_of(incoming)
         try:
-            if not read_here:
-                check_foreign(head)
             seen = await arrive(self._triode, incoming, head, self._path, control=self._control)
             response = await self._view(seen)
         except Exception as error:

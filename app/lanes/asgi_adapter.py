@@ -1,5 +1,5 @@
-"""Requests of our own application, between Hypercorn and Quart-Trio: the short way of direct routes
-(`blueprints._direct`), and repairs of what goes wrong between the two (seen with 0.18 and 0.12).
+"""Requests of our own application, between Hypercorn and Quart-Trio: repairs of what goes wrong
+between the two (seen with 0.18 and 0.12).
 
 **The end of an exchange.** Quart-Trio cancels a request when ASGI says `http.disconnect`.
 Hypercorn says so also when an answer is complete, while the application is still inside the
@@ -27,24 +27,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from quart.asgi import ASGIHTTPConnection
-from quart.utils import encode_headers
-from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
-from quart_trio.wrappers.request import TrioBody
 
 from triode.app.service.below import WIRE, wire_of
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPResponseStartEvent
+    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
     from quart import Request
-
-    from triode.app.blueprints.direct import DirectRoute, DirectRoutes
 
 
 log = logging.getLogger("triode")
 
-# The application's extension that holds the direct routes.
-DIRECT: Final = "triode_direct"
 # How long Hypercorn may take to notice that it has closed a connection, and a peer to answer our
 # close frame: cut at once, the connection is reset if more has come, and the frame may be lost.
 CLOSED_S: Final = 1.0
@@ -59,37 +52,8 @@ class HttpConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve it; cancelled when the client goes away before its answer is complete."""
-        routes: DirectRoutes | None = self.app.extensions.get(DIRECT)
-        if routes is not None and not self.scope.get("root_path"):
-            route = routes.find(self.scope["method"], self.scope["path"])
-            if route is not None:
-                await self._serve_directly(route, receive, send)
-                return
         self.scope[WIRE] = wire_of(send)  # type: ignore[typeddict-unknown-key] # ours
         await super().__call__(receive, self._noting_the_end(send))
-
-    async def _serve_directly(
-        self, route: DirectRoute, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
-        """Without Quart's dispatch, and without a task that waits for the end of the client: it is
-        noticed while the body comes, and while a long answer goes.
-        """
-        request = self._create_request_from_scope(send)
-        with trio.CancelScope() as scope:
-            request.body = content = PulledBody(receive, scope)
-            response = await route.answer(request)
-            whole = response.response
-            if isinstance(whole, DataBody):
-                headers = encode_headers(response.headers)
-                await send(_start(response.status_code, headers))
-                await send({"type": "http.response.body", "body": whole.data, "more_body": False})
-                return
-            content.pulled = False
-            # Holds the watch for the client's end; left when the answer is out.
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.handle_messages, nursery, request, receive)
-                await self._send_response(self._noting_the_end(send), response)
-                nursery.cancel_scope.cancel()
 
     def _noting_the_end(self, send: ASGISendCallable) -> ASGISendCallable:
         async def send_noting_the_end(message: Any) -> None:
@@ -106,32 +70,6 @@ class HttpConnection(TrioASGIHTTPConnection):
         await ASGIHTTPConnection.handle_messages(self, request, receive)
         if not self._answered:
             nursery.cancel_scope.cancel()
-
-
-def _start(status: int, headers: list[tuple[bytes, bytes]]) -> HTTPResponseStartEvent:
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-class PulledBody(TrioBody):
-    """A body that is received by whoever reads it, while `pulled`: so no task need do it."""
-
-    def __init__(self, receive: ASGIReceiveCallable, scope: trio.CancelScope) -> None:
-        """`scope` is cancelled when the client goes away in the middle."""
-        super().__init__(None, None)
-        self.pulled = True
-        self._receive = receive
-        self._scope = scope
-
-    async def __anext__(self) -> bytes:
-        while self.pulled and not self._data and not self._complete.is_set():
-            message: Any = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._scope.cancel()
-                await trio.lowlevel.checkpoint()
-            self.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                self.set_complete()
-        return await super().__anext__()
 
 
 class SocketConnection(TrioASGIWebsocketConnection):

@@ -1,7 +1,7 @@
 """Direct routes over HTTP/1.1 without Hypercorn: most of the time of a small write was its.
 
-Only for requests that leave nothing to decide: HTTP/1.1 that stays open, a short body of declared
-length, no `Expect`, no upgrade; all others, and all other routes, are Hypercorn's. So what is here
+Only for requests that leave nothing to decide: HTTP/1.1, a short body of declared length, no
+`Expect`, no upgrade; all others, and all other routes, are Hypercorn's. So what is here
 is: make the request, let the route answer, and write what Hypercorn and h11 would have written,
 byte for byte (a test holds it).
 """
@@ -53,11 +53,12 @@ class Exchange:
         route = self._routes.find(head.method, head.path)
         assert route is not None
         response = await route.answer(_request(head, body), head)
+        end = b"Connection: close\r\n" if head.closes else b""
         whole = response.response
         if isinstance(whole, DataBody):
-            await send(_start(response) + whole.data)
+            await send(_start(response, end) + whole.data)
             return
-        await send(_start(response, b"Transfer-Encoding: chunked\r\n"))
+        await send(_start(response, b"Transfer-Encoding: chunked\r\n" + end))
         async with whole as pieces:
             async for piece in pieces:
                 if piece:
@@ -70,7 +71,7 @@ def _decides(head: Head) -> bool:
     for name, value in head.headers:
         if name == "expect" or name == "upgrade":
             return True
-        if name == "connection" and value.lower() != "keep-alive":
+        if name == "connection" and value.lower() not in ("keep-alive", "close"):
             return True
     return False
 

@@ -212,6 +212,8 @@ class HandoffStream:
             self._end()
             self.connection.abort()
             raise
+        if head.closes:
+            return b""
         self._free_since = trio.current_time()
         return b"" if self._ended and not buffer else None  # noqa: ASYNC910 # one turn of a loop that waits
 

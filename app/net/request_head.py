@@ -129,6 +129,11 @@ class Head(Struct, frozen=True, dict=True):
         return self.get("transfer-encoding") is not None
 
     @property
+    def closes(self) -> bool:
+        """Whether the client wants the connection to end with the answer."""
+        return "close" in self.tokens("connection")
+
+    @property
     def has_body(self) -> bool:
         """Whether at least one body byte or chunk header follows the head."""
         return self.chunked or bool(self.content_length)

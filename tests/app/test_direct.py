@@ -1,5 +1,5 @@
-"""Direct routes: the same answers, byte for byte, by whichever of the three ways they are given:
-through Quart's dispatch, past it, and past Hypercorn too.
+"""Direct routes: the same answers, byte for byte, by whichever of the two ways they are given:
+through Hypercorn and Quart's dispatch, and past both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from quart import Response, request
 from tests.app.serving import Client, Server, running
 from tests.app.web import ADMIN
 from triode.app.application import create_app
+from triode.app.blueprints.direct import DIRECT
 from triode.app.config.settings import Settings
-from triode.app.lanes.asgi_adapter import DIRECT
 from triode.app.lanes.http_fast_path import BODY_BYTES, Exchange
 from triode.app.lanes.hypercorn_stream import HandoffLimits
 from triode.app.service.triode import Triode
@@ -105,12 +105,11 @@ def make_triode(**options: Any) -> Triode:
 
 @asynccontextmanager
 async def way(name: str, **options: Any) -> AsyncIterator[tuple[Server, Triode]]:
-    """A listening side that answers direct routes in one of the three ways."""
+    """A listening side that answers direct routes in one of the two ways."""
     triode = make_triode(**options)
     app = create_app(triode)
     app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
-    routes = app.extensions[DIRECT] if name != "quart" else app.extensions.pop(DIRECT)
-    direct = Exchange(routes) if name == "exchange" else None
+    direct = Exchange(app.extensions[DIRECT]) if name == "exchange" else None
     async with running(app=cast(ASGIFramework, app), direct=direct) as server:
         yield server, triode
 
@@ -173,18 +172,16 @@ async def answers(name: str, cases: list[Case], **options: Any) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("name", ["direct", "exchange"])
-async def test_the_ways_answer_alike(name: str) -> None:
+async def test_the_ways_answer_alike() -> None:
     expected = await answers("quart", CASES)
-    got = await answers(name, CASES)
+    got = await answers("exchange", CASES)
     for label, one, other in zip([*NAMES, "counts"], got, expected, strict=True):
         assert one == other, label
     statuses = {int(one[9:12]) for one in expected[:-1]}
     assert statuses >= {200, 304, 400, 401, 403, 404, 412, 415}
 
 
-@pytest.mark.parametrize("name", ["direct", "exchange"])
-async def test_refused_ones_are_charged_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refused_ones_are_charged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.5)
     kinds: list[Case] = [
         ("PUT", "/store?path=.a", 1, JSON | TOKEN),
@@ -193,7 +190,7 @@ async def test_refused_ones_are_charged_once(name: str, monkeypatch: pytest.Monk
         ("PUT", "/store?path=.a", 1, {"Content-Type": "text/plain"} | TOKEN),
     ]
     strict = {"http_rate": Rate(0.001, 6)}
-    got = await answers(name, kinds * 6, **strict)
+    got = await answers("exchange", kinds * 6, **strict)
     assert got == await answers("quart", kinds * 6, **strict)
     assert sum(one.startswith(b"HTTP/1.1 429") for one in got) > 8
 
@@ -303,9 +300,8 @@ async def test_a_reader_who_stops_reading_a_long_answer_is_cut_off() -> None:
         await client.close()
 
 
-@pytest.mark.parametrize("name", ["direct", "exchange"])
-async def test_hooks_of_the_application_are_not_passed_by(name: str) -> None:
-    async with way(name) as (server, _triode):
+async def test_hooks_of_the_application_are_not_passed_by() -> None:
+    async with way("exchange") as (server, _triode):
         seen = []
 
         async def look() -> Response | None:
@@ -321,11 +317,10 @@ async def test_hooks_of_the_application_are_not_passed_by(name: str) -> None:
         await client.close()
 
 
-@pytest.mark.parametrize("name", ["direct", "exchange"])
 async def test_a_bug_is_answered_and_logged(
-    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with way(name) as (server, triode):
+    async with way("exchange") as (server, triode):
 
         async def fail(*_what: Any) -> None:
             raise ZeroDivisionError("inside")
