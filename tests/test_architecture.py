@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("app", "store", "limits")
 # Each may import from those above it, and from itself.
 ROOMS = (
-    "store", "limits", "app.config", "app.wire", "app.net", "app.runtime", "app.delivery",
-    "app.access", "app.service", "app.blueprints", "app.lanes", "app.application", "app.serve",
-    "app.remote", "app.cli",
+    "store", "limits", "app.config", "app.wire", "app.net", "app.runtime", "app.log",
+    "app.delivery", "app.access", "app.service", "app.blueprints", "app.lanes", "app.application",
+    "app.serve", "app.remote", "app.cli",
 )  # fmt: skip
 
 # Modules whose very purpose is waiting, a clock or I/O.

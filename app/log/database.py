@@ -1,0 +1,317 @@
+"""The SQLite file of a log. All of it waits for the disk: it runs in a thread, see `sqlite`.
+
+    meta(name, value)              format, lineage, place, whether it was closed
+    batch(last, first, data)       one row for each commit
+    snapshot(id, seq, whole)       and piece(snapshot, number, data)
+
+One connection, exclusive. SQLite before 3.51.3 may damage a WAL file that two connections write or
+checkpoint at once; nobody else can have this one open. So backups go through us, too.
+
+Why not a file of our own: at the batches that matter it is no faster (docs/design.md), and torn
+pages, checksums and the order of syncs are done and tested in SQLite like nowhere else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from triode.app.log.folder import Folder, Place
+from triode.app.log.log import (
+    Batch,
+    LogBroken,
+    LogFull,
+    LogRefused,
+    Opened,
+    Snapshot,
+    require_joined,
+)
+from triode.store.lineage import Lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FORMAT: Final = 1
+READ_BYTES: Final = 1024 * 1024
+# What one transaction deletes: a commit of somebody may wait for it.
+TRIM_BYTES: Final = 8 * 1024 * 1024
+# The WAL is written back when nobody waits and it is as long as this, or in any case when it is as
+# long as that.
+CHECKPOINT_IDLE_BYTES: Final = 1024 * 1024
+CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+# Below this much room nothing is written any more, until there is more again.
+ROOM_BYTES: Final = 32 * 1024 * 1024
+# Before it, two connections at once can damage the WAL ("WAL-reset bug").
+SOUND: Final = (3, 51, 3)
+
+_SCHEMA: Final = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch(last INTEGER PRIMARY KEY, first INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE snapshot(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, whole INTEGER NOT NULL);
+CREATE TABLE piece(snapshot INTEGER, number INTEGER, data BLOB NOT NULL,
+                   PRIMARY KEY(snapshot, number));
+"""
+
+
+class Database:
+    """The file, open. Not to be used by two threads at once."""
+
+    def __init__(self, path: Path, *, is_synced: bool, new_epoch: Callable[[], str]) -> None:
+        """Take the folder and open the file, or make both. With `is_synced` a commit is on the
+        disk; without, a power failure may take the last ones. Raises `LogRefused`.
+        """
+        self._new_epoch = new_epoch
+        self._broken = False
+        self._full = False
+        self._wal_bytes = 0
+        self.log_bytes = 0
+        self.folder = Folder(path)
+        with ExitStack() as undo:
+            undo.callback(self.folder.close)
+            try:
+                self._db = self._connect(is_synced)
+                undo.callback(self._db.close)
+                self.opened = self._begin()
+            except sqlite3.Error as error:
+                raise LogRefused(f"{self.folder.database} cannot be used: {error}") from error
+            undo.pop_all()
+        self.folder.keep_reserve()
+
+    def _connect(self, is_synced: bool) -> sqlite3.Connection:
+        # Any thread may use it: the limiter of `sqlite` lets in one at a time.
+        db = sqlite3.connect(
+            self.folder.database, isolation_level=None, check_same_thread=False, timeout=0
+        )
+        # First: so it holds its lock for good, and needs no shared memory beside the WAL.
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        return db
+
+    def _begin(self) -> Opened:
+        db, folder = self._db, self.folder
+        db.execute("BEGIN EXCLUSIVE")
+        if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            self._set("format", str(FORMAT))
+        if self._get("format") != str(FORMAT):
+            raise LogRefused(
+                f"{folder.database} is of format {self._get('format')}; this Triode knows "
+                f"{FORMAT}: use a newer one, or another folder"
+            )
+        last = self._one("SELECT max(last) FROM batch")
+        snapshots = [
+            Snapshot(*row)
+            for row in db.execute(
+                "SELECT id, seq, (SELECT count(*) FROM piece WHERE snapshot=id) FROM snapshot "
+                "WHERE whole ORDER BY seq DESC, id DESC"
+            )
+        ]
+        if snapshots:
+            last = max(last, snapshots[0].seq)
+        lineage = self._go_on(last)
+        floor = self._one("SELECT min(first) FROM batch") - 1
+        newest = snapshots[0].seq if snapshots else 0
+        self.log_bytes = self._one("SELECT sum(length(data)) FROM batch WHERE last > ?", newest)
+        db.execute("COMMIT")
+        return Opened(lineage, floor if floor >= 0 else last, last, snapshots)
+
+    def _go_on(self, last: int) -> Lineage:
+        """The lineage: the same epoch, if nothing can be missing."""
+        place = self.folder.place()
+        before, known = self._get("place"), self._get("lineage")
+        if before is None or known is None:
+            lineage = Lineage(self._new_epoch())
+        else:
+            lineage = msgspec.json.decode(known, type=Lineage)
+            was = msgspec.json.decode(before, type=Place)
+            if not place.follows(was, closed=self._get("closed") == "1"):
+                lineage = lineage.begin(self._new_epoch(), last)
+        self._set("lineage", msgspec.json.encode(lineage).decode())
+        self._set("place", msgspec.json.encode(self.folder.renew(place)).decode())
+        self._set("closed", "0")
+        return lineage
+
+    def _get(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def _set(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (name, value))
+
+    def _one(self, query: str, *values: Any) -> int:
+        """A number; 0 when there is none."""
+        found: int | None = self._db.execute(query, values).fetchone()[0]
+        return 0 if found is None else found
+
+    # ── what is written ─────────────────────────────────────────────────────────────────────────
+
+    def append(self, batch: Batch) -> None:
+        """One commit. Raises `LogFull` and `LogBroken`."""
+        self._require_room()
+        row = (batch.last, batch.first, batch.data)
+        self._commit(("INSERT INTO batch VALUES(?, ?, ?)", row), size=len(batch.data))
+        self.log_bytes += len(batch.data)
+        if self._wal_bytes >= CHECKPOINT_BYTES:
+            self.checkpoint()
+
+    def _require_room(self) -> None:
+        """Once it was full, writing begins again only when there is much room: what is given up
+        for it then must not be eaten up by the next writes.
+        """
+        if not self._full:
+            return
+        free = self._one("PRAGMA freelist_count") * self._one("PRAGMA page_size")
+        if free + self.folder.free_bytes() < ROOM_BYTES:
+            raise LogFull("the disk is full")
+        self._full = not self.folder.keep_reserve()
+
+    def _commit(self, *statements: tuple[str, tuple[Any, ...]], size: int) -> None:
+        if self._broken:
+            raise LogBroken("an earlier commit failed")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        self._wal_bytes += size + 4096
+
+    def _failed(self, error: sqlite3.Error) -> LogFull | LogBroken:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+            try:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+            except sqlite3.Error as second:
+                error = second
+            else:
+                self._full = True
+                self.folder.give_reserve()
+                return LogFull("the disk is full")
+        # After a failed sync the system may have dropped what was to be written, and say nothing
+        # of it the next time: there is no second try.
+        self._broken = True
+        return LogBroken(f"{self.folder.database}: {error}")
+
+    def checkpoint(self) -> None:
+        """Write the WAL back into the file."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            failed = self._failed(error)
+            if isinstance(failed, LogBroken):
+                raise failed from error
+            return  # the WAL goes on growing, if it can
+        self._wal_bytes = 0
+
+    def tidy(self) -> None:
+        """When nobody waits."""
+        if self._wal_bytes >= CHECKPOINT_IDLE_BYTES:
+            self.checkpoint()
+        if self._full:
+            self._full = not self.folder.keep_reserve()
+
+    # ── snapshots ───────────────────────────────────────────────────────────────────────────────
+
+    def begin_snapshot(self, seq: int) -> int:
+        """A new one; its id."""
+        self._drop("SELECT id FROM snapshot WHERE NOT whole")
+        number = self._one("SELECT max(id) FROM snapshot") + 1
+        self._commit(("INSERT INTO snapshot VALUES(?, ?, 0)", (number, seq)), size=0)
+        return number
+
+    def add_piece(self, snapshot: int, data: bytes) -> None:
+        """The next piece."""
+        number = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
+        self._commit(
+            ("INSERT INTO piece VALUES(?, ?, ?)", (snapshot, number, data)), size=len(data)
+        )
+        if self._wal_bytes >= CHECKPOINT_BYTES:
+            self.checkpoint()
+
+    def finish_snapshot(self, snapshot: int) -> None:
+        """It is whole; the older ones but one go. The log before that one goes by `trim`."""
+        self._commit(("UPDATE snapshot SET whole=1 WHERE id=?", (snapshot,)), size=0)
+        self._drop(  # all but two
+            "SELECT id FROM snapshot WHERE whole ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2"
+        )
+        newest = self._one("SELECT seq FROM snapshot WHERE id=?", snapshot)
+        self.log_bytes = self._one("SELECT sum(length(data)) FROM batch WHERE last > ?", newest)
+
+    def trim(self) -> bool:
+        """Delete some of the log that no snapshot needs. False: nothing is left to delete."""
+        floor = self._one("SELECT min(seq) FROM snapshot WHERE whole")
+        size, upto = 0, 0
+        rows = self._db.execute(
+            "SELECT last, length(data) FROM batch WHERE last <= ? ORDER BY last", (floor,)
+        )
+        for last, length in rows:
+            upto, size = last, size + length
+            if size >= TRIM_BYTES:
+                break
+        if not upto:
+            return False
+        self._commit(("DELETE FROM batch WHERE last <= ?", (upto,)), size=0)
+        return True
+
+    def _drop(self, which: str) -> None:
+        self._commit(
+            (f"DELETE FROM piece WHERE snapshot IN ({which})", ()),  # noqa: S608 # ours alone
+            (f"DELETE FROM snapshot WHERE id IN ({which})", ()),  # noqa: S608 # ours alone
+            size=0,
+        )
+
+    # ── what is read ────────────────────────────────────────────────────────────────────────────
+
+    def read(self, since: int) -> list[Batch]:
+        """The next batches. Raises `LogRefused`."""
+        found: list[Batch] = []
+        size = 0
+        try:
+            rows = self._db.execute(
+                "SELECT first, last, data FROM batch WHERE last > ? ORDER BY last", (since,)
+            )
+            for row in rows:
+                found.append(Batch(*row))
+                size += len(found[-1].data)
+                if size > READ_BYTES:
+                    break
+        except sqlite3.Error as error:
+            raise LogRefused(f"{self.folder.database}: {error}") from error
+        require_joined(since, found)
+        return found
+
+    def read_piece(self, snapshot: int, number: int) -> bytes:
+        """One piece. Raises `LogRefused`."""
+        try:
+            row = self._db.execute(
+                "SELECT data FROM piece WHERE snapshot=? AND number=?", (snapshot, number)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise LogRefused(f"{self.folder.database}: {error}") from error
+        if row is None:
+            raise LogRefused(f"piece {number} of snapshot {snapshot} is missing")
+        data: bytes = row[0]
+        return data
+
+    def close(self) -> None:
+        """All that was written is in the file afterwards, and it says so."""
+        try:
+            if not self._broken:
+                self._commit(
+                    ("INSERT OR REPLACE INTO meta VALUES('closed', '1')", ()),
+                    size=0,
+                )
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (LogFull, LogBroken, sqlite3.Error):
+            pass  # the next one finds all in the WAL
+        finally:
+            self._db.close()
+            self.folder.close()

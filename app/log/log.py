@@ -1,0 +1,119 @@
+"""What a log is: writes in one order, kept; and from time to time the document as it was.
+
+    memory    for tests and for code that embeds Triode: it ends with the process
+    sqlite    a file: what was answered is on the disk
+
+A log knows nothing of documents. It keeps batches (`store.entry`), numbered by the entries in them,
+and snapshots in pieces. One task at a time may append; snapshots may be made beside it.
+
+    LogError
+    ├── LogRefused   it cannot be used: somebody else has it, a wrong format, a network drive
+    ├── LogFull      no room; nothing was written, and it may go on later
+    └── LogBroken    whether the last batch is kept is not known: the process has to end, and the
+                     next one reads what there is
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from triode.store.lineage import Lineage
+
+
+class LogError(Exception):
+    """A log does not do what it is for."""
+
+
+class LogRefused(LogError):
+    """This log cannot be used. The text says what to do."""
+
+
+class LogFull(LogError):
+    """There is no room. Nothing of the batch was written."""
+
+
+class LogBroken(LogError):
+    """What became of the last batch is not known, and the log takes no more."""
+
+
+class Batch(NamedTuple):
+    """What was committed at once: the entries numbered `first` to `last`, as `store.entry` wrote
+    them.
+    """
+
+    first: int
+    last: int
+    data: bytes
+
+
+def require_joined(since: int, batches: Sequence[Batch]) -> None:
+    """Raises `LogRefused` unless the batches go on from the entry `since` without a hole."""
+    for batch in batches:
+        if batch.first > since + 1:
+            raise LogRefused(f"the entries {since + 1} to {batch.first - 1} are not in the log")
+        since = batch.last
+
+
+class Snapshot(NamedTuple):
+    """A whole snapshot: all up to the entry `seq`, in so many pieces."""
+
+    id: int
+    seq: int
+    pieces: int
+
+
+class Opened(NamedTuple):
+    """How a log was found. Its entries after `floor` can be read; `last` is the newest."""
+
+    lineage: Lineage
+    floor: int
+    last: int
+    snapshots: Sequence[Snapshot]
+
+
+class Log(Protocol):
+    """One document's log. All but `open` need it to be open.
+
+    Cancelled, a call has either not been begun or is done whole.
+    """
+
+    async def open(self) -> Opened:
+        """Take the log for this process alone. Raises `LogRefused`."""
+
+    async def append(self, batch: Batch) -> None:
+        """Keep a batch, which has to follow the last one. On return a crash cannot take it back.
+
+        Raises `LogFull` and `LogBroken`.
+        """
+
+    async def read(self, since: int) -> list[Batch]:
+        """The next batches with entries after `since`, a few megabytes at most; empty at the end.
+        Raises `LogRefused` when they are damaged or no longer there.
+        """
+
+    async def begin_snapshot(self, seq: int) -> int:
+        """A new snapshot of all up to the entry `seq`; its id. One that was not finished goes."""
+
+    async def add_piece(self, snapshot: int, data: bytes) -> None:
+        """Its next piece. Raises as `append` does."""
+
+    async def finish_snapshot(self, snapshot: int) -> None:
+        """It is whole. Of all whole ones the newest two stay, and so does the log behind the older
+        of them.
+        """
+
+    async def read_piece(self, snapshot: int, number: int) -> bytes:
+        """A piece, numbered from 0."""
+
+    async def tidy(self) -> None:
+        """What is better done when nobody waits. Called often, and cheap when there is nothing."""
+
+    @property
+    def bytes(self) -> int:
+        """About what would have to be read to begin from the newest snapshot."""
+
+    async def aclose(self) -> None:
+        """Let go of it. Also cancelled it takes a few seconds at most."""

@@ -1,0 +1,108 @@
+"""A log in a SQLite file. One thread at a time works on it, so nobody waits for the disk on the
+loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sqlite3
+import string
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import trio
+
+from triode.app.log.database import SOUND, Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from triode.app.log.log import Batch, Opened
+
+T = TypeVar("T")
+
+log = logging.getLogger("triode")
+
+_EPOCH_CHARS: Final = string.ascii_lowercase + string.digits
+CLOSE_S: Final = 10.0
+
+
+def new_epoch() -> str:
+    """A name for an epoch that no other has."""
+    return "".join(secrets.choice(_EPOCH_CHARS) for _ in range(8))
+
+
+class SqliteLog:
+    """See `log.Log`. With `is_synced` a commit is on the disk when it is answered."""
+
+    def __init__(self, path: Path, *, is_synced: bool = True) -> None:
+        self.path = path
+        self._is_synced = is_synced
+        self._database: Database | None = None
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def open(self) -> Opened:
+        """Raises `LogRefused`."""
+        if sqlite3.sqlite_version_info < SOUND:
+            log.warning(
+                "SQLite %s can damage a file that two processes write; %s is in use by this one "
+                "alone, and must stay so: no sqlite3 beside it (mended in 3.51.3)",
+                sqlite3.sqlite_version,
+                self.path,
+            )
+        make = partial(Database, self.path, is_synced=self._is_synced, new_epoch=new_epoch)
+        self._database = await self._in_thread(make)
+        return self._database.opened
+
+    async def append(self, batch: Batch) -> None:
+        """Raises `LogFull` and `LogBroken`."""
+        await self._in_thread(partial(self._db.append, batch))
+
+    async def read(self, since: int) -> list[Batch]:
+        """Raises `LogRefused`."""
+        return await self._in_thread(partial(self._db.read, since))
+
+    async def begin_snapshot(self, seq: int) -> int:
+        """A new snapshot; its id. Raises as `append` does."""
+        return await self._in_thread(partial(self._db.begin_snapshot, seq))
+
+    async def add_piece(self, snapshot: int, data: bytes) -> None:
+        """Raises as `append` does."""
+        await self._in_thread(partial(self._db.add_piece, snapshot, data))
+
+    async def finish_snapshot(self, snapshot: int) -> None:
+        """Older ones go, and the log before them. Raises as `append` does."""
+        await self._in_thread(partial(self._db.finish_snapshot, snapshot))
+        while await self._in_thread(self._db.trim):
+            pass
+
+    async def read_piece(self, snapshot: int, number: int) -> bytes:
+        """Raises `LogRefused`."""
+        return await self._in_thread(partial(self._db.read_piece, snapshot, number))
+
+    async def tidy(self) -> None:
+        """Write the WAL back, when it is worth it."""
+        await self._in_thread(self._db.tidy)
+
+    @property
+    def bytes(self) -> int:
+        """Of the batches after the newest snapshot."""
+        return self._db.log_bytes
+
+    async def aclose(self) -> None:
+        """What is under way is finished first."""
+        database, self._database = self._database, None
+        if database is not None:
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await self._in_thread(database.close)
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def _db(self) -> Database:
+        assert self._database is not None, "the log is not open"
+        return self._database
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)

@@ -1,0 +1,237 @@
+"""What is the SQLite log's own: the disk, and what can go wrong with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from triode.app.log.database import Database
+from triode.app.log.folder import RESERVE_BYTES, Place, file_system
+from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
+
+EPOCHS = iter(f"e{n}" for n in range(1_000_000))
+
+
+def opened(path: Path) -> Database:
+    return Database(path, is_synced=True, new_epoch=lambda: next(EPOCHS))
+
+
+def killed(database: Database) -> None:
+    """End it as `kill -9` would: what is in the WAL stays there."""
+    # Closing the connection would write the WAL back; copying shows what a killed process leaves.
+    for name in ("triode.db", "triode.db-wal"):
+        source = database.folder.path / name
+        (source.parent / f"{name}.kept").write_bytes(source.read_bytes())
+    database._db.close()
+    for name in ("triode.db", "triode.db-wal"):
+        target = database.folder.path / name
+        with target.open("wb") as file:
+            file.write((target.parent / f"{name}.kept").read_bytes())
+    database.folder.close()
+
+
+class Failing:
+    """A connection on which statements fail that begin with `at`."""
+
+    def __init__(self, db: sqlite3.Connection, at: str, code: int) -> None:
+        self._db, self._at, self._code = db, at, code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement.startswith(self._at):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = self._code
+            raise error
+        return self._db.execute(statement, *values)
+
+
+class TestPragmas:
+    def test_as_designed(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        got = [
+            database._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "locking_mode", "wal_autocheckpoint")
+        ]
+        assert got == ["wal", 2, "exclusive", 0]
+        # With the lock held for good SQLite needs no memory shared with others.
+        assert not (tmp_path / "triode.db-shm").exists()
+        database.close()
+
+    def test_nobody_else_can_open_the_file(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        other = sqlite3.connect(tmp_path / "triode.db", timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("SELECT * FROM batch")
+        other.close()
+        database.close()
+
+
+class TestEpoch:
+    def test_it_survives_an_end_and_a_kill(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        epoch = database.opened.lineage.epoch
+        database.append(Batch(1, 2, b"1\n{}"))
+        killed(database)
+        database = opened(tmp_path)
+        assert database.opened.lineage.epoch == epoch
+        assert database.opened.last == 2
+        database.close()
+        database = opened(tmp_path)
+        assert database.opened.lineage.epoch == epoch
+        database.close()
+
+    @pytest.mark.parametrize("closed", [True, False])
+    def test_after_the_next_start_of_the_machine_only_if_it_was_closed(
+        self, tmp_path: Path, closed: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = opened(tmp_path)
+        epoch = database.opened.lineage.epoch
+        database.append(Batch(1, 2, b"1\n{}"))
+        database.close() if closed else killed(database)
+        place = database.folder.__class__.place
+        monkeypatch.setattr(
+            "triode.app.log.folder.Folder.place", lambda self: place(self)._replace(boot="next")
+        )
+        database = opened(tmp_path)
+        lineage = database.opened.lineage
+        assert (lineage.epoch == epoch) is closed
+        assert [(end.epoch, end.seq) for end in lineage.ended] == ([] if closed else [(epoch, 2)])
+        database.close()
+
+    def test_a_backup_that_was_put_back_begins_a_new_one(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        epoch = database.opened.lineage.epoch
+        database.append(Batch(1, 2, b"1\n{}"))
+        database.close()
+        backup = (tmp_path / "triode.db").read_bytes()
+        database = opened(tmp_path)
+        database.append(Batch(3, 9, b"1\n{}"))
+        database.close()
+        (tmp_path / "triode.db").write_bytes(backup)  # the same inode
+        database = opened(tmp_path)
+        lineage = database.opened.lineage
+        assert lineage.epoch != epoch
+        assert [(end.epoch, end.seq) for end in lineage.ended] == [(epoch, 2)]
+        database.close()
+
+    def test_places(self) -> None:
+        here = Place("boot", "machine", 7, "n1")
+        assert here.follows(here, closed=False)
+        for other in ({"machine": "m2"}, {"inode": 8}, {"opened": "n2"}):
+            assert not here._replace(**other).follows(here, closed=True)
+
+
+class TestFull:
+    def test_a_batch_without_room_is_not_there_and_the_log_goes_on(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        database.append(Batch(1, 1, bytes(100_000)))
+        pages = database._one("PRAGMA page_count")
+        database._db.execute(f"PRAGMA max_page_count={pages + 4}")
+        with pytest.raises(LogFull):
+            database.append(Batch(2, 2, bytes(100_000)))
+        assert [batch.last for batch in database.read(0)] == [1]
+        database._db.execute("PRAGMA max_page_count=100000")
+        database.append(Batch(2, 3, b"small"))
+        assert [batch.last for batch in database.read(0)] == [1, 3]
+        database.close()
+
+    def test_the_reserve_is_for_making_room_and_not_for_writes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database = opened(tmp_path)
+        assert (tmp_path / "triode.reserve").stat().st_size == RESERVE_BYTES
+        database.append(Batch(1, 1, b"1\n{}"))
+        free = RESERVE_BYTES
+        monkeypatch.setattr("triode.app.log.folder.Folder.free_bytes", lambda _: free)
+        real = database._db
+        database._db = Failing(real, "INSERT INTO batch", sqlite3.SQLITE_FULL)  # type: ignore[assignment] # stands in for it
+        with pytest.raises(LogFull):
+            database.append(Batch(2, 2, b"1\n{}"))
+        database._db = real
+        assert not (tmp_path / "triode.reserve").exists()
+        with pytest.raises(LogFull):  # although it would fit
+            database.append(Batch(2, 2, b"1\n{}"))
+        made = database.begin_snapshot(1)
+        database.add_piece(made, b"{}")
+        database.finish_snapshot(made)
+        free = 1 << 40
+        database.append(Batch(2, 2, b"1\n{}"))
+        assert (tmp_path / "triode.reserve").exists()
+        database.close()
+
+
+class TestBroken:
+    @pytest.mark.parametrize("at", ["BEGIN", "INSERT", "COMMIT"])
+    @pytest.mark.parametrize(
+        "code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CORRUPT]
+    )
+    def test_after_a_failed_commit_there_is_no_second_try(
+        self, tmp_path: Path, at: str, code: int
+    ) -> None:
+        database = opened(tmp_path)
+        real = database._db
+        database._db = Failing(real, at, code)  # type: ignore[assignment] # stands in for it
+        with pytest.raises(LogBroken, match="disk I/O error"):
+            database.append(Batch(1, 1, b"1\n{}"))
+        database._db = real
+        with pytest.raises(LogBroken):
+            database.append(Batch(1, 1, b"1\n{}"))
+        database.close()
+
+    def test_a_failed_checkpoint_is_one(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        database._db = Failing(  # type: ignore[assignment] # stands in for it
+            database._db, "PRAGMA wal_checkpoint", sqlite3.SQLITE_IOERR_FSYNC
+        )
+        with pytest.raises(LogBroken):
+            database.checkpoint()
+        with pytest.raises(LogBroken):
+            database.append(Batch(1, 1, b"1\n{}"))
+        database.close()
+
+
+class TestRefused:
+    def test_another_format(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        database._set("format", "2")
+        database.close()
+        with pytest.raises(LogRefused, match=r"format 2.*a newer one"):
+            opened(tmp_path)
+        with sqlite3.connect(tmp_path / "triode.db") as db:  # and it was let go
+            db.execute("UPDATE meta SET value='1' WHERE name='format'")
+        db.close()
+        opened(tmp_path).close()
+
+    def test_no_database(self, tmp_path: Path) -> None:
+        (tmp_path / "triode.db").write_bytes(b"something else" * 1000)
+        with pytest.raises(LogRefused, match="not a database"):
+            opened(tmp_path)
+
+    def test_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(LogRefused, match="cannot be used"):
+            opened(tmp_path / "file" / "data")
+
+    def test_network_drives(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        mounts = (
+            "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+            "30 22 0:40 / /srv/my\\040share rw shared:1 - nfs4 server:/x rw\n"
+            "31 30 8:2 / /srv/my\\040share/disk rw - xfs /dev/sdb rw\n"
+        )
+        assert file_system(Path("/srv"), mounts) == "ext4"
+        assert file_system(Path("/srv/my share/data"), mounts) == "nfs4"
+        assert file_system(Path("/srv/my share2"), mounts) == "ext4"
+        assert file_system(Path("/srv/my share/disk/data"), mounts) == "xfs"
+        monkeypatch.setattr("triode.app.log.folder.file_system", lambda _: "nfs4")
+        with pytest.raises(LogRefused, match="network drive"):
+            opened(tmp_path)
+
+    def test_a_place_can_be_kept(self) -> None:
+        place = Place("boot", "machine", 7, "n1")
+        assert msgspec.json.decode(msgspec.json.encode(place), type=Place) == place
