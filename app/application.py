@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from triode.app.blueprints import all_blueprints
 from triode.app.blueprints.direct import DIRECT, DirectRoutes
 from triode.app.blueprints.errors import install
+from triode.app.lanes import http2
 from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection
 from triode.app.service import running
 from triode.app.service.triode import Triode
@@ -23,6 +24,7 @@ def create_app(triode: Triode | Settings) -> QuartTrio:
     """The application for a server, or for one made from settings. Its services run with the ASGI
     lifespan.
     """
+    http2.install()
     server = triode if isinstance(triode, Triode) else Triode(triode)
     app = QuartTrio("triode", static_folder=None)
     app.extensions["triode"] = server

@@ -156,6 +156,12 @@ class Settings:
     ws_rate: Rate | None = option(
         Rate(100, 200), read_rate, "Commands of one WebSocket; 0 is off.", "RPS/BURST"
     )
+    http2_rate: Rate | None = option(
+        Rate(33, 1000),
+        read_rate,
+        "HTTP/2 frames without content (resets, pings) of one connection; 0 is off.",
+        "RPS/BURST",
+    )
     max_filters: int = option(100, _count, "Filters of one client.", "N")
     max_rooms: int = option(100, _count, "Rooms of one client.", "N")
     memory: int = option(

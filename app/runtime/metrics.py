@@ -53,6 +53,8 @@ class Metrics:
         self.http_requests = 0
         self.rate_limited = 0
         self.listener = ListenerCounts()
+        self.http2_floods = 0
+        self.http2_stuck = 0
         self.errors_total = 0  # bugs: exceptions nobody expected
         self.connections_total: Counter[str] = Counter(sse=0, ws=0)
         self.drops: Counter[tuple[str, str]] = Counter()  # (policy, reason)
@@ -174,6 +176,8 @@ FAMILIES: Final = (
     Family("accept_errors", "Failed accepts, such as too many open files"),
     Family("idle_closed", "Idle connections closed to make room for new ones"),
     Family("turned_away", "Connections refused because there were too many"),
+    Family("http2_floods", "HTTP/2 connections ended for frames without content"),
+    Family("http2_stuck", "HTTP/2 streams reset because their client took nothing"),
     Family("errors_total", "Unexpected exceptions"),
     Family("connections_total", "Streams opened", ("transport",)),
     Family("drops", "Events not delivered to slow clients", ("policy", "reason")),

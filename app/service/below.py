@@ -13,8 +13,9 @@ down: the send fails, whatever shields it. And when the end begins, all clients 
 (`shutdown.end_with_hypercorn`), for which there is as long as Hypercorn waits
 (`--graceful-timeout`).
 
-Seen with Hypercorn 0.18; where something is missing (HTTP/2, other servers, connections that
-`triode serve` hands to Hypercorn, which have all this already) nothing is watched.
+Seen with Hypercorn 0.18; where something is missing (other servers, connections that `triode serve`
+hands to Hypercorn, which have all this already) nothing is watched. HTTP/2 has deadlines of its own
+(`app/lanes/http2.py`): here it is only told when the end begins.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Wire:
     __slots__ = ("_socket", "graceful_s", "late", "terminated")
 
     def __init__(self, socket: Any, terminated: Any, graceful_s: float) -> None:
+        """Without a `socket` it is one of many streams of a connection, and never aborted."""
         self._socket = socket
         self.late = False
         self.terminated = terminated
@@ -44,6 +46,8 @@ class Wire:
 
     def abort(self) -> None:
         """Throw away what is unsent, and make a send that waits fail."""
+        if self._socket is None:
+            return
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -53,11 +57,14 @@ def wire_of(send: Any) -> Wire | None:
     """The connection behind ASGI's `send`; None where it cannot be reached."""
     try:
         stream = send.__self__
-        server = stream.send.__self__.send.__self__
+        protocol = stream.send.__self__
+        server = protocol.send.__self__
         transport = getattr(server.stream, "transport_stream", server.stream)
         if not isinstance(transport, trio.SocketStream):
             return None
-        return Wire(transport.socket, stream.context.terminated, server.config.graceful_timeout)
+        shared = hasattr(protocol, "stream_buffers")
+        socket = None if shared else transport.socket
+        return Wire(socket, stream.context.terminated, server.config.graceful_timeout)
     except AttributeError:
         return None
 
