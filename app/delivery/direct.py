@@ -8,13 +8,9 @@ ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from triode.app.wire.frame import VerbatimFrame
-
-if TYPE_CHECKING:
-    from triode.app.config.settings import Settings
-    from triode.app.delivery.subscriber import Client
 
 # So many senders may fill what each of them may have waiting.
 SENDERS: Final = 4
@@ -58,24 +54,3 @@ class Directs:
     def of(self, sender: str) -> tuple[int, int]:
         """How many of this sender wait, and their bytes."""
         return self._of.get(sender, (0, 0))
-
-
-def has_room(settings: Settings, client: Client, sender: str, size: int) -> bool:
-    """Whether a client has room for one more message of this sender. One alone always has."""
-    particulars = None if client.group is None else client.group.particulars.get(client)
-    waiting = [
-        holder.directs
-        for holder in (client.outbox, particulars)
-        if holder is not None and holder.directs is not None
-    ]
-    items = sum(directs.items for directs in waiting)
-    if not items:
-        return True
-    total = size + sum(directs.bytes for directs in waiting)
-    own = [directs.of(sender) for directs in waiting]
-    return (
-        sum(count for count, _ in own) < settings.direct_items
-        and size + sum(held for _, held in own) <= settings.queue_bytes
-        and items < SENDERS * settings.direct_items
-        and total <= SENDERS * settings.queue_bytes
-    )

@@ -8,12 +8,11 @@ load the passes grow and their cost per event falls. It lets other tasks run aft
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 if TYPE_CHECKING:
-    from triode.app.delivery.group import Group
     from triode.app.wire.frame import Frame
 
 YIELD_CLIENTS: Final = 100
@@ -21,12 +20,21 @@ YIELD_CLIENTS: Final = 100
 PASS_BYTES: Final = 256 * 1024
 
 
+class Flushed(Protocol):
+    """A group, as the flusher sees it. `dirty`: it is marked."""
+
+    dirty: bool
+
+    def flush(self) -> int:
+        """Write out all that is owed. Says how many clients were written to."""
+
+
 class Flusher:
     """Groups to be flushed, and the loop that does it."""
 
     def __init__(self) -> None:
         self.runs = False
-        self._dirty: list[Group] = []
+        self._dirty: list[Flushed] = []
         self._idle = trio.lowlevel.ParkingLot()
         self._full = trio.lowlevel.ParkingLot()
         self._pass_bytes = 0
@@ -57,7 +65,7 @@ class Flusher:
         self._full.unpark_all()
         await trio.lowlevel.checkpoint()
 
-    def mark(self, group: Group) -> None:
+    def mark(self, group: Flushed) -> None:
         """This group is owed something: flush it in the next pass."""
         group.dirty = True
         if not self._dirty:  # else it has been woken, or looks again after its pass

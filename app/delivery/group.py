@@ -23,19 +23,67 @@ to, and corrected for what a flush did not bring to it as to the others.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from triode.app.delivery.direct import DirectFrame, Directs
-from triode.app.delivery.overflow import lose_all
 from triode.app.wire.compression import on_wire
 
 if TYPE_CHECKING:
-    from triode.app.delivery.hub import Hub
-    from triode.app.delivery.subscriber import Client
+    from collections.abc import Callable
+
+    from triode.app.delivery.flusher import Flusher
     from triode.app.wire.frame import Frame, Kind
     from triode.app.wire.source import Source
 
 SIZE: Final = 256
+
+
+class Member(Protocol):
+    """A client, as its group sees it."""
+
+    group: Any
+    sent: int
+    sent_bytes: int
+
+    @property
+    def outbox(self) -> object | None:
+        """None: it flows."""
+
+    @property
+    def send_now(self) -> Callable[[bytes], int] | None:
+        """See `subscriber.Lane`; one that flows has it."""
+
+
+M = TypeVar("M", bound=Member)
+C = TypeVar("C", bound=Member, contravariant=True)
+
+
+class SlowSide(Protocol[C]):
+    """Who takes over the members that cannot be written to at once."""
+
+    def count_sent(self, clients: int, frames: int, size: int) -> None:
+        """So many clients were sent `frames` of together `size` bytes each."""
+
+    def enqueue(self, client: C, frames: list[Frame]) -> None:
+        """Let them wait for a slow one."""
+
+    def lose_all(self, client: C, source: Source, frames: list[Frame]) -> bool:
+        """Lose them, if that is all that would become of them."""
+
+    def stalled(self, client: C, due: list[Frame], sent: int) -> None:
+        """One that flowed took only `sent` bytes of them."""
+
+
+class Owner(Protocol[C]):
+    """The hub, as a group sees it."""
+
+    @property
+    def flusher(self) -> Flusher:
+        """Writes to those that flow."""
+
+    @property
+    def writers(self) -> SlowSide[C]:
+        """Write to the others."""
 
 
 def events_in(frames: list[Frame]) -> int:
@@ -72,7 +120,7 @@ class Particulars:
         return due
 
 
-class Group:
+class Group(Generic[M]):
     """Clients of one `kind` that hear exactly the same `sources`; `deflate_from` is that of all."""
 
     __slots__ = (
@@ -90,16 +138,16 @@ class Group:
     )
 
     def __init__(
-        self, hub: Hub, kind: Kind, sources: frozenset[Source], deflate_from: int = 0
+        self, hub: Owner[M], kind: Kind, sources: frozenset[Source], deflate_from: int = 0
     ) -> None:
         self.hub = hub
         self.kind = kind
         self.deflate_from = deflate_from
         self.sources = sources
-        self.flowing: dict[Client, None] = {}
-        self.slow: dict[Client, None] = {}
+        self.flowing: dict[M, None] = {}
+        self.slow: dict[M, None] = {}
         self.frames: list[Frame] = []
-        self.particulars: dict[Client, Particulars] = {}
+        self.particulars: dict[M, Particulars] = {}
         self.dirty = False
         self.sent = 0
         self.sent_bytes = 0
@@ -122,7 +170,7 @@ class Group:
         if not self.dirty:
             self.hub.flusher.mark(self)
 
-    def push(self, client: Client, frame: Frame) -> None:
+    def push(self, client: M, frame: Frame) -> None:
         """Owe a frame to one member, after all that it is owed already."""
         particulars = self._of(client)
         particulars.own.append((len(self.frames), frame))
@@ -135,11 +183,11 @@ class Group:
         if not self.dirty:
             self.hub.flusher.mark(self)
 
-    def omit_last(self, client: Client) -> None:
+    def omit_last(self, client: M) -> None:
         """The frame appended last is not for this member."""
         self._of(client).omitted.add(len(self.frames) - 1)
 
-    def add(self, client: Client) -> None:
+    def add(self, client: M) -> None:
         """Take a member; it is owed what comes from now on."""
         if self.frames:
             self.particulars[client] = Particulars(len(self.frames))
@@ -149,7 +197,7 @@ class Group:
         else:
             self.slow[client] = None
 
-    def remove(self, client: Client) -> list[Frame]:
+    def remove(self, client: M) -> list[Frame]:
         """Let a member go, with what it is still owed."""
         if client in self.flowing:
             self._cease(client)
@@ -159,28 +207,28 @@ class Group:
         own = self.particulars.pop(client, None)
         return list(self.frames) if own is None else own.due(self.frames)
 
-    def flow(self, client: Client) -> None:
+    def flow(self, client: M) -> None:
         """A slow member takes what it is owed at once again."""
         del self.slow[client]
         self._begin(client)
 
-    def stall(self, client: Client) -> None:
+    def stall(self, client: M) -> None:
         """A flowing member does not take all: it has an outbox from now on."""
         self._cease(client)
         self.slow[client] = None
 
-    def sent_to(self, client: Client) -> tuple[int, int]:
+    def sent_to(self, client: M) -> tuple[int, int]:
         """How many events, and bytes, a member has been sent since it connected."""
         if client not in self.flowing:
             return client.sent, client.sent_bytes
         return client.sent + self.sent, client.sent_bytes + self.sent_bytes
 
-    def _begin(self, client: Client) -> None:
+    def _begin(self, client: M) -> None:
         self.flowing[client] = None
         client.sent -= self.sent
         client.sent_bytes -= self.sent_bytes
 
-    def _cease(self, client: Client) -> None:
+    def _cease(self, client: M) -> None:
         del self.flowing[client]
         client.sent += self.sent
         client.sent_bytes += self.sent_bytes
@@ -193,7 +241,7 @@ class Group:
         if particulars:
             self.particulars = {}
         writers = self.hub.writers
-        failed: list[tuple[Client, list[Frame], int]] = []
+        failed: list[tuple[M, list[Frame], int]] = []
         count = size = 0  # what each flowing member without particulars is sent
         if any(frame.is_lazy for frame in frames):
             # A feed: only a writer can send it.
@@ -230,7 +278,7 @@ class Group:
             writers.stalled(client, due, sent)
         return len(self.flowing) + len(self.slow)
 
-    def _enqueue(self, frames: list[Frame], particulars: dict[Client, Particulars]) -> None:
+    def _enqueue(self, frames: list[Frame], particulars: dict[M, Particulars]) -> None:
         """Put what is owed to the slow members into their outboxes."""
         source = frames[0].source if frames and self.slow else None
         if source is not None and any(frame.source is not source for frame in frames):
@@ -240,12 +288,10 @@ class Group:
             if own is not None:
                 self.hub.writers.enqueue(client, own.due(frames))
             # Most of a crowd that is frozen.
-            elif source is None or not lose_all(self.hub, client, source, frames):
+            elif source is None or not self.hub.writers.lose_all(client, source, frames):
                 self.hub.writers.enqueue(client, frames)
 
-    def _write(
-        self, client: Client, due: list[Frame], failed: list[tuple[Client, list[Frame], int]]
-    ) -> None:
+    def _write(self, client: M, due: list[Frame], failed: list[tuple[M, list[Frame], int]]) -> None:
         if any(frame.is_lazy for frame in due):  # a feed: only a writer can send it
             failed.append((client, due, 0))
             return
@@ -274,7 +320,7 @@ class Group:
             [on_wire(frame, least) for frame in frames] if least else [f.data for f in frames]
         )
 
-    def _of(self, client: Client) -> Particulars:
+    def _of(self, client: M) -> Particulars:
         own = self.particulars.get(client)
         if own is None:
             own = self.particulars[client] = Particulars(0)

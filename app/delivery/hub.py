@@ -19,11 +19,11 @@ import trio
 
 from triode.app.delivery import life, overflow
 from triode.app.delivery.audience import Audience
-from triode.app.delivery.direct import DirectFrame, has_room
+from triode.app.delivery.direct import DirectFrame
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past
-from triode.app.delivery.resume import Replays
+from triode.app.delivery.replays import Replays
 from triode.app.delivery.rooms import Rooms
 from triode.app.delivery.slow_writer import Writers
 from triode.app.delivery.snapshot import KEPT, snapshot
@@ -40,10 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from triode.app.config.settings import Settings
-    from triode.app.delivery.life import How
     from triode.app.delivery.room import Room
     from triode.app.runtime.metrics import Metrics
-    from triode.app.wire.end_reasons import End, Ended
+    from triode.app.wire.end_reasons import End, Ended, How
     from triode.app.wire.frame import Kind
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
@@ -105,7 +104,7 @@ class Hub:
         self.clients_peak = 0
         self.rooms = Rooms(self)
         self.tags: Tags[Client] = Tags()
-        self._groups: dict[tuple[Kind, int, frozenset[Source]], Group] = {}
+        self._groups: dict[tuple[Kind, int, frozenset[Source]], Group[Client]] = {}
         self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
         self.writers = Writers(self)
@@ -124,18 +123,6 @@ class Hub:
                 await self.flusher.run()
             finally:
                 self.writers.nursery = None
-
-    def statistics(self) -> dict[str, int]:
-        """How many clients, slow ones among them, groups and rooms there are."""
-        groups = {client.group for client in self.clients.values()}
-        slow = sum(c.outbox is not None and c.send_now is not None for c in self.clients.values())
-        return {
-            "clients": len(self.clients),
-            "slow": slow,
-            "groups": len(groups - {None}),
-            "open_groups": len(self._groups),
-            "rooms": len(self.rooms),
-        }
 
     # ── who is connected ────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +206,7 @@ class Hub:
             self._release(subscription.audience)
         return True
 
-    def join(self, client: Client, name: str) -> Room:
+    def join(self, client: Client, name: str) -> Room[Client]:
         """Put a client into a room; the room comes into being with its first member."""
         room = client.rooms.get(name)
         if room is None:
@@ -228,7 +215,7 @@ class Hub:
             self._replace(client)
         return room
 
-    def leave(self, client: Client, name: str) -> Room | None:
+    def leave(self, client: Client, name: str) -> Room[Client] | None:
         """Take a client out of a room; an empty room vanishes. None: it was not in it."""
         room = client.rooms.get(name)
         if room is not None and self._part(client, room):
@@ -323,7 +310,7 @@ class Hub:
                 # It is made of the document as the whole change leaves it: it stands for all.
                 snapshots.add(audience)
                 pairs.append((audience, Event("snapshot", (), [])))
-        last: dict[Group, int] = {}
+        last: dict[Group[Client], int] = {}
         for index, (audience, _) in enumerate(pairs):
             for group in audience.groups:
                 last[group] = index
@@ -366,7 +353,7 @@ class Hub:
         """Owe one frame to each of several clients, encoded once for each transport. Says how many
         they are.
         """
-        members: dict[Group, list[Client]] = {}
+        members: dict[Group[Client], list[Client]] = {}
         for client in clients:
             if client.group is not None:
                 members.setdefault(client.group, []).append(client)
@@ -389,7 +376,7 @@ class Hub:
         for last in (False, True):
             if client.group is None:
                 return False
-            if has_room(self.settings, client, sender, len(data)):
+            if overflow.takes_direct(self, client, sender, len(data)):
                 self.push(client, DirectFrame(data, sender))
                 return True
             if not last:

@@ -22,7 +22,7 @@ its session) is woken by it and looks at `Client.end`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -35,17 +35,12 @@ from triode.app.wire.end_reasons import Ended
 from triode.app.wire.frame import Frame, control, ws_close
 
 if TYPE_CHECKING:
-    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
-    from triode.app.wire.end_reasons import End
-
-# "goodbye": what it is owed goes out, then the close frame or `closing`.
-# "at once": what it is owed is thrown away, and its connection is reset.
-# "silently": the connection is over already, or whoever serves it closes it.
-How = Literal["goodbye", "at once", "silently"]
+    from triode.app.wire.end_reasons import End, How
 
 
-def begin(hub: Hub, client: Client) -> None:
+def begin(hub: HubPort, client: Client) -> None:
     """A new client: it is in the registry, and in a group that hears nothing yet."""
     hub.clients[client.id] = client
     if client.send_now is None:
@@ -53,7 +48,7 @@ def begin(hub: Hub, client: Client) -> None:
     hub.place(client)
 
 
-def stall(hub: Hub, client: Client) -> None:
+def stall(hub: HubPort, client: Client) -> None:
     """A flowing client's socket did not take all: what it is owed waits from now on."""
     client.outbox = _outbox(hub)
     if client.group is not None:
@@ -85,7 +80,7 @@ def drained(client: Client) -> None:
 
 
 def end(
-    hub: Hub,
+    hub: HubPort,
     client: Client,
     reason: End,
     how: How = "goodbye",
@@ -112,7 +107,7 @@ def end(
         client.lane.abort()
 
 
-def _is_taken(hub: Hub, client: Client, due: list[Frame]) -> bool:
+def _is_taken(hub: HubPort, client: Client, due: list[Frame]) -> bool:
     """Send the last that a client is owed. False: some of it waits; whoever writes goes on."""
     if client.outbox is not None:
         client.outbox.wake()
@@ -144,7 +139,7 @@ def _go(client: Client) -> None:
     client.lane.wake()
 
 
-def _leave_all(hub: Hub, client: Client, reason: End) -> list[Frame]:
+def _leave_all(hub: HubPort, client: Client, reason: End) -> list[Frame]:
     """Take a client out of everything. What it is still owed."""
     client.end = reason
     due = hub.forget(client)
@@ -161,6 +156,6 @@ def _goodbye(client: Client, reason: End, retry_ms: int) -> bytes:
     return ws_close(reason.code, f'{{"retry_ms":{retry_ms}}}' if is_restart else reason.label)
 
 
-def _outbox(hub: Hub) -> Outbox:
+def _outbox(hub: HubPort) -> Outbox:
     settings = hub.settings
     return Outbox(settings.queue_items, settings.queue_bytes, SENDERS * settings.direct_items)

@@ -109,7 +109,7 @@ class Outbox:
 
     def _has_room_for_control(self, frame: Frame) -> bool:
         if type(frame) is DirectFrame:
-            return True  # whoever put it down has looked, see `direct.has_room`
+            return True  # whoever put it down has looked, see `overflow.takes_direct`
         queued = self.queued - self._directs
         if queued >= self.max_items + CONTROL_ITEMS:
             return False

@@ -23,7 +23,7 @@ import trio
 
 from triode.app.delivery import life
 from triode.app.delivery.audience import Audience
-from triode.app.delivery.direct import DirectFrame
+from triode.app.delivery.direct import SENDERS, DirectFrame
 from triode.app.delivery.lazy_frame import undroppable, without_positions
 from triode.app.delivery.losses import Gap, Latest
 from triode.app.delivery.room import Room
@@ -31,8 +31,8 @@ from triode.app.wire import end_reasons
 from triode.limits.policy import Policy
 
 if TYPE_CHECKING:
-    from triode.app.delivery.hub import Hub
     from triode.app.delivery.outbox import Outbox
+    from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.frame import Frame
     from triode.app.wire.source import Source
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 QUEUE_FULL = "queue_full"
 
 
-def enqueue(hub: Hub, client: Client, frames: list[Frame]) -> None:
+def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
     """Put frames into a slow client's outbox. It may end by that."""
     outbox = client.outbox
     if outbox is None:
@@ -71,7 +71,7 @@ def enqueue(hub: Hub, client: Client, frames: list[Frame]) -> None:
             return
 
 
-def lose_all(hub: Hub, client: Client, source: Source, frames: list[Frame]) -> bool:
+def lose_all(hub: HubPort, client: Client, source: Source, frames: list[Frame]) -> bool:
     """Lose all these frames of one source at once, if the client has lost something of it before
     and would rather have what is old. False: that is not so, and nothing was done. It is what
     `enqueue` does frame by frame.
@@ -85,7 +85,29 @@ def lose_all(hub: Hub, client: Client, source: Source, frames: list[Frame]) -> b
     return True
 
 
-def lose_direct(hub: Hub, client: Client) -> None:
+def takes_direct(hub: HubPort, client: Client, sender: str, size: int) -> bool:
+    """Whether a client has room for one more message of this sender. One alone always has."""
+    settings = hub.settings
+    particulars = None if client.group is None else client.group.particulars.get(client)
+    waiting = [
+        holder.directs
+        for holder in (client.outbox, particulars)
+        if holder is not None and holder.directs is not None
+    ]
+    items = sum(directs.items for directs in waiting)
+    if not items:
+        return True
+    total = size + sum(directs.bytes for directs in waiting)
+    own = [directs.of(sender) for directs in waiting]
+    return (
+        sum(count for count, _ in own) < settings.direct_items
+        and size + sum(held for _, held in own) <= settings.queue_bytes
+        and items < SENDERS * settings.direct_items
+        and total <= SENDERS * settings.queue_bytes
+    )
+
+
+def lose_direct(hub: HubPort, client: Client) -> None:
     """A message to this client alone is lost; its sender is told."""
     hub.metrics.drops["direct", QUEUE_FULL] += 1
     if client.drops is None:
@@ -131,7 +153,7 @@ def _policy(client: Client, source: Source) -> Policy:
     return Policy.DROP_OLDEST if client.policy is Policy.LATEST else client.policy
 
 
-def _overflow(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
+def _overflow(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """The queue is full for the first time since the last settlement, for this source."""
     policy = _policy(client, source)
     life.lose(client)
@@ -140,7 +162,9 @@ def _overflow(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: So
     _defer(hub, client, outbox, frame, source)
 
 
-def _sifted(hub: Hub, client: Client, outbox: Outbox, policy: Policy, frame: Frame) -> Frame | None:
+def _sifted(
+    hub: HubPort, client: Client, outbox: Outbox, policy: Policy, frame: Frame
+) -> Frame | None:
     """What stays in the queue of a frame in it, when the sources of this policy leave it."""
     source = frame.source
     if source is None or _policy(client, source) is not policy:
@@ -149,7 +173,7 @@ def _sifted(hub: Hub, client: Client, outbox: Outbox, policy: Policy, frame: Fra
     return None
 
 
-def _defer(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
+def _defer(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """Deal with a frame that may not go into the queue now."""
     arrears = client.arrears
     assert arrears is not None
@@ -167,7 +191,7 @@ def _defer(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Sourc
         _lose(hub, client, frame)
 
 
-def _merge(hub: Hub, client: Client, audience: Audience, frame: Frame) -> None:
+def _merge(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> None:
     """Remember that a place has changed."""
     arrears, place = client.arrears, frame.place
     assert arrears is not None
@@ -184,7 +208,7 @@ def _merge(hub: Hub, client: Client, audience: Audience, frame: Frame) -> None:
         give_up(hub, client, audience)
 
 
-def give_up(hub: Hub, client: Client, audience: Audience) -> None:
+def give_up(hub: HubPort, client: Client, audience: Audience) -> None:
     """Too much of a filter has changed for values one by one: they are lost, and it is healed as a
     whole.
     """
@@ -195,7 +219,7 @@ def give_up(hub: Hub, client: Client, audience: Audience) -> None:
     arrears.gaps[audience] = Gap(latest.first, latest.last, latest.events, QUEUE_FULL)
 
 
-def _keep(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
+def _keep(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """Put a frame into the ring, and out of it what it has no room for."""
     while not outbox.has_room(frame):
         old = outbox.evict()
@@ -208,7 +232,7 @@ def _keep(hub: Hub, client: Client, outbox: Outbox, frame: Frame, source: Source
     outbox.keep(frame)
 
 
-def _lose(hub: Hub, client: Client, frame: Frame) -> None:
+def _lose(hub: HubPort, client: Client, frame: Frame) -> None:
     source = frame.source
     assert source is not None
     _count(hub, client, _policy(client, source), QUEUE_FULL)
@@ -223,7 +247,7 @@ def _is_heard(client: Client, source: Source) -> bool:
     return client.group is not None and source in client.group.sources
 
 
-def _count(hub: Hub, client: Client, policy: Policy, reason: str, events: int = 1) -> None:
+def _count(hub: HubPort, client: Client, policy: Policy, reason: str, events: int = 1) -> None:
     if not events:
         return
     hub.metrics.drops[policy.value, reason] += events

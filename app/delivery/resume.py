@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from triode.app.delivery.audience import Audience
-    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.ports import HubPort
     from triode.app.wire.frame import Kind
     from triode.app.wire.stream_request import StreamRequest
     from triode.store.filter import Filter
@@ -40,12 +40,15 @@ EDITS_AT_ONCE: Final = 500
 CHANGES_AT_ONCE: Final = 100
 # One evaluation may take a second where the document is big: after so long no more are begun.
 EVALUATING_S: Final = 0.02
-# Each at most FRAME_BYTES.
-REPLAYS_KEPT: Final = 64
 
 
 def missed(
-    hub: Hub, kind: Kind, audiences: Sequence[Audience], request: StreamRequest, *, ids: bool = True
+    hub: HubPort,
+    kind: Kind,
+    audiences: Sequence[Audience],
+    request: StreamRequest,
+    *,
+    ids: bool = True,
 ) -> list[Frame] | None:
     """The frames missed since the position that was asked for; None when it can't be resumed from
     there. Without `ids` only the present position is told, at the end.
@@ -91,27 +94,6 @@ def _at_once(replayer: Replayer, since: Position, max_bytes: int | None) -> Fram
     return Frame(b"".join(made), count=count)
 
 
-class Replays:
-    """The short replays of this moment: when many were cut off together, they come back together,
-    from the same position and with the same filters. All is forgotten with the next change.
-    """
-
-    def __init__(self) -> None:
-        self._seq = -1
-        self._frames: dict[tuple[object, ...], list[Frame]] = {}
-
-    def get(self, seq: int, key: tuple[object, ...]) -> list[Frame] | None:
-        """What was replayed for this key, if the document is still at `seq`."""
-        return self._frames.get(key) if seq == self._seq else None
-
-    def put(self, seq: int, key: tuple[object, ...], frames: list[Frame]) -> None:
-        """Remember a replay, while there is room."""
-        if seq != self._seq:
-            self._seq, self._frames = seq, {}
-        if len(self._frames) < REPLAYS_KEPT:
-            self._frames[key] = frames
-
-
 class Missed(Feed):
     """The events that a client missed, as it takes them. For this client alone."""
 
@@ -135,7 +117,7 @@ class Replayer:
     """
 
     def __init__(
-        self, hub: Hub, kind: Kind, audiences: Sequence[Audience], replay: Replay, *, ids: bool
+        self, hub: HubPort, kind: Kind, audiences: Sequence[Audience], replay: Replay, *, ids: bool
     ) -> None:
         self._store = hub.store
         self._max_bytes = hub.settings.resume_bytes

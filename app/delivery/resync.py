@@ -33,8 +33,8 @@ from triode.store.event import Event
 from triode.store.value import MISSING, approx_bytes
 
 if TYPE_CHECKING:
-    from triode.app.delivery.hub import Hub
     from triode.app.delivery.losses import Arrears, Gap, Latest
+    from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.source import Source
 
@@ -43,7 +43,7 @@ CALM_S: Final = 10.0
 FIRST_WAIT_S: Final = 1.0
 
 
-def heal(hub: Hub, client: Client) -> bool:
+def heal(hub: HubPort, client: Client) -> bool:
     """Queue what settles a client's arrears; its outbox is empty. False: nothing can be done now.
 
     What its group is still owed is flushed first, so all this comes after everything older.
@@ -88,7 +88,7 @@ def due_at(client: Client) -> float:
     return -math.inf
 
 
-def _pause(hub: Hub, client: Client) -> None:
+def _pause(hub: HubPort, client: Client) -> None:
     """A client is healed: how long is it until that may happen again?"""
     now, wait_s = trio.current_time(), client.heal_wait_s
     if now > client.healed_at + max(CALM_S, 2 * wait_s):
@@ -103,7 +103,7 @@ def _bare(client: Client, frame: Frame) -> Frame:
     return frame if isinstance(frame.source, Room) else without_positions(frame, client.kind)
 
 
-def _told(hub: Hub, client: Client, source: Source, gap: Gap) -> Frame:
+def _told(hub: HubPort, client: Client, source: Source, gap: Gap) -> Frame:
     if isinstance(source, Audience):
         epoch = hub.store.epoch
         body: dict[str, Any] = {"filter": source.selection.filter.text}
@@ -121,12 +121,12 @@ def _told(hub: Hub, client: Client, source: Source, gap: Gap) -> Frame:
     return Frame(control(client.kind, "gap", body))
 
 
-def _snapshots(hub: Hub, client: Client, gaps: dict[Source, Gap]) -> list[Frame]:
+def _snapshots(hub: HubPort, client: Client, gaps: dict[Source, Gap]) -> list[Frame]:
     audiences = [source for source in gaps if isinstance(source, Audience)]
     return snapshots(hub, audiences, client.kind)
 
 
-def _size_of(hub: Hub, latest: Latest, room: int) -> int | None:
+def _size_of(hub: HubPort, latest: Latest, room: int) -> int | None:
     """How many bytes the newest values of all these places are; None: more than there is room for,
     or one is not there.
     """
@@ -142,7 +142,7 @@ def _size_of(hub: Hub, latest: Latest, room: int) -> int | None:
     return room - left
 
 
-def _newest(hub: Hub, client: Client, arrears: Arrears) -> list[Frame]:
+def _newest(hub: HubPort, client: Client, arrears: Arrears) -> list[Frame]:
     """The newest value of each place that has changed; the last has the position."""
     owed = [
         (audience, path, pending)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from triode.app.wire.source import Source
 
-if TYPE_CHECKING:
-    from triode.app.delivery.subscriber import Client
+M = TypeVar("M")
 
 
 class Message(NamedTuple):
@@ -27,7 +26,7 @@ class Message(NamedTuple):
     told: tuple[str, ...]
 
 
-class Room(Source):
+class Room(Source, Generic[M]):
     """Messages are numbered from 1 in the order they are sent. The last ones are remembered for
     those who come back (see `Rooms`, which bounds it).
 
@@ -40,7 +39,7 @@ class Room(Source):
         super().__init__()
         self.name = name
         self.epoch = secrets.token_hex(3)
-        self.members: dict[Client, None] = {}
+        self.members: dict[M, None] = {}
         self.seq = 0
         # The last messages, without a hole, up to `seq`. None: there has been none.
         self.log: deque[Message] | None = None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from triode.app.delivery.group import Group
-    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.frame import Kind
 
@@ -38,21 +38,21 @@ EMPTY_ROOMS: Final = 1000
 SHARE: Final = 16
 
 
-class Rooms(dict[str, Room]):
+class Rooms(dict[str, Room[Client]]):
     """The rooms that have members, by name."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: HubPort) -> None:
         super().__init__()
         self._hub = hub
         # Rooms without members and when they were left, the one left first at the front.
-        self._left: dict[str, tuple[Room, float]] = {}
+        self._left: dict[str, tuple[Room[Client], float]] = {}
         # Rooms that remember something, the one where nothing was said for longest at the front.
-        self._logs: dict[Room, None] = {}
+        self._logs: dict[Room[Client], None] = {}
         self.log_bytes = 0
 
     # ── who is in which ─────────────────────────────────────────────────────────────────────────
 
-    def enter(self, client: Client, name: str) -> Room:
+    def enter(self, client: Client, name: str) -> Room[Client]:
         """Make a client a member. The room comes into being, or comes back, with its first one."""
         room = self.get(name)
         if room is None:
@@ -60,7 +60,7 @@ class Rooms(dict[str, Room]):
         room.members[client] = None
         return room
 
-    def exit(self, client: Client, room: Room) -> None:
+    def exit(self, client: Client, room: Room[Client]) -> None:
         """A client is no member any more. A room without members vanishes."""
         room.members.pop(client, None)
         if room.members or self.pop(room.name, None) is None:
@@ -79,13 +79,13 @@ class Rooms(dict[str, Room]):
             del self._left[name]
             self._forget(room)
 
-    def _return(self, name: str) -> Room | None:
+    def _return(self, name: str) -> Room[Client] | None:
         """A room that was left not long ago."""
         self.sweep(trio.current_time())
         room, _ = self._left.pop(name, (None, 0.0))
         return room
 
-    def _known(self, name: str) -> Room | None:
+    def _known(self, name: str) -> Room[Client] | None:
         """A room with members, or one that remembers."""
         return self.get(name) or self._left.get(name, (None,))[0]
 
@@ -109,7 +109,7 @@ class Rooms(dict[str, Room]):
             heard.update(room.members)
         return len(heard) - (omit is not None)
 
-    def _send_to_all(self, room: Room, members: bytes, omit: Client | None) -> int:
+    def _send_to_all(self, room: Room[Client], members: bytes, omit: Client | None) -> int:
         frame_for = self._publish(room, members, omit, (room.name,))
         for group in room.groups:
             group.append(frame_for(group))
@@ -118,8 +118,8 @@ class Rooms(dict[str, Room]):
         return len(room.members) - (omit is not None and omit in room.members)
 
     def _publish(
-        self, room: Room, members: bytes, omit: Client | None, told: tuple[str, ...]
-    ) -> Callable[[Group], Frame]:
+        self, room: Room[Client], members: bytes, omit: Client | None, told: tuple[str, ...]
+    ) -> Callable[[Group[Client]], Frame]:
         """Number and remember a message. Gives what makes its frame for a group, each once."""
         encoded = b'{"room":%b,%b' % (encode(room.name), members[1:])
         message = Message(room.number(), encoded, None if omit is None else omit.id, told)
@@ -127,7 +127,7 @@ class Rooms(dict[str, Room]):
         position = str(self.position(room))
         frames: dict[tuple[Kind, bool], Frame] = {}
 
-        def frame_for(group: Group) -> Frame:
+        def frame_for(group: Group[Client]) -> Frame:
             variant = (group.kind, group.bare_messages)
             frame = frames.get(variant)
             if frame is None:
@@ -140,13 +140,13 @@ class Rooms(dict[str, Room]):
 
     # ── what rooms remember ─────────────────────────────────────────────────────────────────────
 
-    def position(self, room: Room, seq: int | None = None) -> Position:
+    def position(self, room: Room[Client], seq: int | None = None) -> Position:
         """A position in the log of a room; by default that of its last message."""
         return Position(self._epoch(room), room.seq if seq is None else seq)
 
     def missed(
-        self, kind: Kind, sinces: Mapping[Room, Position | None], *, was: str | None = None
-    ) -> dict[Room, list[Frame]]:
+        self, kind: Kind, sinces: Mapping[Room[Client], Position | None], *, was: str | None = None
+    ) -> dict[Room[Client], list[Frame]]:
         """What was said in rooms after positions, as frames. Rooms of which that can't be told are
         left out.
 
@@ -162,7 +162,7 @@ class Rooms(dict[str, Room]):
         return {room: self._frames(kind, room, seq, names, was) for room, seq in known.items()}
 
     def _frames(
-        self, kind: Kind, room: Room, seq: int, names: set[str], was: str | None
+        self, kind: Kind, room: Room[Client], seq: int, names: set[str], was: str | None
     ) -> list[Frame]:
         messages = [
             message
@@ -182,10 +182,10 @@ class Rooms(dict[str, Room]):
         # Until they are taken they are those that the room remembers too, and no copies.
         return [RoomFeed(_batches(frames), size=FEED_BYTES, count=count)]
 
-    def _epoch(self, room: Room) -> str:
+    def _epoch(self, room: Room[Client]) -> str:
         return f"{self._hub.store.epoch}-{room.epoch}"
 
-    def _remember(self, room: Room, message: Message) -> None:
+    def _remember(self, room: Room[Client], message: Message) -> None:
         settings = self._hub.settings
         if not settings.room_history:
             return
@@ -197,7 +197,7 @@ class Rooms(dict[str, Room]):
         while self.log_bytes > settings.room_history_bytes:
             self._forget(next(iter(self._logs)))
 
-    def _forget(self, room: Room) -> None:
+    def _forget(self, room: Room[Client]) -> None:
         self._logs.pop(room, None)
         self.log_bytes -= room.bytes
         room.forget()

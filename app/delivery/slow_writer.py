@@ -31,8 +31,9 @@ from triode.app.wire.frame import Frame, Rest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
+    from triode.app.wire.source import Source
 
 log = logging.getLogger("triode")
 
@@ -44,7 +45,7 @@ WRITE_BYTES: Final = 16 * 1024
 class Writers:
     """The slow side of the hub. `nursery` is where writers run, while the hub runs."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: HubPort) -> None:
         self._hub = hub
         self.nursery: trio.Nursery | None = None
 
@@ -87,6 +88,10 @@ class Writers:
         """Put frames into a slow client's outbox, and let a writer take them from there."""
         overflow.enqueue(self._hub, client, frames)
         self._start(client)
+
+    def lose_all(self, client: Client, source: Source, frames: list[Frame]) -> bool:
+        """Lose frames of one source, if that is all that would become of them: see `overflow`."""
+        return overflow.lose_all(self._hub, client, source, frames)
 
     def resume(self, client: Client) -> None:
         """Let whoever writes to a slow client look again whether it can be healed."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from triode.app.delivery.audience import Audience
-    from triode.app.delivery.hub import Hub
+    from triode.app.delivery.ports import HubPort
     from triode.app.wire.frame import Kind
     from triode.store.filter import Filter
     from triode.store.path import Path
@@ -43,7 +43,7 @@ KEPT: Final = 64
 ITEM_BYTES: Final = 40
 
 
-def snapshots(hub: Hub, audiences: Sequence[Audience], kind: Kind) -> list[Frame]:
+def snapshots(hub: HubPort, audiences: Sequence[Audience], kind: Kind) -> list[Frame]:
     """The snapshots of several filters for one client; the last has the position."""
     hub.metrics.snapshots_total += len(audiences)
     room = FRAME_BYTES
@@ -57,7 +57,7 @@ def snapshots(hub: Hub, audiences: Sequence[Audience], kind: Kind) -> list[Frame
 
 
 def snapshot(
-    hub: Hub,
+    hub: HubPort,
     audience: Audience,
     kind: Kind,
     *,

@@ -133,7 +133,7 @@ class Client:
         self.connected_at = now
         self.active_at = now
         self.pinged_at = now
-        self.group: Group | None = None
+        self.group: Group[Client] | None = None
         self.outbox: Outbox | None = None
         self.writing = False
         self.pingable = lane.send_now is not None or kind == "sse"
@@ -149,7 +149,7 @@ class Client:
         # Of messages in rooms; a filter has its own.
         self.policy = Policy.DROP_NEWEST
         self.subscriptions: dict[str, Subscription] = {}
-        self.rooms: dict[str, Room] = {}
+        self.rooms: dict[str, Room[Client]] = {}
         # While it flows, its group counts too: see `Group.sent_to`.
         self.sent = 0
         self.sent_bytes = 0

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from triode.app.wire.frame import Kind
+
+# "goodbye": what it is owed goes out, then the close frame or `closing`.
+# "at once": what it is owed is thrown away, and its connection is reset.
+# "silently": the connection is over already, or whoever serves it closes it.
+How = Literal["goodbye", "at once", "silently"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from tests.app.watcher import ByteLane, Reader
 from triode.app.blueprints.events import AsgiLane, EventStream
 from triode.app.delivery.flusher import PASS_BYTES
 from triode.app.delivery.group import Group
-from triode.app.delivery.life import How
 from triode.app.delivery.subscriber import Client
 from triode.app.service.session import Session
 from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
+from triode.app.wire.end_reasons import How
 from triode.store.draft import Draft
 from triode.store.operation import Set
 from triode.store.value import Json, encode
@@ -52,7 +52,7 @@ async def test_what_is_published_during_a_pass_holds_nobody_up_after_it(
     await settle()
     flush, others = Group.flush, [True]
 
-    def publishing_flush(group: Group) -> int:
+    def publishing_flush(group: Group[Client]) -> int:
         """As whoever runs at a checkpoint of the pass may publish."""
         written = flush(group)
         if others:

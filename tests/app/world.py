@@ -19,6 +19,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 
 from tests.app import naive
+from tests.app.registries import registered
 from tests.app.watcher import ByteLane, Hall, Held, Inbox, Pending, held_of, untouched
 from tests.store.oracle import documents, filters, filters_on, find, keys, operations, weighted
 from triode.app.blueprints.events import EventStream
@@ -575,7 +576,7 @@ class World:
         self.living.clear()
         self.gone.clear()
         triode = self.triode
-        assert not any(self.hub.statistics().values()), self.hub.statistics()
+        assert not any(registered(self.hub).values()), registered(self.hub)
         assert len(triode.store.index) == 0
         assert triode.store.index._root.is_empty
         assert self.hub.rooms == {}
