@@ -8,7 +8,8 @@
       └ room
 
 A link is a WebSocket or, where none can be opened, an event stream over `fetch`, with commands sent
-by HTTP. It begins in `open` and ends once, in `lost`; what comes from an older one is ignored.
+by HTTP. It begins in `open` and ends once, in `lost`; what comes from an older one is ignored. Beside
+such a stream a WebSocket is tried now and then, and takes its place in `socket`.
 
 A feed is exact. A snapshot fills it, updates and deletes change it; a frame with a position says that
 all up to there has arrived for every feed that the link carries. After a cut, what was missed since
@@ -21,7 +22,8 @@ Commands wait in one queue, in order, and are sent together, at most once in `ba
 sent and had no answer when its link was lost may have been done or not: it is rejected as `unknown`
 rather than sent again. Only reads are sent again.
 
-The whole is closures rather than classes for its size: minified, it has to stay below 12 KB. */
+The whole is closures rather than classes for its size: minified and compressed, it has to stay below
+8 KB. */
 
 const WRITES = ['set', 'merge', 'patch', 'delete', 'increment', 'append'];
 // Reasons of an event stream's end for which a WebSocket has the codes 4401, 4403 and 4429: as it is,
@@ -33,6 +35,10 @@ const MESSAGE_CHARS = 1_000_000; // the server ends a connection over messages b
 // Messages at once, and the time for one more: below the 200 at once and 100 a second of the server.
 const BURST = 150;
 const REFILL_MS = 11;
+// When a WebSocket is tried beside a stream; after each failure twice that, six times.
+const UPGRADE_MS = 60_000;
+const LOOKS = 3; // in a heartbeat
+const ANSWER_MS = 5000; // for a link that may be dead
 
 /** A refusal or a failure. Has the members of the server's problem object, RFC 9457. */
 export class TriodeError extends Error {
@@ -413,9 +419,15 @@ export function triode(url = OWN, options = {}) {
   let secret; // of the stream: with it the token is changed from outside
   let carried; // the feeds of a stream
   let answers = {}; // ref → entries of the queue
-  let quiet;
+  let quiet; // looks since something was heard
+  let heardAt;
+  let lookedAt;
+  let beatMs;
   let deadline;
   let beats;
+  let upgrade;
+  let rival; // a WebSocket that is being opened beside the stream
+  let replace; // the stream by it, as soon as that can be
   let send;
   let isFull;
   let disconnect;
@@ -437,10 +449,12 @@ export function triode(url = OWN, options = {}) {
     t.emit('state', state);
   }
 
-  function limitTime(mine) {
+  function limitTime(mine, ms = timeoutMs) {
     clearTimeout(deadline);
-    deadline = setTimeout(() => lost(mine, new TriodeError('Connection timeout')), timeoutMs);
+    deadline = setTimeout(() => lost(mine, new TriodeError('Connection timeout')), ms);
   }
+
+  const spread = () => (jitter ? 0.5 + Math.random() / 2 : 1);
 
   const newToken = async () => (asksToken ? tokenGiven() : tokenGiven);
 
@@ -463,25 +477,61 @@ export function triode(url = OWN, options = {}) {
     }
   }
 
-  function socket(mine) {
+  function planUpgrade() {
+    clearTimeout(upgrade);
+    const ms = UPGRADE_MS * 2 ** Math.min(refusals - 1, 6) * spread();
+    upgrade = setTimeout(() => socket({}, true), ms);
+  }
+
+  /** Open a WebSocket: as the link, or beside a stream, to take its place once it is open. */
+  function socket(mine, besides) {
+    const shown = token;
     const address = new URL('ws', base);
     for (const name in tags) address.searchParams.set('tag.' + name, tags[name]);
     // A browser's WebSocket can't send header fields.
     if (token) address.searchParams.set('access_token', token);
     const ws = new WebSocket(address.href.replace(/^http/, 'ws'));
-    disconnect = () => ws.close();
-    send = (text) => ws.send(text);
-    isFull = () => ws.bufferedAmount > MESSAGE_CHARS;
-    ws.onmessage = ({ data }) => take(mine, JSON.parse(data));
+    const adopt = () => {
+      link = mine;
+      disconnect = () => ws.close();
+      send = (text) => ws.send(text);
+      isFull = () => ws.bufferedAmount > MESSAGE_CHARS;
+    };
+    const over = (error) => {
+      if (rival !== ws) return lost(mine, error);
+      rival = replace = null;
+      refusals++;
+      planUpgrade();
+    };
+    const tooLate = () => {
+      ws.close();
+      over();
+    };
+    if (besides) {
+      rival = ws;
+      upgrade = setTimeout(tooLate, timeoutMs);
+    } else adopt();
+
+    ws.onmessage = ({ data }) => {
+      const frame = JSON.parse(data);
+      if (rival !== ws) return take(mine, frame);
+      replace = () => {
+        if (token !== shown) return tooLate();
+        rival = null;
+        drop();
+        adopt();
+        take(mine, frame);
+      };
+      // What became of commands on their way would not be known.
+      if (!isPosting) replace();
+    };
     ws.onclose = ({ code, reason }) => {
       const delay = /"retry_ms": *(\d+)/.exec(reason);
-      lost(
-        mine,
-        ending(reason || code, code >= 4400 && code < 4500 ? code - 4000 : 0, delay && +delay[1]),
-      );
+      const status = code >= 4400 && code < 4500 ? code - 4000 : 0;
+      over(ending(reason || code, status, delay && +delay[1]));
     };
     // Its end follows, but not in Node where it could not be opened.
-    ws.onerror = () => opened || lost(mine, ending('no WebSocket'));
+    ws.onerror = () => (opened && mine === link) || over(ending('no WebSocket'));
   }
 
   /** Open a stream of all that is wanted now, in place of the one there is. */
@@ -548,9 +598,15 @@ export function triode(url = OWN, options = {}) {
     clearTimeout(deadline);
     clearInterval(beats);
     ({ client, secret } = connected);
-    if (client) beats = setInterval(() => beat(mine), connected.heartbeat_s * 1000);
+    beatMs = connected.heartbeat_s * 1000;
+    hear();
+    lookedAt = heardAt;
+    if (client) beats = setInterval(beat, beatMs / LOOKS, mine);
     known = true;
-    if (!opened) refusals = send || !WebSocket ? 0 : refusals + 1;
+    if (!opened) {
+      refusals = send || !WebSocket ? 0 : refusals + 1;
+      if (refusals) planUpgrade();
+    }
     opened = true;
     attempt = 0;
     budget = burst = BURST;
@@ -567,29 +623,55 @@ export function triode(url = OWN, options = {}) {
     become('open');
   }
 
-  /** Once in a heartbeat: is the server still there? A browser does not show its pings. */
+  function hear() {
+    quiet = 0;
+    heardAt = Date.now();
+  }
+
+  /** Is the server still there? A browser does not show its pings. */
   function beat(mine) {
     asked = false;
-    if (++quiet > 2) lost(mine, new TriodeError('no heartbeat'));
-    else if (quiet > 1) probe();
+    const sinceMs = Date.now() - lookedAt;
+    lookedAt += sinceMs;
+    // Timers stood still: the machine slept, or the page did.
+    if (sinceMs > beatMs) check();
+    else if (++quiet > 3 * LOOKS - 1) lost(mine, new TriodeError('no heartbeat'));
+    else if (send && quiet === 2 * LOOKS) probe();
   }
 
-  function probe() {
-    if (opened && send) tell({ type: 'ping' }, caughtUp);
+  const probe = () => tell({ type: 'ping' }, caughtUp);
+
+  /** The link may have died without a word: see soon whether it has. */
+  function check(silenceMs = beatMs) {
+    if (!opened) return;
+    if (!send) {
+      // Nothing can be asked on a stream. A new one goes on where it was.
+      if (client && Date.now() - heardAt > silenceMs) stream(link);
+      return;
+    }
+    // While much is on its way, or has to wait, no answer says nothing.
+    if (!isFull() && budget >= 1) limitTime(link, ANSWER_MS);
+    probe().then(() => clearTimeout(deadline));
   }
 
-  const online = () => (state === 'waiting' ? open() : probe());
+  const online = () => (state === 'waiting' ? open() : check(0));
   // A page that was hidden, or a machine that slept, may have lost its link long ago.
-  const shown = () => globalThis.document.hidden || online();
+  const shown = () => {
+    if (globalThis.document.hidden) return;
+    if (state === 'waiting') open();
+    else check();
+  };
 
   /** Leave the link behind. */
   function drop() {
     link = null;
     opened = false;
     clearTimeout(deadline);
+    clearTimeout(upgrade);
     clearInterval(beats);
+    rival?.close();
     disconnect?.();
-    disconnect = null;
+    rival = replace = disconnect = null;
     feeds.forEach((feed) => feed.pause());
     const sent = Object.values(answers).flat();
     const error = new TriodeError('connection lost, outcome unknown', { unknown: true });
@@ -620,8 +702,7 @@ export function triode(url = OWN, options = {}) {
       refusals = 0;
     }
     if (error.final || attempt >= attempts) return end(error);
-    const backoff =
-      Math.min(maxDelayMs, delayMs * 2 ** attempt++) * (jitter ? 0.5 + Math.random() / 2 : 1);
+    const backoff = Math.min(maxDelayMs, delayMs * 2 ** attempt++) * spread();
     const waitMs = error.delayMs ?? backoff;
     retry = setTimeout(() => open(), waitMs);
     become('waiting');
@@ -649,13 +730,13 @@ export function triode(url = OWN, options = {}) {
   // ── what arrives ───────────────────────────────────────────────────────────────────────────
 
   function caughtUp() {
-    quiet = 0;
+    hear();
     feeds.forEach((feed) => feed.arrived());
   }
 
   function take(mine, frame) {
     if (mine !== link) return;
-    quiet = 0;
+    hear();
     const { type, id, filter, reason } = frame;
     if (answers[frame.ref]) answered(frame);
     else if (type === 'connected') begun(mine, frame);
@@ -699,7 +780,7 @@ export function triode(url = OWN, options = {}) {
   /** What the link carries has changed. A stream is opened anew, once for all that changes together. */
   function recarry(change) {
     clearTimeout(reopen);
-    reopen = setTimeout(() => disconnect && !send && stream(link));
+    reopen = setTimeout(() => disconnect && !send && stream(link), 0);
     if (opened && send) change();
   }
 
@@ -846,6 +927,7 @@ export function triode(url = OWN, options = {}) {
     }
     if (mine !== link) return;
     isPosting = false;
+    replace?.();
     schedule();
   }
 

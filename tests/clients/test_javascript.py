@@ -107,7 +107,7 @@ def test_it_is_small() -> None:
 def test_it_is_small_by_a_rough_count_too() -> None:
     """Where there is no minifier: comments and indents taken off, names left as they are."""
     text = (CLIENT / "triode.js").read_text(encoding="utf-8")
-    text = re.sub(r"^\s*(?:/\*.*?\*/|//[^\n]*)", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^\s*/\*.*?\*/|(?<!\S)//[^\n]*", "", text, flags=re.DOTALL | re.MULTILINE)
     assert "How it works" not in text
     # Short names save another quarter.
     assert len(gzip.compress(re.sub(r"\s+", " ", text).encode(), 9)) < MOST_BYTES

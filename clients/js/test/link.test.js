@@ -562,12 +562,182 @@ for (const [ours, state] of [
     assert.equal(t.state, state);
   });
 
+/** A `fetch` of event streams that the test speaks on; `posts` are the requests of commands. */
+function fakeStreams() {
+  const streams = [];
+  const posts = [];
+  const fetch = (url, { signal, body }) => {
+    if (!url.endsWith('/events'))
+      return new Promise((done) =>
+        posts.push({ url, body, answer: (value) => done(new Response(JSON.stringify(value))) }),
+      );
+    let controller;
+    const stream = {
+      asked: JSON.parse(body),
+      signal,
+      say: (event, data, id) =>
+        controller.enqueue(
+          new TextEncoder().encode(
+            `event: ${event}\n${id ? `id: ${id}\n` : ''}data: ${JSON.stringify(data)}\n\n`,
+          ),
+        ),
+    };
+    streams.push(stream);
+    stream.beat = () => controller.enqueue(new TextEncoder().encode(':\n\n'));
+    const source = new ReadableStream({ start: (given) => (controller = given) });
+    signal.addEventListener('abort', () => controller.error(signal.reason));
+    stream.say('connected', { client: 'c_s', resumed: false, heartbeat_s: 15 });
+    return Promise.resolve(new Response(source));
+  };
+  return { streams, posts, fetch };
+}
+
+const settled = async () => {
+  for (let i = 0; i < 20; i++) await settle();
+};
+
+/** A client whose WebSocket was refused once, and that watches `.x` on a stream. */
+async function onStream(context) {
+  const fake = fakeStreams();
+  const started = start(context, { fetch: fake.fetch });
+  const view = started.t.watch('.x');
+  await started.seconds(0.001);
+  started.sockets[0].onerror();
+  await settled();
+  const [stream] = fake.streams;
+  const items = [{ path: '.x', value: 1 }];
+  stream.say('snapshot', { filter: '.x', items, more: false }, 'e1:1');
+  await settled();
+  assert.equal(started.t.transport, 'sse');
+  assert.equal(view.value, 1);
+  /** Time that the stream lives through. */
+  const lives = async (count) => {
+    for (let s = 0; s < count; s++) {
+      stream.beat();
+      await started.seconds(1);
+    }
+  };
+  return { ...started, ...fake, stream, view, lives };
+}
+
+test('beside a stream a WebSocket is tried, and takes over where the stream was', async (context) => {
+  const { t, sockets, seconds, stream, view, events, lives } = await onStream(context);
+  await lives(59);
+  assert.equal(sockets.length, 1);
+  stream.say('update', { filter: '.x', path: '.x', value: 2 }, 'e1:2');
+  await settled();
+  await seconds(1);
+  assert.equal(sockets.length, 2);
+  assert.equal(t.transport, 'sse');
+  assert.equal(stream.signal.aborted, false);
+  const room = t.room('r');
+  sockets[1].say({ type: 'connected', client: 'c_w', resumed: false, heartbeat_s: 15 });
+  await seconds(0.016);
+  assert.equal(t.transport, 'websocket');
+  assert.equal(t.client, 'c_w');
+  assert.equal(stream.signal.aborted, true);
+  const { ref, since } = sockets[1].sent.find(({ type }) => type === 'subscribe');
+  assert.equal(since, 'e1:2');
+  assert.ok(sockets[1].sent.some(({ type, room }) => type === 'join' && room === 'r'));
+  sockets[1].say({ type: 'ok', ref, filter: '.x', resumed: true });
+  sockets[1].say({ type: 'update', filter: '.x', path: '.x', value: 3, id: 'e1:3' });
+  assert.equal(view.value, 3);
+  assert.equal(room.joined, true);
+  assert.deepEqual(events, []);
+});
+
+test('a WebSocket that cannot be had is tried again after twice the time', async (context) => {
+  const { t, sockets, stream, lives } = await onStream(context);
+  const tried = async (after) => {
+    const { length } = sockets;
+    await lives(after - 1);
+    assert.equal(sockets.length, length);
+    await lives(1);
+    assert.equal(sockets.length, length + 1);
+    return sockets.at(-1);
+  };
+  const failed = await tried(60);
+  failed.onerror();
+  failed.end();
+  await settled();
+  const silent = await tried(120);
+  await lives(20);
+  assert.equal(silent.isClosed, true);
+  await tried(240);
+  assert.equal(t.transport, 'sse');
+  assert.equal(stream.signal.aborted, false);
+  t.close();
+  assert.equal(sockets.at(-1).isClosed, true);
+});
+
+test('a WebSocket takes over after the commands that are on their way', async (context) => {
+  const { t, sockets, seconds, posts, lives } = await onStream(context);
+  await lives(60);
+  const first = t.set('.x', 2);
+  await seconds(0.016);
+  assert.equal(posts.length, 1);
+  sockets[1].say({ type: 'connected', client: 'c_w', resumed: false, heartbeat_s: 15 });
+  t.set('.x', 3).catch(() => {});
+  await seconds(0.016);
+  assert.equal(t.transport, 'sse');
+  posts[0].answer([{ ok: true, id: 'e1:2' }]);
+  await settled();
+  assert.equal(await first, 'e1:2');
+  assert.equal(t.transport, 'websocket');
+  await seconds(0.016);
+  assert.equal(posts.length, 1);
+  assert.ok(sockets[1].sent.some(({ type, value }) => type === 'set' && value === 3));
+});
+
+/** Lets the machine sleep: its clock goes on, and its timers do not. */
+function clock(context) {
+  let ms = 1e12;
+  context.mock.method(Date, 'now', () => ms);
+  return { sleep: (seconds) => (ms += seconds * 1000) };
+}
+
+test('after a sleep a link is asked at once, and left if it does not answer', async (context) => {
+  const { sleep } = clock(context);
+  const { t, sockets, seconds } = start(context);
+  await seconds(0);
+  const [socket] = sockets;
+  socket.welcome();
+  const pings = () => socket.sent.filter(({ type }) => type === 'ping');
+  for (const { ref } of pings()) socket.say({ type: 'pong', ref, time: 1 });
+  sleep(600);
+  await seconds(5);
+  await seconds(0.016);
+  assert.equal(pings().length, 2);
+  socket.say({ type: 'pong', ref: pings().at(-1).ref, time: 1 });
+  sleep(600);
+  await seconds(5);
+  await seconds(4.999);
+  assert.equal(t.state, 'open');
+  await seconds(0.001);
+  assert.equal(t.state, 'waiting');
+});
+
+test('after a sleep a stream is opened anew, from where it was', async (context) => {
+  const { sleep } = clock(context);
+  const { t, seconds, streams, stream } = await onStream(context);
+  sleep(5);
+  await seconds(5);
+  assert.equal(streams.length, 1);
+  sleep(600);
+  await seconds(5);
+  await settled();
+  assert.equal(streams.length, 2);
+  assert.equal(stream.signal.aborted, true);
+  assert.equal(streams[1].asked.since, 'e1:1');
+  assert.equal(t.state, 'open');
+});
+
 test('a page that is looked at again asks whether the server is there', async (context) => {
   const document = new EventTarget();
   document.hidden = true;
   globalThis.document = document;
   context.after(() => delete globalThis.document);
-  const { sockets } = start(context);
+  const { t, sockets } = start(context);
   await settle();
   sockets[0].welcome();
   await settle();
@@ -581,4 +751,7 @@ test('a page that is looked at again asks whether the server is there', async (c
   context.mock.timers.tick(20);
   await settle();
   assert.equal(pings(), 1);
+  context.mock.timers.tick(5000);
+  await settle();
+  assert.equal(t.state, 'waiting');
 });
