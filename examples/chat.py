@@ -23,7 +23,7 @@ def present(server: Triode) -> dict[str, dict[str, str]]:
     """Who is in each room, under the name that the client has tagged itself with."""
     tags = server.hub.tags
     return {
-        name: {client.id: tags.of(client).get("name", "somebody") for client in room.members}
+        name: {client.id: tags.of(client).get("client.name", "somebody") for client in room.members}
         for name, room in server.hub.rooms.items()
     }
 

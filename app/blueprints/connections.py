@@ -1,8 +1,8 @@
 """`/connections`: the control API. List clients, send to them, tag them, close them.
 
-Clients are selected by `id=` (any of several) and by tags (`tag.NAME=VALUE`, all of them); no
-selector selects nobody, so that a forgotten one does not reach everyone. Only the list, which
-harms nobody, is of all then.
+Clients are selected by `id=` (any of several) and by tags (`tag.NAME=VALUE`, all of them; those
+that clients give themselves are named `client.NAME`). No selector selects nobody, so that a
+forgotten one does not reach everyone. Only the list, which harms nobody, is of all then.
 
 For admins, and for whoever `control_from` names: that is an address, which the pages in a browser
 on that machine have too, so pages of other origins are kept out.
@@ -33,6 +33,7 @@ from triode.app.wire import end_reasons
 from triode.app.wire.frame import BINARY, TEXT, Frame, VerbatimFrame, control, ws_frame
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import check_limit, check_tag_count, check_tags, selectors
+from triode.limits.own_tag import given_of, is_own
 from triode.store.value import encode
 
 if TYPE_CHECKING:
@@ -131,8 +132,11 @@ def blueprint(triode: Triode) -> Blueprint:
         if not isinstance(tags, dict):
             raise bad_request('"tags" must be an object of strings, null to take one away')
         tags = check_tags(tags, removable=True)
+        own = next(filter(is_own, tags), None)
+        if own is not None:
+            raise bad_request(f"tag {own} is one that a client gives itself: choose another name")
         async for client in paced(select(hub, *who)):
-            check_tag_count(hub.tags.merged(client, tags))
+            check_tag_count(given_of(hub.tags.merged(client, tags)))
         reached = 0
         async for client in paced(select(hub, *who)):
             hub.tags.update(client, tags)

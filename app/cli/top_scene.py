@@ -241,7 +241,7 @@ def _cells(row: Row) -> dict[str, Text]:
 
 
 def _tag_name(row: Row) -> str | None:
-    name = row["tags"].get("name")
+    name = row["tags"].get("name") or row["tags"].get("client.name")
     return name if isinstance(name, str) else None
 
 

@@ -131,7 +131,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = option(
         (), read_hosts, "More names to be served under on loopback without tokens.", "NAME,…"
     )
-    client_tags: bool = option(True, read_flag, "Let clients tag themselves.", "")
+    client_tags: bool = option(True, read_flag, "Let clients tag themselves (`client.NAME`).", "")
     control_from: tuple[str, ...] = option(
         (), read_networks, "Who may use /connections without a token.", "RANGE,…"
     )

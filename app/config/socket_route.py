@@ -17,6 +17,7 @@ from typing import Final
 
 from triode.app.config.readers import read_rate
 from triode.limits.known import first_unknown
+from triode.limits.own_tag import is_own
 from triode.limits.rate import Rate
 
 # Routes of the server's own; a socket may not hide one, nor live below it.
@@ -91,6 +92,9 @@ def _path(value: object) -> str:
 def _tags(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
         raise ValueError('tags must be a table of texts, such as { kind = "game" }')
+    own = next(filter(is_own, map(str, value)), None)
+    if own is not None:
+        raise ValueError(f"the tag {own!r} is one that a client gives itself; choose another name")
     return tuple((str(name), str(text)) for name, text in value.items())
 
 

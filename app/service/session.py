@@ -32,6 +32,7 @@ from triode.app.wire.stream_request import (
     texts,
 )
 from triode.limits.meter import TURN_STEPS, Meter
+from triode.limits.own_tag import as_own, own_of
 from triode.store.change import parse_position
 from triode.store.value import JsonError
 
@@ -227,10 +228,11 @@ class Session:
         tags = command.get("tags")
         if type(tags) is not dict:
             raise bad_request('"tags" must be an object of strings, null to take one away')
-        tags = check_tags(tags, removable=True)
-        check_tag_count(self._triode.hub.tags.merged(self._client, tags))
-        self._triode.hub.tags.update(self._client, tags)
-        self._ok(ref, {"tags": self._triode.hub.tags.of(self._client)})
+        tags = as_own(check_tags(tags, removable=True))
+        known = self._triode.hub.tags
+        check_tag_count(own_of(known.merged(self._client, tags)))
+        known.update(self._client, tags)
+        self._ok(ref, {"tags": own_of(known.of(self._client))})
 
     def _auth(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         token = command.get("token")

@@ -22,6 +22,7 @@ from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import from_json, from_query, malformed_filter
+from triode.limits.own_tag import as_own
 from triode.store.filter import FilterError
 from triode.store.value import MISSING
 
@@ -79,7 +80,7 @@ async def admit(
         request = from_json(body, last_event_id, settings)
     if socket and request.lease_s is not None:
         raise bad_request("lease is for event streams; a WebSocket is kept alive by its pongs")
-    request = replace(request, route=route, tags=request.tags | route_tags)
+    request = replace(request, route=route, tags=as_own(request.tags) | route_tags)
     for text in request.filters:
         gate.require_read(principal, text)
     for room in request.rooms:

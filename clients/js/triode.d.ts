@@ -12,7 +12,7 @@ export interface Options {
   /** A token, or a function that gives or promises one. The function is asked at the start, when a
    *  token is about to end, and once when one was refused. */
   token?: string | (() => string | undefined | Promise<string | undefined>);
-  /** Tags of this connection. */
+  /** Tags of this connection, that it gives itself: admins select `role` as `client.role`. */
   tags?: Record<string, string>;
   /** Connect at once (true), or when `connect` is called. */
   autoConnect?: boolean;
@@ -213,6 +213,7 @@ export interface Triode extends Emitter<TriodeEvents> {
   publish(message: {
     room?: string | string[];
     to?: string;
+    /** For admins. A tag that a client gave itself is `client.NAME`. */
     tags?: Record<string, string>;
     event?: string;
     data?: any;

@@ -283,6 +283,7 @@ def test_sockets() -> None:
         'path = "/a/b{c}"',
         'path = "/a/{x}"\ntags = {x = "1"}',
         'path = "/a"\ntags = {x = 1}',
+        'path = "/a"\ntags = {"client.x" = "1"}',
         'path = "/a"\nrate = "x"',
         'path = "/a"\npaht = "x"',
         'tags = {x = "1"}',

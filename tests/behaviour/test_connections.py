@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,7 +28,7 @@ from .clients import (
     watch,
 )
 from .conftest import ServerFactory
-from .server import Lane, Server
+from .server import OPEN, Lane, Server
 
 pytestmark = pytest.mark.trio
 
@@ -99,7 +100,7 @@ async def test_what_is_seen_of_a_client(
     assert seen["lane"] == {"native": "native", "hypercorn": "asgi"}[lane]
     assert seen["ip"] == "127.0.0.1"
     assert seen["name"] is None
-    assert seen["tags"] == {"kind": "seen"}
+    assert seen["tags"] == {"client.kind": "seen"}
     assert seen["rooms"] == ["r1", "r2"]
     assert seen["filters"] == [{"filter": ".fence", "policy": "disconnect"}]
     assert seen["state"] == "flowing"
@@ -145,13 +146,13 @@ async def test_selectors(server: Server, api: Api, document: str) -> None:
         assert {one, two, three} <= set(await who())
         assert await who(id=two) == [two]
         assert await who(id=[three, one, three, "c_nobody"]) == [three, one]
-        assert await who(**{"tag.group": "sel"}) == [one, two]
-        assert await who(**{"tag.group": "sel", "tag.user": "2"}) == [two]
-        assert await who(**{"tag.group": "sel", "tag.user": "3"}) == []
-        assert await who(id=[one, three], **{"tag.group": "sel"}) == [one]
+        assert await who(**{"tag.client.group": "sel"}) == [one, two]
+        assert await who(**{"tag.client.group": "sel", "tag.client.user": "2"}) == [two]
+        assert await who(**{"tag.client.group": "sel", "tag.client.user": "3"}) == []
+        assert await who(id=[one, three], **{"tag.client.group": "sel"}) == [one]
         assert await who(id="c_nobody") == []
         assert len(await who(limit=1)) == 1
-        answer = await api.request("GET", "/connections?tag.group=sel&limit=1")
+        answer = await api.request("GET", "/connections?tag.client.group=sel&limit=1")
         assert answer.json()["total"] == 2
         for bad in ("?limit=0", "?limit=x", "?limit=10001", "?idd=1", "?tag.a=1&tag.a=2"):
             assert (await api.request("GET", "/connections" + bad)).status_code == 400
@@ -168,8 +169,8 @@ async def test_no_selector_selects_nobody(
 
 
 async def test_send_to_a_websocket(server: Server, api: Api, document: str) -> None:
-    group = {"tag.group": "send-ws"}
-    async with plain(server, **group) as (one, _), plain(server, **group) as (two, name_two):
+    mine, group = {"tag.group": "send-ws"}, {"tag.client.group": "send-ws"}
+    async with plain(server, **mine) as (one, _), plain(server, **mine) as (two, name_two):
         assert await control(api, "send", {"text": "as it is {"}, **group) == 2
         assert await control(api, "send", {"data": {"id": "x", "n": [1]}}, id=name_two) == 1
         assert await control(api, "send", {"data": None}, **group) == 2
@@ -219,8 +220,10 @@ async def test_types_of_content(api: Api) -> None:
 
 
 async def test_tags_are_set_and_taken_away(server: Server, api: Api, document: str) -> None:
-    async with plain(server, **{"tag.group": "tags"}) as (_, one):
-        assert await control(api, "tags", {"tags": {"a": "1", "group": None}}, id=one) == 1
+    async with plain(server) as (_, one):
+        assert await control(api, "tags", {"tags": {"b": "1", "group": "tags"}}, id=one) == 1
+        assert await control(api, "tags", {"tags": {"a": "1", "b": None}}, id=one) == 1
+        assert await control(api, "tags", {"tags": {"group": None}}, **{"tag.group": "tags"}) == 1
         assert (await listed(api, id=one))[0]["tags"] == {"a": "1"}
         assert await listed(api, **{"tag.group": "tags"}) == []
         assert (
@@ -228,6 +231,7 @@ async def test_tags_are_set_and_taken_away(server: Server, api: Api, document: s
         )
         assert [seen["client"] for seen in await listed(api, **{"tag.a": "2"})] == [one]
         wrong: list[Any] = [{}, {"tags": []}, {"tags": {"a": 1}}, {"tags": {"": "x"}}, {"tag": {}}]
+        wrong.append({"tags": {"client.a": "x"}})
         for bad in wrong:
             response = await api.request("POST", f"/connections/tags?id={one}", json=bad)
             assert response.status_code == 400, bad
@@ -238,10 +242,61 @@ async def test_tags_of_a_client_are_bounded(server: Server, api: Api, document: 
         await ws.ok("tag", tags={f"n{number}": "x" for number in range(32)})
         assert (await ws.refused("tag", tags={"more": "x"}))["status"] == 400
         await ws.ok("tag", tags={"n0": None, "more": "x"})
-        body = {"tags": {"even-more": "x"}}
-        refused = await api.request("POST", f"/connections/tags?id={one}", json=body)
+        # Those of the server have a bound of their own, which no client can use up.
+        body = {"tags": {f"n{number}": "x" for number in range(32)}}
+        assert await control(api, "tags", body, id=one) == 1
+        more = {"json": {"tags": {"more": "x"}}}
+        refused = await api.request("POST", f"/connections/tags?id={one}", **more)
         assert refused.status_code == 400
-        assert len((await listed(api, id=one))[0]["tags"]) == 32
+        assert len((await listed(api, id=one))[0]["tags"]) == 64
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_a_client_says_of_itself_is_apart(
+    server: Server, api: Api, fence: Fence, document: str, transport: str
+) -> None:
+    lie: dict[str, Any] = {"snapshot": "none", "tag.user": "7", "tag.client.user": "7"}
+    secret: dict[str, Any] = {"event": "secret", "data": 1}
+    async with watch(server, transport, ".fence", **lie) as liar, plain(server) as (ws, real):
+        await ws.ok("tag", tags={"user": "8"})
+        assert await control(api, "tags", {"tags": {"user": "7"}}, id=real) == 1
+        assert (await ws.ok("tag", tags={"user": None}))["tags"] == {}
+        assert await control(api, "send", {"data": "to 7"}, **{"tag.user": "7"}) == 1
+        publish = {"json": {"tags": {"user": "7"}, **secret}}
+        assert (await api.request("POST", "/publish", **publish)).json() == {"reached": 1}
+        assert [seen["client"] for seen in await listed(api, **{"tag.user": "7"})] == [real]
+        assert [seen["client"] for seen in await listed(api, **{"tag.client.user": "7"})] == [
+            name(liar)
+        ]
+        [got] = await fence.pass_through(liar)
+        assert got == []
+        assert await raw(ws) == '"to 7"'
+        assert (await ws.next())["event"] == "secret"
+        # The back end can take nothing away, nor give anything, in the client's name.
+        assert await control(api, "tags", {"tags": {"user": None}}, id=name(liar)) == 1
+        seen = (await listed(api, id=name(liar)))[0]
+        assert seen["tags"] == {"client.user": "7", "client.client.user": "7"}
+
+
+async def test_no_client_changes_the_tags_of_its_route(lane: Lane, tmp_path: Path) -> None:
+    (tmp_path / "triode.toml").write_text('[[socket]]\npath = "/game/{table}"\n')
+    server = Server(lane, dict(OPEN), tmp_path)
+    await trio.to_thread.run_sync(server.start)
+    try:
+        async with (
+            open_api(server) as api,
+            open_ws(server, "/game/7" + query(**{"tag.table": "8"}), greet=False) as ws,
+        ):
+            one = (await ws.next())["client"]
+            assert (await ws.ok("tag", tags={"table": "9", "x": "1"}))["tags"] == {
+                "table": "9",
+                "x": "1",
+            }
+            await ws.ok("tag", tags={"table": None})
+            assert (await listed(api, id=one))[0]["tags"] == {"table": "7", "client.x": "1"}
+            assert [seen["client"] for seen in await listed(api, **{"tag.table": "7"})] == [one]
+    finally:
+        await trio.to_thread.run_sync(server.stop)
 
 
 async def test_close_a_websocket(server: Server, api: Api, document: str) -> None:

@@ -215,9 +215,11 @@ async def test_tags_of_the_query_select_clients(
         watch(server, transport, ".fence", **(base | {"tag.user": "2"})) as two,
     ):
         group = f"g-{transport}"
-        assert await publish(api, tags={"group": group}, event="all", data=0) == 2
-        assert await publish(api, tags={"group": group, "user": "2"}, event="and", data=0) == 1
-        assert await publish(api, tags={"group": group, "user": "3"}, event="no", data=0) == 0
+        second = {"client.group": group, "client.user": "2"}
+        third = {"client.group": group, "client.user": "3"}
+        assert await publish(api, tags={"client.group": group}, event="all", data=0) == 2
+        assert await publish(api, tags=second, event="and", data=0) == 1
+        assert await publish(api, tags=third, event="no", data=0) == 0
         assert await publish(api, tags={"ghost": ""}, event="no", data=0) == 0
         got_one, got_two = await fence.pass_through(one, two)
         assert [m["event"] for m in got_one] == ["all"]
@@ -233,15 +235,20 @@ async def test_no_tags_select_nobody(server: Server, api: Api, document: str) ->
 async def test_the_tag_command(server: Server, api: Api, document: str) -> None:
     async with members(server, 1) as (one,):
         await one.ok("tag", tags={"mood": "good", "team": "x"})
-        assert await publish(api, tags={"mood": "good"}, event="e", data=1) == 1
+        assert await publish(api, tags={"client.mood": "good"}, event="e", data=1) == 1
         await one.ok("tag", tags={"mood": "bad", "ghost": None})
-        assert await publish(api, tags={"mood": "good"}, event="e", data=1) == 0
-        assert await publish(api, tags={"mood": "bad", "team": "x"}, event="e", data=1) == 1
+        assert await publish(api, tags={"client.mood": "good"}, event="e", data=1) == 0
+        assert (
+            await publish(api, tags={"client.mood": "bad", "client.team": "x"}, event="e", data=1)
+            == 1
+        )
         await one.ok("tag", tags={"mood": None})
-        assert await publish(api, tags={"mood": "bad"}, event="e", data=1) == 0
+        assert await publish(api, tags={"client.mood": "bad"}, event="e", data=1) == 0
         assert (await one.refused("tag", tags={"mood": 5}))["status"] == 400
         assert (await one.refused("tag", tags=[]))["status"] == 400
-    assert await publish(api, tags={"team": "x"}, event="e", data=1) == 0, "gone with its client"
+    assert await publish(api, tags={"client.team": "x"}, event="e", data=1) == 0, (
+        "gone with its client"
+    )
 
 
 async def test_one_clients_rooms_do_not_outlive_it(server: Server, api: Api, document: str) -> None:

@@ -28,6 +28,7 @@ from tests.behaviour.clients import (
 )
 from tests.cases.bench import Bench, Case
 from tests.cases.shape import plant
+from triode.limits.own_tag import as_own
 
 # sse
 
@@ -148,8 +149,8 @@ async def tags(bench: Bench, given: Case, expect: Case) -> None:
 
 
 async def selected(bench: Bench, clients: dict[str, Ws], selector: dict[str, str]) -> list[str]:
-    """The names of the clients that a message to these tags reaches."""
-    body = {"tags": selector, "event": "select", "data": None}
+    """The names of the clients that a message to these tags, which are their own, reaches."""
+    body = {"tags": as_own(selector), "event": "select", "data": None}
     response = await bench.api.request("POST", "/publish", json=body)
     if response.status_code == 400:
         assert not selector

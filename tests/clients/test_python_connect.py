@@ -80,7 +80,7 @@ async def test_tags_are_the_connections(server: Server) -> None:
     url = f"http://127.0.0.1:{server.port}"
     async with connect(url, tags={"kind": "player"}) as t, connect(url) as admin:
         async with t.inbox() as inbox:
-            assert await admin.publish("all", 1, tags={"kind": "player"}) == 1
+            assert await admin.publish("all", 1, tags={"client.kind": "player"}) == 1
             assert (await anext(inbox)).data == 1
 
 

@@ -33,7 +33,7 @@ FILTERS: Final = query("filter", text("A filter; several are OR"), many=True)
 TAGS_GIVEN: Final[Schema] = {
     "name": "tag",
     "in": "query",
-    "description": "tag.NAME=VALUE; all of several",
+    "description": "tag.NAME=VALUE; all of several. One that a client gave itself is client.NAME",
     "schema": {"type": "object", "additionalProperties": {"type": "string"}},
 }
 VERSION: Final = query("v", text("Any text; a new one passes caches by"))

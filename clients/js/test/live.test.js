@@ -298,7 +298,7 @@ for (const transport of TRANSPORTS) {
       const room = t.room('tagged');
       await room.join();
       const heard = until(t, 'message');
-      await server.ask('POST', 'publish', { tags: { role: 'tester' }, event: 'hello' });
+      await server.ask('POST', 'publish', { tags: { 'client.role': 'tester' }, event: 'hello' });
       assert.equal((await heard)[0].event, 'hello');
     });
 

@@ -173,6 +173,8 @@ class Triode:
     ) -> int:
         """Send a message to a room or several, to a client, or (admins) to those with all tags.
 
+        Tags that clients gave themselves are named `client.NAME`.
+
         How many it reached; oneself only with `echo`. Raises as `set` does.
         """
         whom = {"room": room, "to": to, "tags": tags}
@@ -213,7 +215,8 @@ async def connect(
     `url` is the server's (`http:`, `https:`, `ws:` or `wss:`); a path in it is a WebSocket route of
     its own, without one it is `/ws`. `token` is a token, or a function, async or not, that gives
     one: it is called for the first, when the server says that it ends soon, and once more when it
-    is refused. What that function raises comes out of the block. `tags` are the connection's.
+    is refused. What that function raises comes out of the block. `tags` are the connection's:
+    admins select its tag `kind` as `client.kind`.
 
     Raises `CannotConnect` after `Options.attempts` failures at first, and `Refused` for an answer
     that no retry would change. Later a connection that breaks is made again for as long as the
