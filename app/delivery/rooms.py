@@ -38,7 +38,7 @@ EMPTY_ROOMS: Final = 1000
 SHARE: Final = 16
 
 
-class Rooms(dict[str, Room[Client]]):
+class Rooms(dict[str, "Room[Client]"]):
     """The rooms that have members, by name."""
 
     def __init__(self, hub: HubPort) -> None:
