@@ -49,7 +49,8 @@ def footprint(value: Json, *, limit: int, work: Work = FREE) -> int:
             if not children:
                 continue
             todo.append(node)
-        work.charge(1 + len(children) // _LOOKED_AT)
+        if children:  # what is empty was charged for where it stands
+            work.charge(1 + len(children) // _LOOKED_AT)
         for child in children:
             kind = type(child)
             if kind is dict or kind is list:
