@@ -268,14 +268,14 @@ class Gate:
     def _too_many(self, verdict: Verdict, fields: dict[str, str]) -> Refusal:
         self.metrics.rate_limited += 1
         rate = verdict.rate
-        wait = f"retry in {verdict.retry_after_s:.3f} s"
-        if "Retry-After" in fields:
-            wait += f" or later (Retry-After: {fields['Retry-After']} spreads those who wait)"
+        # Over HTTP there are whole seconds, spread; words, member and field say the same.
+        field = fields.get("Retry-After")
+        wait_s = int(field) if field else max(0.001, round(verdict.retry_after_s, 3))
         per_s = f"{rate.rps:g} a second, {rate.burst} at once" if rate is not None else "none"
         return Refusal(
             429,
-            f"too many requests; allowed are {per_s}; {wait}",
-            extra={"retry_after": round(verdict.retry_after_s, 3), "limit": verdict.limit},
+            f"too many requests; allowed are {per_s}; retry in {wait_s:g} s",
+            extra={"retry_after": wait_s, "limit": verdict.limit},
             headers=fields,
             close=4429,
         )

@@ -397,7 +397,7 @@ export function triode(url = OWN, options = {}) {
     WebSocket = globalThis.WebSocket, // null: event streams only
   } = options;
   const base = new URL(url, globalThis.location?.href);
-  base.pathname = base.pathname.replace(/\/?$/, '/');
+  base.pathname = base.pathname.replace(/(\/ws)?\/?$/, '/'); // also of a WebSocket
 
   const asksToken = typeof tokenGiven === 'function';
 

@@ -81,8 +81,11 @@ async def test_burst_and_one(stranger: Api) -> None:
     quota = re.search(r"\bq=(\d+)", refused.headers["ratelimit-policy"])
     assert quota is not None
     assert int(quota[1]) >= remaining[0], "what remains is at most the quota"
-    assert int(refused.headers["retry-after"]) >= 1
-    assert check_problem(refused)["retry_after"] > 0
+    wait_s = int(refused.headers["retry-after"])
+    assert wait_s >= 1
+    problem = check_problem(refused)
+    assert problem["retry_after"] == wait_s, "member, field and words agree"
+    assert problem["detail"].endswith(f"; retry in {wait_s} s")
     assert "ratelimit" in refused.headers
 
 

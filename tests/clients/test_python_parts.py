@@ -83,6 +83,13 @@ def test_a_delay_that_the_server_asks_for(told: Any, seconds: float | None) -> N
         ("ws://example.org", "ws://example.org/ws"),
         ("wss://example.org:444/game/7", "wss://example.org:444/game/7"),
         ("http://[::1]:9", "ws://[::1]:9/ws"),
+        # A server that is mounted below a path.
+        ("http://h/live", "ws://h/live/ws"),
+        ("http://h/live/", "ws://h/live/ws"),
+        ("https://h/live/ws", "wss://h/live/ws"),
+        ("http://h/live/ws/", "ws://h/live/ws"),
+        ("http://h/news", "ws://h/news/ws"),
+        ("ws://h/live/ws", "ws://h/live/ws"),
     ],
 )
 def test_where_a_url_points(url: str, text: str) -> None:

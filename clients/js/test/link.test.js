@@ -41,6 +41,9 @@ test('it connects by itself, to the address of a page, a prefix, or a WebSocket'
   assert.equal(await address('http://a.test'), 'ws://a.test/ws');
   assert.equal(await address('https://a.test/live?x=1'), 'wss://a.test/live/ws');
   assert.equal(await address('wss://a.test:8443/'), 'wss://a.test:8443/ws');
+  assert.equal(await address('wss://a.test/ws'), 'wss://a.test/ws');
+  assert.equal(await address('https://a.test/live/ws/'), 'wss://a.test/live/ws');
+  assert.equal(await address('https://a.test/news'), 'wss://a.test/news/ws');
   assert.equal(
     await address('http://a.test', { token: 'a b', tags: { x: '1' } }),
     'ws://a.test/ws?tag.x=1&access_token=a+b',

@@ -212,11 +212,12 @@ async def connect(
 ) -> AsyncGenerator[Triode]:
     """Connect to a server; the block begins with the first connection, and ends the last.
 
-    `url` is the server's (`http:`, `https:`, `ws:` or `wss:`); a path in it is a WebSocket route of
-    its own, without one it is `/ws`. `token` is a token, or a function, async or not, that gives
-    one: it is called for the first, when the server says that it ends soon, and once more when it
-    is refused. What that function raises comes out of the block. `tags` are the connection's:
-    admins select its tag `kind` as `client.kind`.
+    `url` is the server's (`http:` or `https:`), with the path below which it is mounted, if any;
+    `/ws` may stand at its end. Or it is a WebSocket's own (`ws:` or `wss:`), also of another route.
+    `token` is a token, or a function, async or not, that gives one: it is called for the first,
+    when the server says that it ends soon, and once more when it is refused. What that function
+    raises comes out of the block. `tags` are the connection's: admins select its tag `kind` as
+    `client.kind`.
 
     Raises `CannotConnect` after `Options.attempts` failures at first, and `Refused` for an answer
     that no retry would change. Later a connection that breaks is made again for as long as the

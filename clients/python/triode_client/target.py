@@ -45,10 +45,12 @@ class Target:
 
 
 def read_target(url: str, tags: Mapping[str, str] | None = None) -> Target:
-    """Where `url` points; without a path that is the server's own `/ws`.
+    """Where `url` points.
 
-    `http:` and `ws:` are the same here, as `https:` and `wss:`. `tags` go into the query. Raises
-    `ValueError`, also for a user and password in the URL: a token belongs into `token`.
+    `http:` and `https:` address a server, which may be mounted at a path: its WebSocket is at `/ws`
+    below, whether that is said or not. `ws:` and `wss:` address a WebSocket itself; without a path
+    that is `/ws`. `tags` go into the query. Raises `ValueError`, also for a user and password in
+    the URL: a token belongs into `token`.
     """
     parts = urlsplit(url)
     is_tls = _TLS.get(parts.scheme)
@@ -59,7 +61,9 @@ def read_target(url: str, tags: Mapping[str, str] | None = None) -> Target:
     if parts.username is not None or parts.password is not None:
         raise ValueError("a URL with a user or password is not understood; use token=")
     port = parts.port if parts.port is not None else (443 if is_tls else 80)
-    path = parts.path if parts.path not in ("", "/") else "/ws"
+    path = parts.path
+    if path in ("", "/") or parts.scheme in ("http", "https"):
+        path = path.removesuffix("/").removesuffix("/ws") + "/ws"
     query = quote(parts.query, safe=_QUERY)
     tagged = urlencode({f"tag.{name}": value for name, value in (tags or {}).items()})
     queries = "&".join(part for part in (query, tagged) if part)
