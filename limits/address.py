@@ -8,7 +8,6 @@ only as far as trusted proxies wrote them: from the right, up to the first hop n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -18,6 +17,8 @@ from ipaddress import (
     ip_network,
 )
 from typing import Final
+
+from triode.store.cache import Cache, weight_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -35,10 +36,9 @@ MAX_ADDRESS_CHARS: Final = 128
 def parse_address(text: str) -> Address | None:
     """The address in `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[2001:db8::1]:80`, `fe80::1%eth0`,
     with or without quotes (RFC 7239 style); None when it is none."""
-    return _parsed(text) if len(text) <= MAX_ADDRESS_CHARS else None
+    return ADDRESSES[text] if len(text) <= MAX_ADDRESS_CHARS else None
 
 
-@lru_cache(maxsize=4096)
 def _parsed(text: str) -> Address | None:
     bare = text.strip().strip('"')
     if bare.startswith("["):
@@ -56,6 +56,13 @@ def _parsed(text: str) -> Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+# What an address object takes, with its number.
+_ADDRESS_BYTES: Final = 160
+ADDRESSES: Final[Cache[str, Address | None]] = Cache(
+    _parsed, lambda text, _: weight_of((text,)) + _ADDRESS_BYTES, max_bytes=2 * 1024 * 1024
+)
 
 
 def _is_port(text: str) -> bool:
@@ -148,11 +155,14 @@ def client_ip(peer: str, forwarded_for: str | None, trusted: Networks) -> str:
     return str(hop)
 
 
-@lru_cache(maxsize=4_096)
 def ip_key(peer: str) -> str:
     """What limits count an address by: `ip:9.9.9.9`, without the port, or else each connection
     would be somebody new. IPv6 by /64, as a customer has at least that many addresses. All peers
     that cannot be read share `ip:unknown`."""
+    return IP_KEYS[peer]
+
+
+def _ip_key(peer: str) -> str:
     address = parse_address(peer)
     if address is None:
         return "ip:unknown"
@@ -160,3 +170,8 @@ def ip_key(peer: str) -> str:
         return f"ip:{address}"
     bits = int(address) >> (128 - _CLIENT_PREFIX_BITS) << (128 - _CLIENT_PREFIX_BITS)
     return f"ip:{IPv6Address(bits)}/{_CLIENT_PREFIX_BITS}"
+
+
+IP_KEYS: Final[Cache[str, str]] = Cache(
+    _ip_key, lambda peer, key: weight_of((peer, key)), max_bytes=2 * 1024 * 1024
+)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from triode.limits.known import first_unknown
+from triode.store.cache import Cache, weight_of
 
 Covers = Callable[[str, str], bool]
 Scope = tuple[str, ...]
@@ -172,7 +172,7 @@ def glob_matches(glob: str, name: str) -> bool:
     """True when the glob matches the whole name. Linear in the name's length for a given glob."""
     if "*" not in glob and "?" not in glob:
         return glob == name
-    return _compiled(glob).fullmatch(name) is not None
+    return GLOBS[glob].fullmatch(name) is not None
 
 
 def glob_covers(granted: str, asked: str) -> bool:
@@ -216,7 +216,6 @@ def _takes(granted: str, asked: str) -> bool:
     return granted == asked or (granted == "?" and asked != "*")
 
 
-@lru_cache(maxsize=4_096)
 def _compiled(glob: str) -> re.Pattern[str]:
     """The glob as a pattern that never goes back over a run once it is placed.
 
@@ -233,3 +232,10 @@ def _compiled(glob: str) -> re.Pattern[str]:
 
 def _piece(text: str) -> str:
     return "".join("." if char == "?" else re.escape(char) for char in text)
+
+
+GLOBS: Final[Cache[str, re.Pattern[str]]] = Cache(
+    _compiled,
+    lambda glob, pattern: weight_of((glob, pattern, pattern.pattern)),
+    max_bytes=4 * 1024 * 1024,
+)

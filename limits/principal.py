@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, Literal
 
 from triode.limits.address import ip_key
 from triode.limits.grant import FULL, Grant
 from triode.limits.token import TokenInfo, Tokens
+from triode.store.cache import Cache, weight_of
 
 MAX_CREDENTIALS: Final = 4  # enough for every place once; more is somebody guessing
 
@@ -53,10 +53,22 @@ class Principal:
 OWNER: Final = Principal(key="embedded", name="embedded", grant=FULL)
 
 
-@lru_cache(maxsize=4096)
 def anonymous(peer: str, grant: Grant) -> Principal:
     """Nobody in particular, counted by address (`peer` is the client's, see address.client_ip)."""
+    return NOBODIES[peer, grant]
+
+
+def _anonymous(who: tuple[str, Grant]) -> Principal:
+    peer, grant = who
     return Principal(key=ip_key(peer), name="anonymous", grant=grant)
+
+
+# The grant is the server's own, one for all of them.
+NOBODIES: Final[Cache[tuple[str, Grant], Principal]] = Cache(
+    _anonymous,
+    lambda who, principal: weight_of((who, who[0], principal, principal.key)),
+    max_bytes=2 * 1024 * 1024,
+)
 
 
 def from_token(info: TokenInfo) -> Principal:

@@ -26,9 +26,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from triode.store.cache import Cache, weight_of
 from triode.store.condition import OPERATORS, Literal, Test
 from triode.store.coverage import covers_segments
 from triode.store.path import EMPTY, OUT_OF_RANGE, FilterError, Path, Reader, parse_pointer
@@ -145,15 +145,15 @@ class Filter:
 
 # What a filter takes for each character of its text: up to a megabyte for the longest JSONPath.
 _BYTES_A_CHAR = 250
-_FILTERS: Recent[Filter] = Recent(max_bytes=32 * 1024 * 1024)
+FILTERS: Final[Recent[Filter]] = Recent(max_bytes=32 * 1024 * 1024)
 
 
 def parse_filter(text: str) -> Filter:
     """The filter that ``text`` stands for. Raises FilterError, with the column of the fault."""
-    known = _FILTERS.get(text)
+    known = FILTERS.get(text)
     if known is None:
         known = _parse(text)
-        _FILTERS.put(text, known, 500 + _BYTES_A_CHAR * len(text))
+        FILTERS.put(text, known, 500 + _BYTES_A_CHAR * len(text))
     return known
 
 
@@ -312,28 +312,45 @@ def _as_segments(path: Path) -> tuple[Segment, ...]:
     return tuple(Name(key) if isinstance(key, str) else Index(key) for key in path)
 
 
-@lru_cache(maxsize=8192)
 def covers(granted: str, asked: str) -> bool:
     """Whether all that ``asked`` can select, on any document, lies inside what ``granted`` selects.
 
     Never true wrongly; what it cannot prove is false (see ``store/coverage.py``). Raises
     FilterError.
     """
+    return COVERED[granted, asked]
+
+
+def _covers(pair: tuple[str, str]) -> bool:
+    granted, asked = pair
     grant, ask = parse_filter(granted), parse_filter(asked)
     if granted == asked:
         return True
     return grant.is_exact and covers_segments(grant.steps, ask.steps)
 
 
-@lru_cache(maxsize=8192)
+COVERED: Final[Cache[tuple[str, str], bool]] = Cache(
+    _covers, lambda pair, _: weight_of((pair, *pair)), max_bytes=8 * 1024 * 1024
+)
+
+
 def tells_elements_apart(text: str) -> bool:
     """Whether a filter selects elements of arrays by where they stand, so that an element which is
     moved can come into its selection or leave it.
     """
+    return BY_PLACE[text]
+
+
+def _by_place(text: str) -> bool:
     parsed = parse_filter(text)
     return not parsed.is_exact or any(
         isinstance(step, (Index, Slice, Token)) for step in parsed.steps
     )
+
+
+BY_PLACE: Final[Cache[str, bool]] = Cache(
+    _by_place, lambda text, _: weight_of((text,)), max_bytes=2 * 1024 * 1024
+)
 
 
 def split_filters(text: str) -> list[str]:

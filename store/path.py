@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from triode.store.cache import Cache, weight_of
 
 Path = tuple[str | int, ...]
 
@@ -159,8 +161,7 @@ class Reader:
         self.fail("must start with a dot" if first else "expected '.' or '['")
 
 
-@lru_cache(maxsize=8192)
-def parse_path(text: str) -> Path:
+def _parse_path(text: str) -> Path:
     """The path that ``text`` names.
 
     ``"."`` is the root; the empty text is refused, as mostly something was forgotten. An index may
@@ -181,6 +182,13 @@ def parse_path(text: str) -> Path:
     while not reader.done:
         path.append(_segment(reader))
     return tuple(path)
+
+
+PATHS: Final[Cache[str, Path]] = Cache(
+    _parse_path, lambda text, path: weight_of((text, path, *path)), max_bytes=8 * 1024 * 1024
+)
+# See `_parse_path`. Every command calls it, so a known text costs a dict's own look-up.
+parse_path: Final[Callable[[str], Path]] = PATHS.__getitem__
 
 
 def _segment(reader: Reader) -> str | int:
@@ -215,11 +223,15 @@ def parse_pointer(text: str, error: type[Malformed]) -> tuple[str, ...]:
 
 def format_path(path: Path) -> str:
     """The canonical text: ``.name`` if it is an ASCII identifier, else ``["any key"]``; ``[3]``."""
-    return "".join([_format_name(k) if isinstance(k, str) else f"[{k}]" for k in path]) or "."
+    return "".join([NAMES[k] if isinstance(k, str) else f"[{k}]" for k in path]) or "."
 
 
-@lru_cache(maxsize=8192)
 def _format_name(name: str) -> str:
     if _PLAIN.fullmatch(name):
         return f".{name}"
     return f"[{json.dumps(name, ensure_ascii=False)}]"
+
+
+NAMES: Final[Cache[str, str]] = Cache(
+    _format_name, lambda name, text: weight_of((name, text)), max_bytes=4 * 1024 * 1024
+)

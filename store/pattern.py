@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from iregexp_check import check
 
@@ -103,19 +104,19 @@ class _TooLarge(Exception):
 
 
 # What a pattern remembers grows to about a megabyte.
-_PATTERNS: Recent[Pattern | str] = Recent(max_bytes=64 * PATTERN_BYTES)
+PATTERNS: Final[Recent[Pattern | str]] = Recent(max_bytes=64 * PATTERN_BYTES)
 
 
 def parse_pattern(text: str, work: Work) -> Pattern | str:
     """The pattern, or NOT_IREGEXP, or TOO_LARGE. Raises TooCostly; one that is known is free."""
-    known = _PATTERNS.get(text)
+    known = PATTERNS.get(text)
     if known is None:
         work.charge(COMPILE_STEPS + 4 * min(len(text), MAX_PATTERN_CHARS))
         known = _compile(text)
         if isinstance(known, Pattern):
             # Of states there may be far more than characters, which is known only now.
             work.charge(2 * known.states)
-        _PATTERNS.put(text, known, PATTERN_BYTES if isinstance(known, Pattern) else len(text))
+        PATTERNS.put(text, known, PATTERN_BYTES if isinstance(known, Pattern) else len(text))
     return known
 
 

@@ -9,11 +9,11 @@ for everybody. Pure; both lanes use it (`app.access.origin`).
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from triode.limits.address import is_loopback_name
+from triode.store.cache import Cache, weight_of
 
 ALLOWED_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
@@ -43,11 +43,10 @@ def is_listed(origin: str, origins: tuple[str, ...]) -> bool:
     like a listed name gets in.
     """
     return origin in origins or any(
-        pattern.fullmatch(origin) for text in origins if (pattern := _pattern(text)) is not None
+        pattern.fullmatch(origin) for text in origins if (pattern := PATTERNS[text]) is not None
     )
 
 
-@lru_cache(maxsize=1024)
 def _pattern(text: str) -> re.Pattern[str] | None:
     """The pattern that a listed origin with a `*` is; None for one without, and for all."""
     if "*" not in text or text == "*":
@@ -55,6 +54,12 @@ def _pattern(text: str) -> re.Pattern[str] | None:
     quoted = re.escape(text).replace(r"://\*\.", r"://(?:[a-z0-9_-]+\.)+")
     # A browser leaves out the port that is the scheme's own.
     return re.compile(quoted.replace(r":\*", r"(?::[0-9]{1,5})?"), re.ASCII)
+
+
+# Of what the operator lists, so there are few.
+PATTERNS: Final[Cache[str, re.Pattern[str] | None]] = Cache(
+    _pattern, lambda text, pattern: weight_of((text, pattern)), max_bytes=1024 * 1024
+)
 
 
 def cors_headers(
@@ -104,9 +109,12 @@ def preflight_headers(
     }
 
 
-@lru_cache(maxsize=1024)
 def origin_parts(origin: str) -> tuple[str, str, int] | None:
     """Scheme, host and port of an origin; None when it is none, as `null`."""
+    return ORIGINS[origin]
+
+
+def _origin_parts(origin: str) -> tuple[str, str, int] | None:
     try:
         url = urlsplit(origin)
         port = url.port
@@ -115,6 +123,11 @@ def origin_parts(origin: str) -> tuple[str, str, int] | None:
     if not url.hostname or url.username is not None or url.path or url.query or url.fragment:
         return None
     return url.scheme, url.hostname.rstrip("."), port or DEFAULT_PORTS.get(url.scheme, 0)
+
+
+ORIGINS: Final[Cache[str, tuple[str, str, int] | None]] = Cache(
+    _origin_parts, lambda origin, parts: weight_of((origin, *(parts or ()))), max_bytes=1024 * 1024
+)
 
 
 def is_loopback_origin(origin: str) -> bool:

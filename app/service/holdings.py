@@ -3,6 +3,7 @@
 Once a second (`settle`) all accounts are read. Above the limit new bodies and messages are refused
 from that moment on; then memory is let go, what costs others least first:
 
+    caches    what clients' texts stand for is read again when it is needed
     history   clients that come back get a snapshot in place of what they missed
     queues    whoever has the longest queue is ended, and may come back
 """
@@ -11,9 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from triode.app.access import cors
 from triode.app.runtime.machine import memory_bytes
 from triode.app.wire import end_reasons
+from triode.limits import address, grant, principal
 from triode.limits.ledger import Ledger
+from triode.store import filter, path, pattern
 
 if TYPE_CHECKING:
     from triode.app.config.settings import Settings
@@ -24,18 +28,46 @@ if TYPE_CHECKING:
 # Of the machine's memory, when the operator says nothing.
 DEFAULT_SHARE: Final = 0.75
 
+# What is made of clients' texts, and kept. They are the process's: all servers in it share them.
+CACHES: Final = (
+    path.PATHS,
+    path.NAMES,
+    filter.FILTERS,
+    filter.COVERED,
+    filter.BY_PLACE,
+    pattern.PATTERNS,
+    grant.GLOBS,
+    address.ADDRESSES,
+    address.IP_KEYS,
+    principal.NOBODIES,
+    cors.ORIGINS,
+    cors.PATTERNS,
+)
+
 
 def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     """The ledger of a server, with an account for each holder."""
     ledger = Ledger(settings.memory or int(memory_bytes() * DEFAULT_SHARE))
+    ledger.account(
+        "caches",
+        sum(cache.max_bytes for cache in CACHES),
+        read=lambda: sum(cache.bytes for cache in CACHES),
+    )
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: sum(map(queued_bytes, hub.clients.values())))
     ledger.account("bodies", settings.bodies_bytes)
     ledger.account("messages", settings.max_unfinished_bytes)
+    ledger.on_pressure("caches", lambda _: clear_caches())
     ledger.on_pressure("history", lambda _: store.forget_history())
     ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))
     return ledger
+
+
+def clear_caches() -> None:
+    """Forget what clients' texts stand for."""
+    for cache in CACHES:
+        cache.clear()
 
 
 def queued_bytes(client: Client) -> int:
