@@ -112,7 +112,7 @@ async def _serve(
             idle=idle,
         )
         services.start_soon(idle_wait.watch)
-        services.start_soon(Collector(lambda: bool(server.metrics.large_bodies)).run)
+        await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,
             connect=reception.connect,

@@ -17,6 +17,8 @@ from triode.store.value import MISSING, Json, Missing, equal
 Literal = None | bool | int | float | str
 
 OPERATORS: Final = ("!=", "<=", ">=", "=", "<", ">")
+# So many tests of one object are a step.
+TESTS_A_STEP: Final = 3
 _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,

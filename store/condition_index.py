@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
+from triode.store.condition import TESTS_A_STEP
 from triode.store.value import MISSING
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ def token(value: Json | Missing) -> Hashable:
 
 
 class _Group(Generic[Node]):
-    __slots__ = ("node", "rest")
+    __slots__ = ("cost", "node", "rest")
 
     def __init__(self, rest: Tests, node: Node) -> None:
         self.rest = rest  # those that the look-up has not answered yet
+        self.cost = 1 + len(rest) // TESTS_A_STEP
         self.node = node
 
     def met_by(self, value: dict[str, Json]) -> bool:
@@ -57,12 +59,13 @@ class _Group(Generic[Node]):
 class Groups(Generic[Node]):
     """Groups of tests (each an AND) and the trie node that each leads to."""
 
-    __slots__ = ("_groups", "_hashed", "_scanned", "keys")
+    __slots__ = ("_groups", "_hashed", "_scan_cost", "_scanned", "keys")
 
     def __init__(self) -> None:
         self._groups: dict[Tests, _Group[Node]] = {}
         self._hashed: dict[str, dict[Hashable, dict[Tests, _Group[Node]]]] = {}
         self._scanned: dict[Tests, _Group[Node]] = {}
+        self._scan_cost = 1
         # How many tests look at a member: an edit of any other member changes no answer.
         self.keys: dict[str, int] = {}
 
@@ -79,6 +82,7 @@ class Groups(Generic[Node]):
         first = _first_equality(tests)
         if first is None:
             group = self._scanned[tests] = _Group(tests, node)
+            self._scan_cost += group.cost
         else:
             rest = tuple(test for test in tests if test is not first)
             literals = self._hashed.setdefault(first.key, {})
@@ -93,7 +97,7 @@ class Groups(Generic[Node]):
         del self._groups[tests]
         first = _first_equality(tests)
         if first is None:
-            del self._scanned[tests]
+            self._scan_cost -= self._scanned.pop(tests).cost
         else:
             literals = self._hashed[first.key]
             filed = literals[token(first.literal)]
@@ -117,7 +121,7 @@ class Groups(Generic[Node]):
         `work` is charged for groups that are asked one by one, by who asks them of many objects.
         """
         if work is not None:
-            work.charge(1 + len(self._scanned))
+            work.charge(self._scan_cost)
         nodes = [group.node for group in self._scanned.values() if group.met_by(value)]
         hashed = self._hashed
         # Go over the shorter one: neither wide objects nor many tested keys may cost by themselves.
@@ -128,7 +132,7 @@ class Groups(Generic[Node]):
             filed = literals.get(token(value.get(key, MISSING)))
             if filed is not None:
                 if work is not None:
-                    work.charge(len(filed))
+                    work.charge(sum([group.cost for group in filed.values()]))
                 nodes += [group.node for group in filed.values() if group.met_by(value)]
         return nodes
 

@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 STALE: Final = Event("snapshot", (), MISSING)
 
 
+# A place that was selected, or is, is hashed and looked up in several sets.
+_COMPARE_STEPS: Final = 1
+
+
 class Evaluated:
     """One such filter. `evaluations` counts those of everything; `cost` is what one takes, as far
     as that is known; `total` what all have taken.
@@ -119,11 +123,13 @@ class Evaluated:
         if self._local is not None:
             was = set(_select_below(self._local, edit.path, edit.before, work))
             now = _select_below(self._local, edit.path, edit.after, work)
+            work.charge(_COMPARE_STEPS * (len(was) + len(now)))
             kept: Container[Path] = _Kept(above, was & now.keys())
         else:
             assert self._places is not None
             was = self._places
             now = self._select(root, work)
+            work.charge(_COMPARE_STEPS * (len(was) + len(now)))
             self._places = set(now)
             kept = was & now.keys()
         gone, new = was - now.keys(), now.keys() - was

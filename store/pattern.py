@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from iregexp_check import check
@@ -20,24 +20,29 @@ MAX_PATTERN_CHARS = 512
 MAX_NESTING = 32
 PATTERN_BYTES = 1024 * 1024
 COMPILE_STEPS = 20
+COMPILED_A_STEP = 2
+# So many states that are gone through, or ranges that are asked, are a step.
+STATES_A_STEP = 4
+RANGES_A_STEP = 6
 
 _QUANTITY = re.compile(r"\{[0-9]+(,?)[0-9]*\}", re.ASCII)
 
 Admits = Callable[[str], bool]
-Code = list[tuple[str, Admits | None, int, int]]  # what, class of "char", targets of "split"
+# What it is; of "char" the class, and how many ranges that has; of "split" its two targets.
+Code = list[tuple[str, Admits | None, int, int]]
 Emit = Callable[[Code], None]
 
 
 class Pattern:
     """A compiled I-Regexp; ``^`` and ``$`` are anchors, as the compliance suite has it."""
 
-    __slots__ = ("_code", "_known", "_step_cost")
+    __slots__ = ("_code", "_known", "_sets")
 
-    def __init__(self, code: Code, chars: int) -> None:
-        """`chars` is the length of the source, which bounds the ranges of all its classes."""
+    def __init__(self, code: Code) -> None:
         self._code = code
-        self._step_cost = len(code) + chars // 2
         self._known: dict[tuple[frozenset[int], str, bool, bool], frozenset[int] | None] = {}
+        # Each set of states once: two that are equal would be compared at each character.
+        self._sets: dict[frozenset[int], frozenset[int]] = {}
 
     @property
     def states(self) -> int:
@@ -46,26 +51,28 @@ class Pattern:
 
     def matches(self, text: str, work: Work, *, whole: bool) -> bool:
         """Whether ``text`` (``whole``) or some part of it matches; linear in its length."""
-        at = frozenset((0,))
+        at = self._one(frozenset((0,)))
         for i, char in enumerate(text):
             work.charge(1)
             key = (at, char, i == 0, whole)
             if key not in self._known:
-                work.charge(self._step_cost)
-                self._remember(key)
+                self._remember(key, work)
             onward = self._known[key]
             if not onward:
                 return onward is None
             at = onward
-        work.charge(len(self._code))
-        return len(self._code) - 1 in self._closure(at, start=not text, end=True)
+        return len(self._code) - 1 in self._closure(at, work, start=not text, end=True)
 
-    def _remember(self, key: tuple[frozenset[int], str, bool, bool]) -> None:
+    def _one(self, states: frozenset[int]) -> frozenset[int]:
+        return self._sets.setdefault(states, states)
+
+    def _remember(self, key: tuple[frozenset[int], str, bool, bool], work: Work) -> None:
         """Work out one step: where ``char`` leads; None when a match is found already."""
         at, char, start, whole = key
         if len(self._known) * len(self._code) > 20_000:  # bounds the memory of a pattern
             self._known.clear()
-        reached = self._closure(at, start=start, end=False)
+            self._sets.clear()
+        reached = self._closure(at, work, start=start, end=False)
         if not whole and len(self._code) - 1 in reached:
             self._known[key] = None
             return
@@ -73,17 +80,21 @@ class Pattern:
         asked: dict[Admits, bool] = {}
         onward: set[int] = set()
         for pc in reached:
-            admits = self._code[pc][1]
+            _, admits, ranges, _ = self._code[pc]
             if admits is None:
                 continue
             if admits not in asked:
+                work.charge(1 + ranges // RANGES_A_STEP)
                 asked[admits] = admits(char)
             if asked[admits]:
                 onward.add(pc + 1)
         # A search may also begin at the next character.
-        self._known[key] = frozenset(onward if whole else onward | {0})
+        self._known[key] = self._one(frozenset(onward if whole else onward | {0}))
 
-    def _closure(self, at: Iterable[int], *, start: bool, end: bool) -> set[int]:
+    def _closure(self, at: frozenset[int], work: Work, *, start: bool, end: bool) -> set[int]:
+        """What can be reached without a character. It is charged when it is known how much that is:
+        a pattern has a thousand states at most.
+        """
         reached: set[int] = set()
         todo = list(at)
         while todo:
@@ -96,6 +107,7 @@ class Pattern:
                 todo += (one, other)
             elif (what == "start" and start) or (what == "end" and end):
                 todo.append(pc + 1)
+        work.charge(1 + len(reached) // STATES_A_STEP)
         return reached
 
 
@@ -111,11 +123,11 @@ def parse_pattern(text: str, work: Work) -> Pattern | str:
     """The pattern, or NOT_IREGEXP, or TOO_LARGE. Raises TooCostly; one that is known is free."""
     known = PATTERNS.get(text)
     if known is None:
-        work.charge(COMPILE_STEPS + 4 * min(len(text), MAX_PATTERN_CHARS))
+        work.charge(COMPILE_STEPS + min(len(text), MAX_PATTERN_CHARS))
         known = _compile(text)
         if isinstance(known, Pattern):
             # Of states there may be far more than characters, which is known only now.
-            work.charge(2 * known.states)
+            work.charge(known.states // COMPILED_A_STEP)
         PATTERNS.put(text, known, PATTERN_BYTES if isinstance(known, Pattern) else len(text))
     return known
 
@@ -131,7 +143,7 @@ def _compile(text: str) -> Pattern | str:
         _alternatives(_Cursor(text), 0)(code)
     except _TooLarge:
         return TOO_LARGE
-    return Pattern([*code, ("match", None, 0, 0)], len(text))
+    return Pattern([*code, ("match", None, 0, 0)])
 
 
 NOT_IREGEXP = "not an I-Regexp"
@@ -248,8 +260,11 @@ def _atom(cursor: _Cursor, depth: int) -> Emit:
         return inner
     if char in "^$":
         return lambda code: _add(code, "start" if char == "^" else "end")
+    begun = cursor.at
     admits = _class(cursor) if char == "[" else _single(cursor, char)
-    return lambda code: _add(code, "char", admits)
+    # No range is shorter than a character.
+    ranges = cursor.at - begun
+    return lambda code: _add(code, "char", admits, ranges)
 
 
 def _single(cursor: _Cursor, char: str) -> Admits:

@@ -49,6 +49,8 @@ MAX_EDITS: Final = 1000
 # For an edit, beside what it copies and weighs; an estimate, not measured yet.
 _EDIT_STEPS: Final = 3
 _COPIED: Final = 64
+# Elements that move by one place when another is put before them.
+_MOVED: Final = 4096
 
 
 class Plan:
@@ -148,10 +150,12 @@ class Plan:
         self.work.charge(_EDIT_STEPS)
         if self._open and self._fold(path):
             draft = self._drafted()
+            array = draft.own(path)
+            self.work.charge((len(array) - index) // _MOVED)
             if value is MISSING:
                 draft.replace((*path, index), MISSING)
             else:
-                draft.own(path).insert(index, value)
+                array.insert(index, value)
             return
         alone = self._draft is None and not self._pending
         before: Any = get(self.root, path)

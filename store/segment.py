@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from triode.store.condition import Test
+from triode.store.condition import TESTS_A_STEP, Test
 from triode.store.path import Path
 from triode.store.value import MISSING, Json
 from triode.store.work import Work
@@ -26,6 +26,7 @@ from triode.store.work import Work
 # Elements that are only looked at, and how many of them are one step.
 LOOKED_AT_ONCE: Final = 512
 LOOKED_A_STEP: Final = 8
+PASSED_A_STEP: Final = 4
 
 Node = tuple[Path, Json]
 
@@ -144,11 +145,12 @@ class Conditions:
     tests: tuple[Test, ...]
 
     def select(self, nodes: Iterable[Node], work: Work) -> Iterator[Node]:
+        cost = 1 + len(self.tests) // TESTS_A_STEP
         for path, value in nodes:
-            work.charge(1 + (len(path) >> 6))
+            work.charge(cost + (len(path) >> 6))
             if isinstance(value, list):
                 for i, element in self._likely(value, work):
-                    work.charge(1)
+                    work.charge(cost)
                     if self.met(element):
                         yield (*path, i), element
             elif self.met(value):
@@ -201,7 +203,7 @@ def containers(path: Path, value: Json, work: Work) -> Iterator[Node]:
         for key, child in children:
             passed += 1
             if passed == LOOKED_AT_ONCE:
-                work.charge(LOOKED_AT_ONCE // LOOKED_A_STEP)
+                work.charge(LOOKED_AT_ONCE // PASSED_A_STEP)
                 passed = 0
             if isinstance(child, (dict, list)):
                 work.charge(1 + (len(above) >> 6))

@@ -12,7 +12,7 @@ reached at most once on the way down to an edit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from triode.store.condition_index import Groups
 from triode.store.filter import Conditions, Elements, Index, Members, Name
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from triode.store.path import Path
     from triode.store.value import Json
     from triode.store.work import Work
+
+# What an element costs that is found, and told from those that were there before.
+GATHER_STEPS: Final = 2
 
 # For each selection, its places in some value, in document order. An evaluated selection that may
 # have places there is listed with none.
@@ -194,7 +197,7 @@ def _gather_object(
     if node.members is not None:
         try:
             for key, member in value.items():
-                gathering.work.charge(1)
+                gathering.work.charge(GATHER_STEPS)
                 gather(node.members, member, (*place, key), found, gathering)
         except TooCostly:
             gathering.give_up([node.members])
@@ -217,7 +220,7 @@ def _gather_array(
     if node.elements is not None:
         try:
             for index, element in enumerate(value):
-                gathering.work.charge(1)
+                gathering.work.charge(GATHER_STEPS)
                 gather(node.elements, element, (*place, index), found, gathering)
         except TooCostly:
             gathering.give_up([node.elements])

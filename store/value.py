@@ -42,7 +42,7 @@ __all__ = [
 # Integers of fewer bits fit a double's range for sure.
 DOUBLE_BITS: Final = 1024
 
-_DISMANTLE_VALUES = 4096
+_DISMANTLE_VALUES = 1024
 # How many values a step is worth, an estimate, not measured yet.
 _LOOKED_AT: Final = 8
 _COPIED: Final = 64

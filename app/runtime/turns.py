@@ -7,8 +7,8 @@ stays plain: no generator is threaded through every loop, and what is cheap pays
 Not a thread: a thread takes the interpreter's lock from the loop at every system call, and the
 flusher makes thousands of them.
 
-All who work in turns stand in one line (`turn`): in each round of the loop one of them has its
-turn. So a hundred at once make one another wait, and nobody else.
+All who work in turns stand in one line (`turn`), and after each turn a few rounds of the loop are
+for everybody else. So a hundred at once make one another wait, and nobody else longer than a turn.
 
 What the function looks at may change between its turns. Give it a pinned document, or hold the
 writers' lock.
@@ -17,7 +17,7 @@ writers' lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import greenlet
 import trio
@@ -26,19 +26,29 @@ from triode.limits.meter import Meter
 
 T = TypeVar("T")
 
+# What comes in is read in one round of the loop, carried out in the next and flushed in a third. A
+# turn in each would make somebody wait for three turns.
+ROUNDS: Final = 3
+
 _line: trio.lowlevel.RunVar[trio.StrictFIFOLock] = trio.lowlevel.RunVar("line")
 
 
 async def turn() -> None:
-    """Wait for the next turn: a checkpoint, behind all who have asked before."""
+    """Wait for the next turn, behind all who have asked before: some checkpoints."""
     try:
         line = _line.get()
     except LookupError:
         line = trio.StrictFIFOLock()
         _line.set(line)
-    # Whoever is let in is let go at once, so that the next one is woken for the next round.
     async with line:
-        pass
+        await rounds()
+
+
+async def rounds() -> None:
+    """Let all others have what a turn has kept them from."""
+    for _ in range(ROUNDS - 1):
+        await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
 
 
 async def between(piece: bytes) -> None:
@@ -52,8 +62,7 @@ async def between(piece: bytes) -> None:
 async def in_turns(limit: int, function: Callable[[Meter], T], *, alone: bool = False) -> T:
     """Call `function` with a meter of `limit` steps; others run between its turns.
 
-    `alone`: it stands in no line but has a turn in each round. For what is done one at a time and
-    others wait for.
+    `alone`: it stands in no line. For what is done one at a time and others wait for.
 
     Raises `TooCostly`, and what the function raises. When cancelled, the function is ended at the
     place where it paused (`GreenletExit`), so its `finally` clauses run.
@@ -74,7 +83,7 @@ async def in_turns(limit: int, function: Callable[[Meter], T], *, alone: bool = 
     try:
         while True:
             if alone:
-                await trio.lowlevel.checkpoint()
+                await rounds()
             else:
                 await turn()
             if cast("bool", worker.switch()):

@@ -15,6 +15,7 @@ For a process that is ours (`triode serve`); an embedding program decides for it
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -22,8 +23,10 @@ from typing import Final
 import trio
 
 TICK_S: Final = 2.0
-# About what a full collection visits in 10 ms, in blocks of memory (a container is several).
-FEW_BLOCKS: Final = 300_000
+# What a full collection visits in 2 to 6 ms, in blocks of memory (a container is several).
+FEW_BLOCKS: Final = 100_000
+# All is let back in no more often: it takes a collection of everything, 15 to 40 ms.
+RETURN_EVERY_S: Final = 600.0
 # So much of Python's own thresholds stays: the young generations; the last is for us.
 NEVER: Final = 1_000_000_000
 
@@ -35,16 +38,20 @@ class Collector:
         self._busy = busy
         self._aside = 0
         self._modules = 0
+        self._returned_at = -math.inf
 
-    async def run(self) -> None:
-        """Work until cancelled; then the collector is as it was before."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled; then the collector is as it was before. Start it before anybody is
+        let in: its beginning takes long.
+        """
         before = gc.get_threshold()
         gc.set_threshold(before[0], before[1], NEVER)
         self._put_modules_aside()
+        task_status.started()
         try:
             while True:
                 await trio.sleep(TICK_S)
-                self._collect(sys.getallocatedblocks())
+                self.collect(sys.getallocatedblocks(), trio.current_time())
         finally:
             gc.set_threshold(*before)
             gc.unfreeze()
@@ -56,8 +63,11 @@ class Collector:
         gc.freeze()
         self._modules = self._aside = sys.getallocatedblocks()
 
-    def _collect(self, blocks: int) -> None:
-        if self._aside > self._modules and blocks - self._modules < FEW_BLOCKS:
+    def collect(self, blocks: int, now: float) -> None:
+        """What is to be done now that so many blocks are allocated."""
+        is_small_again = self._aside > self._modules and blocks - self._modules < FEW_BLOCKS
+        if is_small_again and now > self._returned_at + RETURN_EVERY_S:
+            self._returned_at = now
             gc.unfreeze()
             self._put_modules_aside()
         elif blocks - self._aside < FEW_BLOCKS:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import pytest
 import trio
 
-from triode.app.runtime.turns import in_turns
+from triode.app.runtime.turns import ROUNDS, in_turns
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.work import TooCostly
 
@@ -30,6 +33,36 @@ async def test_others_run_between_turns() -> None:
         assert await in_turns(10**9, lambda meter: spin(meter, 20)) == "done"
         nursery.cancel_scope.cancel()
     assert seen >= 20
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_after_each_turn_some_rounds_are_for_the_others(alone: bool) -> None:
+    """What is read in one round and flushed in a third would else wait for three turns."""
+    rounds_at: list[int] = []
+    seen = 0
+
+    async def bystander() -> None:
+        nonlocal seen
+        while True:
+            seen += 1
+            await trio.lowlevel.checkpoint()
+
+    def work(meter: Meter) -> None:
+        for _ in range(5):
+            rounds_at.append(seen)
+            meter.charge(TURN_STEPS + 1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystander)
+        for _ in range(3):
+            nursery.start_soon(partial(in_turns, 10**9, work, alone=alone))
+        while len(rounds_at) < 15:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    if not alone:
+        between = [later - sooner for sooner, later in pairwise(rounds_at)]
+        assert min(between) >= ROUNDS, "two of the line had their turns in neighbouring rounds"
+    assert rounds_at[-1] - rounds_at[0] >= 4 * ROUNDS
 
 
 async def test_refused_beyond_its_limit() -> None:

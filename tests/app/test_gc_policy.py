@@ -1,0 +1,46 @@
+"""When the garbage collector works, and how much at once."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+
+from triode.app.service.gc_policy import FEW_BLOCKS, RETURN_EVERY_S, Collector
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    made: list[str] = []
+    for name in ("collect", "freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, lambda name=name: made.append(name))
+    monkeypatch.setattr(sys, "getallocatedblocks", lambda: 0)
+    return made
+
+
+def test_few_blocks_are_collected_and_many_are_put_aside(calls: list[str]) -> None:
+    collector = Collector(lambda: False)
+    collector.collect(FEW_BLOCKS - 1, 0.0)
+    assert calls == ["collect"]
+    collector.collect(FEW_BLOCKS + 1, 2.0)
+    assert calls == ["collect", "freeze"]
+    collector.collect(FEW_BLOCKS + 2, 4.0)
+    assert calls == ["collect", "freeze", "collect"]
+
+
+def test_nothing_is_put_aside_while_a_large_body_is_in_hand(calls: list[str]) -> None:
+    Collector(lambda: True).collect(FEW_BLOCKS + 1, 0.0)
+    assert calls == []
+
+
+def test_a_document_that_grows_and_shrinks_lets_all_back_in_seldom(calls: list[str]) -> None:
+    """It takes a collection of everything. A client could make it happen every two seconds."""
+    collector = Collector(lambda: False)
+    for now in range(0, int(RETURN_EVERY_S), 4):
+        collector.collect(2 * FEW_BLOCKS, now)
+        collector.collect(10, now + 2)
+    assert calls.count("unfreeze") == 1
+    collector.collect(2 * FEW_BLOCKS, RETURN_EVERY_S + 3)
+    collector.collect(10, RETURN_EVERY_S + 3)
+    assert calls.count("unfreeze") == 2
