@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -59,15 +60,96 @@ def test_it_shows_live_data_and_asks_nobody_else(demo: Server, open_page: PageFa
     assert {httpx.URL(url).host for url in asked} == {"127.0.0.1"}
 
 
+def test_a_long_integer_is_shown_and_edited_as_it_was_sent(
+    plain: Server, open_page: PageFactory
+) -> None:
+    big = 2**53 + 1
+    put(plain, ".", {"big": big, "list": [-big, 10**40, 1e300], "other": 1})
+    page = open_page(url_of(plain))
+    expect(value(page, "big")).to_have_text(str(big))
+    expect(value(page, "0")).to_have_text(str(-big))
+    expect(value(page, "1")).to_have_text(str(10**40))
+    expect(value(page, "1")).to_have_class(re.compile("number"))
+    # A click and Enter change nothing.
+    value(page, "big").click()
+    field = page.locator(".editor input")
+    expect(field).to_have_value(str(big))
+    field.press("Enter")
+    expect(field).to_have_count(0)
+    assert get(plain, ".big") == big
+    value(page, "2").click()
+    expect(field).to_have_value("1e300")
+    field.press("Escape")
+    # An update brings it as exactly as the snapshot did.
+    put(plain, ".other", {"deep": big + 2})
+    expect(value(page, "deep")).to_have_text(str(big + 2))
+    page.fill("#search", str(big + 2))
+    expect(page.locator("#search-found")).to_have_text("1 found")
+    page.fill("#search", "")
+    # Neither does removing it and taking that back.
+    row(page, "other").hover()
+    row(page, "other").get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(value(page, "deep")).to_have_text(str(big + 2))
+    assert get(plain, ".") == {
+        "big": big,
+        "list": [-big, 10**40, 1e300],
+        "other": {"deep": big + 2},
+    }
+
+
 def test_an_integer_that_a_browser_rounds_is_not_written_back(
     plain: Server, open_page: PageFactory
 ) -> None:
     put(plain, ".", {"big": 2**53 + 1, "n": 1})
-    page = open_page(url_of(plain))
+    page = open_page("about:blank")
+    page.add_init_script("delete JSON.rawJSON")  # as before Firefox 135 and Safari 18.4
+    page.goto(url_of(plain))
+    expect(value(page, "big")).to_have_text("≈ 9007199254740992")
     value(page, "big").click()
     expect(page.locator(".notice")).to_contain_text("more digits than a browser keeps")
     expect(page.locator(".editor input")).to_have_count(0)
     assert get(plain, ".big") == 2**53 + 1
+
+
+HIDE = """(hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_console_out_of_sight_leaves_the_browser_its_connections(
+    plain: Server, open_page: PageFactory
+) -> None:
+    """Over HTTP/1.1 a browser has six to a server: seven tabs of two streams each would take all."""
+    put(plain, ".", {"n": 1})
+    page = open_page(url_of(plain))
+    page.fill("#trial-filter", ".n")
+    expect(page.locator("#trial-count")).to_have_text("1 match")
+
+    def streams() -> int:
+        with http(plain) as client:
+            count: int = client.get("/health").json()["connections"]
+        return count
+
+    assert streams() == 2
+    page.evaluate(HIDE, True)
+    began = time.monotonic()
+    while streams():
+        assert time.monotonic() - began < 6
+        page.wait_for_timeout(100)
+    put(plain, ".n", 2)
+    page.evaluate(HIDE, False)
+    expect(value(page, "n").first).to_have_text("2")
+    expect(page.locator("#trial-count")).to_have_text("1 match")
+
+
+def test_it_says_what_may_hold_its_connection(plain: Server, open_page: PageFactory) -> None:
+    page = open_page("about:blank")
+    page.route("**/events", lambda _route: None)  # it stays in the browser's queue
+    page.goto(url_of(plain))
+    expect(page.locator("#document-fault")).to_contain_text("six connections")
+    expect(page.get_by_text("Nothing here yet")).to_be_hidden()
 
 
 def test_a_value_is_changed_in_its_place(plain: Server, open_page: PageFactory, log: Log) -> None:

@@ -5,8 +5,9 @@
 
 import { store } from "./api.js";
 import { el } from "./dom.js";
+import { isContainer, isRounded } from "./json.js";
 import { notice } from "./notice.js";
-import { isContainer, join } from "./view.js";
+import { join } from "./view.js";
 
 const LONGEST_LINE = 20_000;
 
@@ -123,17 +124,6 @@ export class Editor {
 function readable(value) {
   if (typeof value !== "string") return JSON.stringify(value);
   return value === asText(value) ? value : JSON.stringify(value);
-}
-
-/** Whether it holds an integer beyond 2^53: JavaScript has rounded it, and must not write it back. */
-export function isRounded(value) {
-  const todo = [value];
-  while (todo.length) {
-    const one = todo.pop();
-    if (Number.isInteger(one) && !Number.isSafeInteger(one)) return true;
-    if (isContainer(one)) for (const inner of Object.values(one)) todo.push(inner);
-  }
-  return false;
 }
 
 const asText = (text) => (meansJson(text) ? null : text);

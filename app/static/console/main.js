@@ -13,8 +13,10 @@ import { View } from "./view.js";
 
 const POLL_MS = 1000;
 const ANSWER_MS = 5000;
-const HIDDEN_MS = 10_000;
+const HIDDEN_MS = 1000;
 const CLIENTS_SHOWN = 200;
+const NO_ANSWER =
+  "No answer yet. A browser has six connections to a server: other windows that show this one may hold them all.";
 const BIG_DOCUMENT_BYTES = 32 * 1024 * 1024;
 
 // ── the document ────────────────────────────────────────────────────────────────────────────────
@@ -59,7 +61,7 @@ function tell(state, filter) {
   byId("state").title = state.why ?? "";
   panel.classList.toggle("old", state.is !== "live");
   if (state.is !== "refused") {
-    byId("document-fault").replaceChildren();
+    byId("document-fault").replaceChildren(...(state.isLong ? [el("p", {}, NO_ANSWER)] : []));
     return;
   }
   panel.dataset.is = "refused";
@@ -266,7 +268,8 @@ function wake() {
 function sleep() {
   clearInterval(polling);
   polling = null;
-  // Streams are let go of later: a browser allows six to a server, and a glance away is short.
+  // A browser has six connections to a server, and streams of tabs that nobody sees would take them all.
+  // Not at once: a glance away is short.
   hiding = setTimeout(() => {
     stream?.close();
     stream = null;

@@ -2,16 +2,18 @@
 // what a refusal said.
 
 import { Problem, request } from "./api.js";
+import { parse } from "./json.js";
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
 const MISSED_HEARTBEATS = 2.5;
+const LONG_MS = 4000;
 
 /**
  * One subscription that is kept alive until `close`.
  *
  * `onevent(type, body, id)` gets each event in order; `onstate(state)` one of
- * `{is: "connecting"}`, `{is: "live"}`, `{is: "waiting", ms, why}`, `{is: "refused", problem}`; after
+ * `{is: "connecting", isLong}`, `{is: "live"}`, `{is: "waiting", ms, why}`, `{is: "refused", problem}`; after
  * the last it does not try again by itself.
  */
 export class Stream {
@@ -71,6 +73,7 @@ export class Stream {
     const stop = () => attempt.abort();
     ended.addEventListener("abort", stop);
     let silence = setTimeout(stop, this.#silenceMs);
+    const long = setTimeout(() => this.#onstate({ is: "connecting", isLong: true }), LONG_MS);
     try {
       const answer = await request("events", {
         method: "POST",
@@ -78,6 +81,7 @@ export class Stream {
         headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
         signal: attempt.signal,
       });
+      clearTimeout(long);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new Parser((type, body, id) => this.#take(type, body, id));
       for (;;) {
@@ -89,6 +93,7 @@ export class Stream {
       }
     } finally {
       clearTimeout(silence);
+      clearTimeout(long);
       ended.removeEventListener("abort", stop);
       attempt.abort();
     }
@@ -138,7 +143,7 @@ export class Parser {
       else if (line.startsWith("event: ")) type = line.slice(7);
       else if (line.startsWith("id: ")) id = line.slice(4);
     }
-    if (data) this.#give(type, JSON.parse(data), id);
+    if (data) this.#give(type, parse(data), id);
   }
 }
 

@@ -7,7 +7,8 @@
 
 import { count, el, oncePerFrame, setText } from "./dom.js";
 import { Editor } from "./editor.js";
-import { isContainer, join } from "./view.js";
+import { isContainer, isRounded, kindOf, plain } from "./json.js";
+import { join } from "./view.js";
 
 const OVERSCAN = 6;
 const PREVIEW_CHARS = 120;
@@ -97,7 +98,7 @@ export class Tree {
     const query = this.#query;
     const meets = (row, value) =>
       row.label.toLowerCase().includes(query) ||
-      (!isContainer(value) && String(value).toLowerCase().includes(query));
+      (!isContainer(value) && plain(value).toLowerCase().includes(query));
 
     // Below what met the search all is shown, closed or open as it was. Says whether it is shown.
     const visit = (row, within) => {
@@ -201,7 +202,7 @@ export class Tree {
     const { twist, key, value: text, size } = element.parts;
     const value = row.holder[row.key];
     const container = isContainer(value);
-    const kind = container ? "container" : value === null ? "null" : typeof value;
+    const kind = kindOf(value);
     if (element.row !== row || element.index !== index) {
       element.id = `${this.#id}-${index}`;
       element.style.transform = `translateY(${index * this.#rowPx}px)`;
@@ -359,7 +360,8 @@ function parentOf(rows, at) {
 
 export function scalarText(value) {
   const text = JSON.stringify(value) ?? ""; // a row of a list that is about to be made anew
-  return text.length > TEXT_CHARS ? `${text.slice(0, TEXT_CHARS)}…` : text;
+  if (text.length > TEXT_CHARS) return `${text.slice(0, TEXT_CHARS)}…`;
+  return isRounded(value) ? `≈ ${text}` : text;
 }
 
 /** What a closed container holds, as far as it fits on a line. */

@@ -1,9 +1,10 @@
 // Trying a filter out: what it selects now, and every event that a subscriber of it would get.
 
 import { byId, clock, count, el, oncePerFrame, plural, setText } from "./dom.js";
+import { isContainer } from "./json.js";
 import { Stream } from "./stream.js";
 import { preview, scalarText, Tree } from "./tree.js";
-import { isContainer, View } from "./view.js";
+import { View } from "./view.js";
 
 const TYPING_MS = 350;
 const EVENTS_KEPT = 200;

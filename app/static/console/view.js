@@ -1,5 +1,7 @@
 // What a filter selects, assembled from the events: a map from path to value (docs/wire.md).
 
+import { isContainer } from "./json.js";
+
 const STEP = /\.([^.[\]"]+)|\[("(?:[^"\\]|\\.)*")\]|\[(\d+)\]/gy;
 
 /** The parts of a canonical path: names as strings, indexes as numbers. */
@@ -18,8 +20,6 @@ export function join(parent, key) {
   if (typeof key === "number") return `${base}[${key}]`;
   return /^[A-Za-z0-9_]+$/.test(key) ? `${base}.${key}` : `${base}[${JSON.stringify(key)}]`;
 }
-
-export const isContainer = (value) => typeof value === "object" && value !== null;
 
 function put(holder, key, value) {
   // Assigned, "__proto__" would change what the object is.
