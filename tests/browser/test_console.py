@@ -121,7 +121,7 @@ HIDE = """(hidden) => {
 def test_a_console_out_of_sight_leaves_the_browser_its_connections(
     plain: Server, open_page: PageFactory
 ) -> None:
-    """Over HTTP/1.1 a browser has six to a server: seven tabs of two streams each would take all."""
+    """Over HTTP/1.1 a browser has six to a server: seven tabs of two streams would take all."""
     put(plain, ".", {"n": 1})
     page = open_page(url_of(plain))
     page.fill("#trial-filter", ".n")
