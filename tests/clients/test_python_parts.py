@@ -18,9 +18,9 @@ from triode_client.backoff import Backoff
 from triode_client.connection import read_retry_s
 from triode_client.errors import refused
 from triode_client.link import Link
-from triode_client.nursery import bare_nursery
 from triode_client.outbox import Call, Outbox
 from triode_client.target import read_target
+from triode_client.task_group import bare_task_group
 
 # ── delays ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -284,10 +284,10 @@ def test_a_refusal_has_the_class_of_its_status() -> None:
 
 @asynccontextmanager
 async def block() -> AsyncIterator[None]:
-    async with bare_nursery() as nursery:
-        nursery.start_soon(trio.sleep_forever)
+    async with bare_task_group() as tasks:
+        tasks.start_soon(trio.sleep_forever)
         yield
-        nursery.cancel_scope.cancel()
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_exception_of_the_body_comes_out_as_it_was() -> None:

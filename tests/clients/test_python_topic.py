@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from triode_client import MISSING, Change, Message, NotAllowed
+from triode_client import MISSING, Change, Message, NotAllowed, TriodeError
 from triode_client.errors import refused
 from triode_client.room import Hall, Room
 from triode_client.topic import Topic
@@ -150,6 +150,9 @@ async def test_a_listener_gets_every_change_with_its_state() -> None:
 
         def push(self, change: Change) -> None:
             self.changes.append(change)
+
+        def fail(self, failure: TriodeError) -> None:
+            raise failure
 
     topic, ear = await loaded(".a"), Ear()
     topic.listeners.add(ear)

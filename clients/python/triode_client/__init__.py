@@ -1,4 +1,4 @@
-"""Triode's client for Python on Trio: live values of a JSON document on a server.
+"""Triode's client for Python, on asyncio and on Trio: live values of a JSON document on a server.
 
 from triode_client import connect
 

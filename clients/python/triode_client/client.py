@@ -15,12 +15,12 @@ from . import op
 from .assembly import Json
 from .errors import BatchRefused, refused
 from .link import Link, State, Token
-from .nursery import bare_nursery
 from .op import Op
 from .options import Options
 from .path import is_single
 from .room import Room
 from .target import read_target
+from .task_group import bare_task_group
 from .topic import Topic, sole
 from .watch import View, Watch
 
@@ -228,12 +228,12 @@ async def connect(
     cancelled or failed, it closes the connection at once.
     """
     link = Link(read_target(url, tags), token, options or Options())
-    async with bare_nursery() as nursery:
-        nursery.start_soon(link.run)  # noqa: ASYNC113 # what comes next waits for it
+    async with bare_task_group() as tasks:
+        tasks.start_soon(link.run)  # noqa: ASYNC113 # what comes next waits for it
         try:
             await link.wait_state("connected")
             yield Triode(link)
             await link.say_goodbye()
         finally:
             link.close()
-            nursery.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()

@@ -22,16 +22,18 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any, Final, Literal, NoReturn
 
-import trio
+import anyio
+import anyio.lowlevel
 
 from .backoff import Backoff
+from .bell import Bell
 from .connection import Connection, Hangup, open_connection, read_retry_s
 from .errors import CannotConnect, Closed, Ended, Refused, refused
-from .nursery import bare_nursery
 from .options import Options
 from .outbox import Call, Outbox
 from .room import Hall
 from .target import Target
+from .task_group import bare_task_group
 from .topic import Topic
 
 log = logging.getLogger("triode_client")
@@ -69,8 +71,8 @@ class Link:
         self._behind: list[Topic] = []
         self._is_checking = False
         self._connection: Connection | None = None
-        self._expiring = trio.Event()
-        self._lot = trio.lowlevel.ParkingLot()
+        self._expiring = anyio.Event()
+        self._bell = Bell()
 
     # ── the task ────────────────────────────────────────────────────────────────────────────────
 
@@ -87,7 +89,7 @@ class Link:
                 self._cut(str(end))
                 delay_s = self._delay_s(end)
                 log.warning("%s; connecting again in %.1f s", end, delay_s)
-            await trio.sleep(delay_s)
+            await anyio.sleep(delay_s)
 
     async def _converse(self) -> NoReturn:
         """One connection, from dialing to the exception that is its end."""
@@ -95,10 +97,10 @@ class Link:
             self._token = await self._ask_token()
         async with open_connection(self._target, self._token, self._options) as connection:
             # What sends and what renews the token live here, for this connection.
-            async with bare_nursery() as nursery:
+            async with bare_task_group() as tasks:
                 self._open(connection)
-                nursery.start_soon(self._send, connection)
-                nursery.start_soon(self._renew)
+                tasks.start_soon(self._send, connection)
+                tasks.start_soon(self._renew)
                 while True:
                     self.take(await self._receive(connection))
 
@@ -109,7 +111,8 @@ class Link:
             if self.state != "closed":
                 raise
         # Who says goodbye cancels us when it is done; till then the connection must stay.
-        await trio.sleep_forever()
+        await anyio.sleep_forever()
+        raise AssertionError("sleeping for ever has ended")
 
     async def _send(self, connection: Connection) -> NoReturn:
         while True:
@@ -119,7 +122,7 @@ class Link:
     async def _renew(self) -> NoReturn:
         while True:
             await self._expiring.wait()
-            self._expiring = trio.Event()
+            self._expiring = anyio.Event()
             if not callable(self._token_source):
                 log.warning("the token ends soon; connect with a callback to have it renewed")
                 continue
@@ -128,7 +131,7 @@ class Link:
             self._outbox.put_control(Call(command, then=self._renewed))
 
     async def _ask_token(self) -> str | None:
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         source = self._token_source
         if not callable(source):
             return source
@@ -186,7 +189,7 @@ class Link:
     def _cut(self, reason: str) -> None:
         self._was_client_id = self.client_id or self._was_client_id
         self._connection = self.client_id = None
-        self._expiring = trio.Event()
+        self._expiring = anyio.Event()
         self._behind, self._is_checking = [], False
         for topic in self._topics.values():
             topic.cut()
@@ -363,19 +366,19 @@ class Link:
 
     async def wait_state(self, *states: State) -> State:
         """Wait until the state is one of these; which."""
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         while self.state not in states:
-            await self._lot.park()
+            await self._bell.wait()
         return self.state
 
     def _set_state(self, state: State) -> None:
         self.state = state
-        self._lot.unpark_all()
+        self._bell.ring()
 
     async def say_goodbye(self) -> None:
         """Close the connection in peace, in a bounded time."""
         self._set_state("closed")
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         if self._connection is not None:
             await self._connection.close()
 

@@ -19,8 +19,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import trio
+import anyio
+import anyio.lowlevel
 
+from .bell import Bell
 from .errors import Lost, Refused, TriodeError, Unsent, refused
 
 # A server that refuses for the rate and does not say how long: its default rate is 100 a second.
@@ -47,7 +49,7 @@ class Call:
         self.is_wanted = True
         self.answer: Mapping[str, Any] = {}
         self.error: TriodeError | None = None
-        self.settled = trio.Event()
+        self.settled = anyio.Event()
         self._then = then
         # Now, so that a value that is no JSON fails in the task that gave it, and what the program
         # changes later is not sent.
@@ -83,7 +85,7 @@ class Outbox:
         self._alone: Call | None = None
         self._paused_until = -math.inf
         self._is_open = False
-        self._lot = trio.lowlevel.ParkingLot()
+        self._bell = Bell()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -96,13 +98,13 @@ class Outbox:
         call.has_waited = not self._is_open or (last is not None and last.has_waited)
         self._calls.append(call)
         self._trim()
-        self._lot.unpark_all()
+        self._bell.ring()
 
     def put_control(self, call: Call) -> None:
         """A command of the connection."""
         call.ref = next(self._refs)
         self._control.append(call)
-        self._lot.unpark_all()
+        self._bell.ring()
 
     def forget(self, call: Call) -> None:
         """Nobody waits for it any more: what was not sent is not going to be."""
@@ -115,15 +117,15 @@ class Outbox:
 
         Cancelled, nothing is taken.
         """
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         while True:
-            if trio.current_time() < self._paused_until:
-                await trio.sleep_until(self._paused_until)
+            if anyio.current_time() < self._paused_until:
+                await anyio.sleep_until(self._paused_until)
             elif (call := self._take()) is not None:
                 self._sent[call.ref] = call
                 return call
             else:
-                await self._lot.park()
+                await self._bell.wait()
 
     def _take(self) -> Call | None:
         if self._control:
@@ -167,7 +169,7 @@ class Outbox:
         is_alone = call is self._alone
         if is_alone:
             self._alone = None
-            self._lot.unpark_all()
+            self._bell.ring()
         if frame["type"] != "error":
             call.settle(answer=frame)
             return
@@ -195,7 +197,7 @@ class Outbox:
 
     def _pause(self, error: Refused) -> None:
         wait_s = _RATE_PAUSE_S if error.retry_after_s is None else error.retry_after_s
-        self._paused_until = trio.current_time() + wait_s
+        self._paused_until = anyio.current_time() + wait_s
 
     def _trim(self) -> None:
         # With a connection what waits is soon sent, and there is a task for each: no more than the

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
+import anyio.lowlevel
 
 from .assembly import Json
+from .bell import Bell
 from .errors import TriodeError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Hall:
         # So far we have heard what was said, in the room's own log; None: we have not been in it.
         self.position: str | None = None
         self._was_joined = False
-        self._lot = trio.lowlevel.ParkingLot()
+        self._bell = Bell()
 
     def begin(
         self, members: Sequence[str] = (), *, position: str | None = None, resumed: bool = False
@@ -62,7 +63,7 @@ class Hall:
         self.is_joined = self._was_joined = True
         self.members = list(members)
         self.position = position
-        self._lot.unpark_all()
+        self._bell.ring()
 
     def cut(self) -> None:
         """The connection is gone."""
@@ -72,7 +73,7 @@ class Hall:
         """The server does not let us in, or the client was closed."""
         self.is_joined = False
         self.failure = failure
-        self._lot.unpark_all()
+        self._bell.ring()
 
     def take(self, frame: Mapping[str, Any]) -> None:
         """A message, or a gap."""
@@ -89,14 +90,14 @@ class Hall:
         )
         for room in self.rooms:
             room.push(message)
-        self._lot.unpark_all()
+        self._bell.ring()
 
     async def wait(self) -> None:
         """Wait until something has happened. Raises the failure, if it failed."""
         if self.failure is None:
-            await self._lot.park()
+            await self._bell.wait()
         else:
-            await trio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
 
@@ -146,7 +147,7 @@ class Room:
 
         Cancelled, no message is lost.
         """
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         while not self._messages:
             await self._hall.wait()
         return self._messages.popleft()

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 from weakref import WeakSet
 
-import trio
+import anyio.lowlevel
 
 from .assembly import MISSING, Assembly, Json
+from .bell import Bell
 from .errors import TriodeError
 from .path import is_single
 
@@ -54,6 +55,9 @@ class Listener(Protocol):
     def push(self, change: Change) -> None:
         """Take a change; must not wait."""
 
+    def fail(self, failure: TriodeError) -> None:
+        """There will be no more."""
+
 
 class Topic:
     """One filter's state. Synchronous: the link calls it, tasks wait on `wait_changed`."""
@@ -79,7 +83,7 @@ class Topic:
         self._gapped = False
         # What was missed is arriving, and may have arrived before: a part of it was cut off.
         self._redoing = False
-        self._lot = trio.lowlevel.ParkingLot()
+        self._bell = Bell()
 
     @property
     def items(self) -> Mapping[str, Json]:
@@ -122,6 +126,8 @@ class Topic:
         """The server does not give it to us, or the client was closed."""
         self.cut()
         self.failure = failure
+        for listener in list(self.listeners):
+            listener.fail(failure)
         self._told()
 
     def caught_up(self) -> None:
@@ -187,9 +193,9 @@ class Topic:
 
     async def wait_changed(self, seen: int) -> int:
         """Wait until `version` is not `seen`; what it is then. Raises the failure, if it failed."""
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         while self.version == seen and self.failure is None:
-            await self._lot.park()
+            await self._bell.wait()
         if self.failure is not None:
             raise self.failure
         return self.version
@@ -198,7 +204,7 @@ class Topic:
         if self.listeners:
             items = self.items
             change = Change(kind, path, self._value_of(items), items, self.position)
-            for listener in self.listeners:
+            for listener in list(self.listeners):
                 listener.push(change)
         self._told()
 
@@ -209,7 +215,7 @@ class Topic:
 
     def _told(self) -> None:
         self.version += 1
-        self._lot.unpark_all()
+        self._bell.ring()
 
 
 def sole(items: Mapping[str, Json]) -> Json:

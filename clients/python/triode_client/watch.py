@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import trio
+import anyio.lowlevel
 
 from .assembly import Json
+from .bell import Bell
+from .errors import TriodeError
+from .soon import soon_caller
 from .topic import Change, Topic
 
 if TYPE_CHECKING:
@@ -38,8 +41,9 @@ class Watch:
         self._topic: Topic | None = None
         self._closed = False
         self._changes: deque[Change] = deque()
-        self._version = -1
-        self._token = trio.lowlevel.current_trio_token()
+        self._failure: TriodeError | None = None
+        self._bell = Bell()
+        self._call_soon = soon_caller()
 
     def __aiter__(self) -> Self:
         return self
@@ -49,15 +53,16 @@ class Watch:
 
         Cancelled, no change is lost. Stops once the watch is closed.
         """
-        await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise StopAsyncIteration
-        topic = self._topic or self._begin()
-        while not self._changes:
-            self._version = await topic.wait_changed(self._version)
-            if self._closed:
-                raise StopAsyncIteration
-        return self._changes.popleft()
+        await anyio.lowlevel.checkpoint()
+        if self._topic is None and not self._closed:
+            self._begin()
+        while not self._closed:
+            if self._changes:
+                return self._changes.popleft()
+            if self._failure is not None:
+                raise self._failure
+            await self._bell.wait()
+        raise StopAsyncIteration
 
     def push(self, change: Change) -> None:
         """A change has come; see the class about what happens when too many wait."""
@@ -66,10 +71,17 @@ class Watch:
             self._changes.clear()
             change = replace(change, skipped=skipped)
         self._changes.append(change)
+        self._bell.ring()
+
+    def fail(self, failure: TriodeError) -> None:
+        """There will be no more changes than those that wait."""
+        self._failure = failure
+        self._bell.ring()
 
     def close(self) -> None:
         """Watch no longer. Synchronous; may be called twice."""
         self._closed = True
+        self._bell.ring()
         topic, self._topic = self._topic, None
         if topic is not None:
             topic.listeners.discard(self)
@@ -82,20 +94,19 @@ class Watch:
         self.close()
 
     def __del__(self) -> None:
-        # A garbage collector may run in any thread; the topic belongs to Trio's.
+        # A garbage collector may run in any thread; the topic belongs to the event loop's.
         topic = self.__dict__.get("_topic")
         if topic is not None:
             try:
-                self._token.run_sync_soon(self._close, topic)
-            except trio.RunFinishedError:
-                pass
+                self._call_soon(self._close, topic)
+            except RuntimeError:
+                pass  # the loop has ended
 
-    def _begin(self) -> Topic:
+    def _begin(self) -> None:
         topic = self._topic = self._open_topic()
         topic.listeners.add(self)
         if topic.has_state:
             self.push(topic.present())
-        return topic
 
 
 class View:

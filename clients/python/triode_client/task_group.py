@@ -1,4 +1,4 @@
-"""A nursery that does not show in the exceptions that pass through it."""
+"""A task group that does not show in the exceptions that pass through it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
-import trio
+import anyio
+from anyio.abc import TaskGroup
 
 
 @asynccontextmanager
-async def bare_nursery() -> AsyncGenerator[trio.Nursery]:
-    """Open a nursery for tasks of our own.
+async def bare_task_group() -> AsyncGenerator[TaskGroup]:
+    """Open a task group for tasks of our own.
 
     A single exception, of the body or of a task, is raised as it was and not as a group of one: who
-    writes `async with connect(...)` has opened no nursery to expect groups from. Several at once
-    stay a group.
+    writes `async with connect(...)` has opened no task group to expect exception groups from.
+    Several at once stay a group.
     """
     try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
+        async with anyio.create_task_group() as tasks:
+            yield tasks
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1:
             _raise_bare(group.exceptions[0])
