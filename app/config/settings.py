@@ -194,7 +194,12 @@ class Settings:
 
     # delivery
     queue_items: int = option(100, _count, "Events that wait for one slow client.", "N")
-    queue_bytes: int = option(64 * KIB, size(1), "Bytes that wait for one slow client.", "SIZE")
+    queue_bytes: int = option(
+        64 * KIB,
+        size(1),
+        "Bytes that wait for one slow client, or are being written to it.",
+        "SIZE",
+    )
     direct_items: int = option(
         64, _count, "Messages of one sender, to it alone, that wait for one slow client.", "N"
     )

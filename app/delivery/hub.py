@@ -19,6 +19,7 @@ import trio
 
 from triode.app.delivery import life, overflow
 from triode.app.delivery.audience import Audience
+from triode.app.delivery.backlog import Backlog
 from triode.app.delivery.direct import DirectFrame
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
@@ -107,6 +108,7 @@ class Hub:
         self._groups: dict[tuple[Kind, int, frozenset[Source]], Group[Client]] = {}
         self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
+        self.backlog = Backlog()
         self.writers = Writers(self)
         self.replays = Replays()
         # What keeps the last snapshots in memory; their audiences know them.

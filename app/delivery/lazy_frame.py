@@ -122,13 +122,17 @@ class _BareFeed(Feed):
 
 
 def without_positions(frame: Frame, kind: Kind) -> Frame:
-    """The same frame for a client that must not be told a position now."""
+    """The same frame for a client that must not be told a position now. Made once: where one is
+    behind, many are.
+    """
     if isinstance(frame, VerbatimFrame | RoomFeed):
         return frame
     if isinstance(frame, Feed):
         return _BareFeed(frame, kind)
-    data = without_id(frame.data, kind)
-    return Frame(data, frame.source, frame.seq, place=frame.place, count=frame.count)
+    if frame.bare is None:
+        data = without_id(frame.data, kind)
+        frame.bare = Frame(data, frame.source, frame.seq, place=frame.place, count=frame.count)
+    return frame.bare
 
 
 def undroppable(frame: Frame) -> Frame:
@@ -145,11 +149,15 @@ def past(frame: Frame) -> Frame:
 
 def _of(frame: Frame, source: Source | None) -> Frame:
     if isinstance(frame.source, Room):  # its position is of the room
-        return VerbatimFrame(frame.data, source, frame.seq, count=frame.count)
-    if isinstance(frame, Feed):  # others may read it too
+        same: Frame = VerbatimFrame(frame.data, source, frame.seq, count=frame.count)
+    elif isinstance(frame, Feed):  # others may read it too
         return Feed(frame.pieces(), source, frame.seq, frame.size, frame.count)
-    same = copy(frame)
-    same.source = source
+    else:
+        same = copy(frame)
+        same.source = source
+        same.bare = None
+        same.holders = 0
+    same.whole = frame.whole or frame
     return same
 
 

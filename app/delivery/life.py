@@ -158,4 +158,5 @@ def _goodbye(client: Client, reason: End, retry_ms: int) -> bytes:
 
 def _outbox(hub: HubPort) -> Outbox:
     settings = hub.settings
-    return Outbox(settings.queue_items, settings.queue_bytes, SENDERS * settings.direct_items)
+    directs = SENDERS * settings.direct_items
+    return Outbox(settings.queue_items, settings.queue_bytes, directs, hub.backlog)

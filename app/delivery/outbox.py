@@ -13,10 +13,12 @@ whose oldest may go wait in the *ring* from then on, which is within the same bo
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from triode.app.delivery.backlog import Backlog
 from triode.app.delivery.direct import DirectFrame, Directs
 from triode.app.delivery.lazy_frame import Feed
 from triode.app.wire.frame import FRAME_BYTES
@@ -38,17 +40,22 @@ class Outbox:
 
     `max_items` and `max_bytes` bound the data; one frame alone is always taken, however large,
     since it could never be delivered otherwise. `items` and `bytes` is all that waits, `queued` the
-    frames of it that are in the channel. `oldest_at` is when the oldest of what has not been
-    delivered came, if there is any.
+    frames of it that are in the channel. `in_hand` is the bytes of what was taken last: it is being
+    written, and counts against `max_bytes` until more is taken. `oldest_at` is when the oldest of
+    what has not been delivered came, if there is any.
     """
 
     __slots__ = (
+        "_backlog",
         "_control_bytes",
         "_in",
+        "_is_closed",
         "_out",
         "_progress",
+        "_taken",
         "bytes",
         "directs",
+        "in_hand",
         "items",
         "max_bytes",
         "max_items",
@@ -57,16 +64,22 @@ class Outbox:
         "ring",
     )
 
-    def __init__(self, max_items: int, max_bytes: int, max_directs: int = 0) -> None:
+    def __init__(
+        self, max_items: int, max_bytes: int, max_directs: int = 0, backlog: Backlog | None = None
+    ) -> None:
         places = max_items + CONTROL_ITEMS + max_directs
         channel = trio.open_memory_channel["tuple[Frame, float]"](places)
         self._in, self._out = channel
         self._progress = trio.lowlevel.ParkingLot()
+        self._backlog = backlog or Backlog()
+        self._is_closed = False
+        self._taken: list[Frame] = []
         self.max_items = max_items
         self.max_bytes = max_bytes
         self.items = 0
         self.bytes = 0
         self.queued = 0
+        self.in_hand = 0
         self.oldest_at = 0.0
         self._control_bytes = 0
         # Those that others send to it: they have room of their own, see `direct`.
@@ -89,9 +102,10 @@ class Outbox:
 
     def has_room(self, frame: Frame) -> bool:
         """Whether one more frame of data is within the bounds."""
-        return not self.items or (
-            self.items < self.max_items and self._own_bytes + frame.size <= self.max_bytes
-        )
+        room = self.max_bytes - self._own_bytes - self.in_hand
+        if frame.size <= room:
+            return self.items < self.max_items
+        return not self.items and room >= 0
 
     def _admits(self, frame: Frame) -> bool:
         # Of the control frames' own places in the channel data may take half, at the most: what
@@ -158,10 +172,13 @@ class Outbox:
 
     def take_nowait(self, max_bytes: int) -> list[Frame]:
         """All that waits, up to about `max_bytes` and at most one feed, which then comes last.
-        Empty: nothing waits.
+        Empty: nothing waits. What was taken before is written.
         """
-        taken: list[Frame] = []
-        size = 0
+        self._let_go()
+        return self._take([], max_bytes)
+
+    def _take(self, taken: list[Frame], max_bytes: int) -> list[Frame]:
+        size = sum(frame.size for frame in taken)
         while size < max_bytes:
             try:
                 frame, at = self._out.receive_nowait()
@@ -170,11 +187,14 @@ class Outbox:
             if not taken:
                 self.oldest_at = at
             self.queued -= 1
-            self._forget(frame)
+            self._uncount(frame)
             taken.append(frame)
             size += frame.size
             if isinstance(frame, Feed):
                 break
+        self._taken = taken
+        # Of a feed nothing is made before there is room for it.
+        self.in_hand = sum(frame.size for frame in taken if not frame.is_lazy)
         return taken
 
     @property
@@ -189,15 +209,15 @@ class Outbox:
 
     async def take(self, max_bytes: int) -> list[Frame]:
         """As `take_nowait`, but wait until there is something. Nothing is lost on cancellation."""
+        self._let_go()
         first, at = await self._out.receive()
+        if self._is_closed:  # since it was handed over
+            self._backlog.let_go(first)
+            raise trio.ClosedResourceError
         self.queued -= 1
-        self._forget(first)
-        if isinstance(first, Feed):
-            self.oldest_at = at
-            return [first]
-        taken = [first, *self.take_nowait(max_bytes - first.size)]
+        self._uncount(first)
         self.oldest_at = at
-        return taken
+        return self._take([first], 0 if isinstance(first, Feed) else max_bytes)
 
     def wake(self) -> None:
         """Let whoever waits for progress look at its client."""
@@ -205,12 +225,26 @@ class Outbox:
 
     def close(self) -> None:
         """Throw away what waits. Whoever waits in `take` gets `trio.ClosedResourceError`."""
+        self._is_closed = True
+        self._let_go()
+        with suppress(trio.WouldBlock):
+            while True:
+                self._backlog.let_go(self._out.receive_nowait()[0])
         self._out.close()  # first, or whoever waits would get the end of the channel
         self._in.close()
         self._progress.unpark_all()
+        for frame in self.ring:
+            self._backlog.let_go(frame)
         self.ring.clear()
         self.items = self.bytes = self.queued = self._control_bytes = 0
         self.directs = None
+
+    def _let_go(self) -> None:
+        """What was taken is not held any more."""
+        for frame in self._taken:
+            self._backlog.let_go(frame)
+        self._taken = []
+        self.in_hand = 0
 
     def forget(self, frame: Frame) -> None:
         """A frame of the ring goes another way."""
@@ -218,6 +252,7 @@ class Outbox:
         self._forget(frame)
 
     def _count(self, frame: Frame) -> None:
+        self._backlog.hold(frame)
         self.bytes += frame.size
         if type(frame) is DirectFrame:
             if self.directs is None:
@@ -229,6 +264,10 @@ class Outbox:
             self.items += 1
 
     def _forget(self, frame: Frame) -> None:
+        self._uncount(frame)
+        self._backlog.let_go(frame)
+
+    def _uncount(self, frame: Frame) -> None:
         self._progress.unpark_all()
         self.bytes -= frame.size
         if type(frame) is DirectFrame:

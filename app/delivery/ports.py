@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections import deque
 
     from triode.app.config.settings import Settings
+    from triode.app.delivery.backlog import Backlog
     from triode.app.delivery.replays import Replays
     from triode.app.delivery.subscriber import Client
     from triode.app.runtime.metrics import Metrics
@@ -37,6 +38,7 @@ class HubPort(Protocol):
     settings: Settings
     store: Store
     metrics: Metrics
+    backlog: Backlog
     clients: dict[str, Client]
     ended: deque[Ended]
     replays: Replays

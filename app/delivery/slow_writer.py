@@ -81,7 +81,7 @@ class Writers:
             # The rest of a frame of which a part is out must follow whatever the bounds: it is
             # not droppable.
             data = on_wire(rest[0], client.deflate_from)
-            rest[0] = Rest(data[sent:], count=rest[0].count)
+            rest[0] = Rest(rest[0], memoryview(data)[sent:])
         self.enqueue(client, rest)
 
     def enqueue(self, client: Client, frames: list[Frame]) -> None:
@@ -148,7 +148,7 @@ class Writers:
                 yield from self.pieces(client, frames)
 
     def pieces(self, client: Client, frames: list[Frame]) -> Iterator[bytes]:
-        """The bytes of frames taken from an outbox: joined, and a feed piece by piece. Each is
+        """The bytes of frames taken from an outbox: small ones joined, others in pieces. Each is
         counted as sent when the next is asked for. An empty one is a pause: a checkpoint is due.
         """
         for piece in self._pieces(frames, client.deflate_from):
@@ -157,12 +157,19 @@ class Writers:
         self._count(client, events_in(frames), 0)
 
     def _pieces(self, frames: list[Frame], deflate_from: int) -> Iterator[bytes]:
-        data = b"".join([on_wire(frame, deflate_from) for frame in frames])
-        if len(data) <= 2 * WRITE_BYTES:
-            if data:
-                yield data
-        else:  # one big frame, or the rest of one: in pieces, so that each has its own deadline
+        small: list[bytes | memoryview] = []
+        for frame in frames:
+            data = frame.view if isinstance(frame, Rest) else on_wire(frame, deflate_from)
+            if len(data) <= WRITE_BYTES:
+                small.append(data)
+                continue
+            if any(small):
+                yield b"".join(small)
+                small.clear()
+            # In pieces, so that each has its own deadline, and no client has a copy of the whole.
             for at in range(0, len(data), WRITE_BYTES):
-                yield data[at : at + WRITE_BYTES]
+                yield bytes(data[at : at + WRITE_BYTES])
+        if any(small):
+            yield b"".join(small)
         if isinstance(frames[-1], Feed):
             yield from frames[-1].pieces()

@@ -55,7 +55,7 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     )
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
-    ledger.account("queues", read=lambda: sum(map(queued_bytes, hub.clients.values())))
+    ledger.account("queues", read=lambda: hub.backlog.bytes)
     ledger.account("bodies", settings.bodies_bytes)
     ledger.account("messages", settings.max_unfinished_bytes)
     ledger.on_pressure("caches", lambda _: clear_caches())
@@ -71,18 +71,19 @@ def clear_caches() -> None:
 
 
 def queued_bytes(client: Client) -> int:
-    """What waits for one client, in bytes."""
-    return 0 if client.outbox is None else client.outbox.bytes
+    """What waits for one client or is being written to it, in bytes."""
+    outbox = client.outbox
+    return 0 if outbox is None else outbox.bytes + outbox.in_hand
 
 
 def end_largest(hub: Hub, excess: int) -> None:
-    """End those for whom most waits, until so many bytes are free."""
-    clients = sorted(hub.clients.values(), key=queued_bytes, reverse=True)
-    for client in clients:
-        held = queued_bytes(client)
-        if excess <= 0 or not held:
+    """End those for whom most waits, until so many bytes are free. What waits for others too is
+    free when the last of them is ended.
+    """
+    enough = hub.backlog.bytes - excess
+    for client in sorted(hub.clients.values(), key=queued_bytes, reverse=True):
+        if hub.backlog.bytes <= enough or not queued_bytes(client):
             return
-        excess -= held
         hub.end(client, end_reasons.MEMORY, "at once")
 
 

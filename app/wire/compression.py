@@ -21,7 +21,7 @@ from websockets.extensions.permessage_deflate import (
 )
 from websockets.headers import build_extension, parse_extension
 
-from triode.app.wire.frame import BINARY, TEXT, Rest, unwrap, ws_frame
+from triode.app.wire.frame import BINARY, TEXT, unwrap, ws_frame
 
 if TYPE_CHECKING:
     from triode.app.wire.frame import Frame
@@ -92,7 +92,7 @@ def on_wire(frame: Frame, least: int) -> bytes:
     """The bytes that are written for a frame. `least`: the smallest payload to be compressed, for
     who agreed to it; 0 for all others.
     """
-    if not least or len(frame.data) <= least or isinstance(frame, Rest):
+    if not least or len(frame.data) <= least:
         return frame.data
     if frame.packed is None:
         frame.packed = _packed(frame.data, least)

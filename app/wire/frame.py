@@ -50,19 +50,24 @@ class Frame:
     and is then counted against that source); None marks a control frame, which is never dropped.
     `seq` counts in the source's log. `place` is what an `update` or `delete` is about. `count` is
     how many events it holds. `packed` is its compressed form once somebody got it, see `deflate`.
-    `is_counted`: it was published, and has been counted as that (see `Flusher.count`).
+    `is_counted`: it was published, and has been counted as that (see `Flusher.count`). `bare` is
+    what it is without its position, once somebody got that. `whole` is the frame whose bytes it
+    shares; `holders` is how many outboxes hold it, or one that shares its bytes (see `Backlog`).
     """
 
     __slots__ = (
         "__weakref__",
+        "bare",
         "count",
         "data",
+        "holders",
         "is_counted",
         "packed",
         "place",
         "seq",
         "size",
         "source",
+        "whole",
     )
 
     # Whether its bytes are made when there is room for them: only a writer can send it.
@@ -85,6 +90,9 @@ class Frame:
         self.count = count
         self.is_counted = False
         self.packed: bytes | None = None
+        self.bare: Frame | None = None
+        self.whole: Frame | None = None
+        self.holders = 0
 
 
 class VerbatimFrame(Frame):
@@ -96,9 +104,17 @@ class VerbatimFrame(Frame):
 
 
 class Rest(VerbatimFrame):
-    """What is left of a frame of which a part is out: it has to follow as it is."""
+    """What is left of a frame of which a part is out: it has to follow as it is. Not a copy: who
+    stops in the middle of a large frame is one of many.
+    """
 
-    __slots__ = ()
+    __slots__ = ("view",)
+
+    def __init__(self, frame: Frame, view: memoryview) -> None:
+        super().__init__(b"", count=frame.count)
+        self.whole = frame.whole or frame
+        self.view = view
+        self.size = len(view)
 
 
 def ws_frame(opcode: int, payload: bytes) -> bytes:

@@ -15,7 +15,7 @@ from triode.app.delivery.lazy_frame import without_positions
 from triode.app.net.request_head import Head
 from triode.app.wire import compression, end_reasons
 from triode.app.wire.compression import negotiate, on_wire
-from triode.app.wire.frame import PONG, TEXT, Frame, Rest, unwrap, ws_frame
+from triode.app.wire.frame import PONG, TEXT, Frame, unwrap, ws_frame
 from triode.app.wire.message_reader import MessageReader
 from triode.limits.ledger import Ledger
 from triode.store.operation import Set
@@ -88,7 +88,6 @@ def test_only_what_is_worth_it_is_compressed() -> None:
     for frame in (ws_frame(TEXT, noise[:120]), b"HTTP/1.1 101 Switching Protocols\r\n" * 10):
         assert on_wire(Frame(frame), 100) == frame
     rest = ws_frame(TEXT, long)
-    assert on_wire(Rest(rest), 100) == rest
     assert on_wire(Frame(rest), 0) == rest
     huge = ws_frame(TEXT, b"1" * (compression.MOST_BYTES + 1))
     assert on_wire(Frame(huge), 100) == huge
