@@ -81,7 +81,7 @@ async def follow_ends(client: HttpClient, printer: EventPrinter) -> None:
         try:
             stats = (await client.request("GET", "/stats")).json()
         except (CannotConnect, Refused) as exc:
-            if seen is None or (isinstance(exc, Refused) and not exc.temporary):
+            if seen is None or (isinstance(exc, Refused) and exc.is_final):
                 raise
             note(f"{exc}; trying again")
         else:

@@ -118,7 +118,7 @@ async def _picture(client: HttpClient, look: Look, url: str) -> None:
             try:
                 scene.take(await look.once(client))
             except (CannotConnect, Refused) as exc:
-                if isinstance(exc, Refused) and not exc.temporary:
+                if isinstance(exc, Refused) and exc.is_final:
                     raise
                 scene.notice(str(exc))
 

@@ -52,18 +52,30 @@ class CannotConnect(ClientError):
 
 
 class Refused(ClientError):
-    """The server's no. `problem` has at least `title`, `status` and `detail`."""
+    """The server's no. `problem` has at least `title`, `status` and `detail`.
 
-    def __init__(self, problem: Mapping[str, Any], retry_after_s: float | None = None) -> None:
+    `is_triodes` is false for the answer of a proxy, or of whatever else is there.
+    """
+
+    def __init__(
+        self,
+        problem: Mapping[str, Any],
+        retry_after_s: float | None = None,
+        *,
+        is_triodes: bool = True,
+    ) -> None:
         super().__init__(f"{problem['title']}: {problem['detail']}")
         self.problem = dict(problem)
         self.status = int(problem["status"])
         self.retry_after_s = retry_after_s
+        self.is_triodes = is_triodes
 
     @property
-    def temporary(self) -> bool:
-        """Whether the same request can succeed later."""
-        return self.status in (408, 425, 429, 500, 502, 503, 504)
+    def is_final(self) -> bool:
+        """Whether the same request would be refused again, of a server that has answered before:
+        a proxy whose server is away says all kinds of things.
+        """
+        return self.is_triodes and self.status not in (408, 425, 429, 500, 502, 503, 504)
 
 
 class HttpClient:
@@ -136,6 +148,8 @@ class HttpClient:
                 if response.status_code != 200:
                     await response.aread()
                     raise refused(response)
+                if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    raise refused(response)  # a proxy's page
                 yield response.aiter_bytes()
         except httpx.TransportError as exc:
             raise self._broken(exc, written=False) from exc
@@ -180,7 +194,7 @@ class Watch:
                 await self._once(take)
                 reason = "the server ended the stream"
             except ClientError as exc:
-                final = isinstance(exc, Refused) and not exc.temporary
+                final = isinstance(exc, Refused) and exc.is_final
                 if final or not self._connected:
                     raise
                 self._note_retry_after(exc)
@@ -242,19 +256,21 @@ class Watch:
 
 def refused(response: httpx.Response) -> Refused:
     """The refusal that an answer states; one without a problem object gets its status' phrase."""
+    wanted = "event stream" if response.is_success else "problem object"
+    status = response.status_code
     problem: dict[str, Any] = {
         "title": response.reason_phrase or "Refused",
-        "status": response.status_code,
-        "detail": f"the answer was {response.status_code} and no problem object; is this a Triode?",
+        "detail": f"the answer was {status} and no {wanted}; is this a Triode?",
     }
-    try:
-        body = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        body = None
-    if isinstance(body, dict):
-        problem.update(body)
-    problem["status"] = response.status_code
-    return Refused(problem, _retry_after_s(response))
+    if not response.is_success:
+        try:
+            body = msgspec.json.decode(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            body = None
+        if isinstance(body, dict):
+            problem.update(body)
+    problem["status"] = status
+    return Refused(problem, _retry_after_s(response), is_triodes="Triode" in response.headers)
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

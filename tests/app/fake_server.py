@@ -51,4 +51,4 @@ class FakeServer:
 def problem(status: int, detail: str, **extra: object) -> httpx.Response:
     """A refusal."""
     body = {"type": "about:blank", "title": "No", "status": status, "detail": detail} | extra
-    return httpx.Response(status, json=body)
+    return httpx.Response(status, json=body, headers={"Triode": "refused"})

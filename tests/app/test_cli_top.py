@@ -181,6 +181,7 @@ async def test_ends_are_printed_once_and_in_order(
     answers: list[httpx.Response] = [
         httpx.Response(200, json={"ends_log": log}),
         httpx.Response(503, json={}),
+        httpx.Response(404, text="a proxy's"),
         httpx.Response(200, json={"ends_log": [end("c_y"), end("c_x"), *log]}),
         problem(403, "enough"),
     ]

@@ -102,11 +102,13 @@ class Stream(httpx.AsyncByteStream):
 
 
 def stream(parts: Iterable[bytes | float]) -> httpx.Response:
-    return httpx.Response(200, stream=Stream(parts))
+    headers = {"Content-Type": "text/event-stream; charset=utf-8"}
+    return httpx.Response(200, stream=Stream(parts), headers=headers)
 
 
 def final() -> httpx.Response:
-    return httpx.Response(403, json={"title": "Not allowed", "detail": "the end of the test"})
+    problem = {"title": "Not allowed", "detail": "the end of the test"}
+    return httpx.Response(403, json=problem, headers={"Triode": "refused"})
 
 
 class Run:
@@ -157,6 +159,30 @@ async def test_the_first_connection_is_not_retried(autojump_clock: trio.testing.
         run = Run(Script(first))
         await run.to_the_end()
         assert len(run.script.requests) == 1
+
+
+async def test_what_a_proxy_says_at_a_reconnect_is_not_the_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    page = {"Content-Type": "text/html"}
+    answers = [httpx.Response(status, text="<p>no") for status in (404, 403, 302, 521)]
+    run = Run(
+        Script([CONNECTED], *answers, httpx.Response(200, headers=page), [CONNECTED], final())
+    )
+    error = await run.to_the_end()
+    assert "the end of the test" in str(error)
+    assert len(run.script.requests) == 8
+
+
+@pytest.mark.parametrize(("status", "what"), [(404, "problem object"), (200, "event stream")])
+async def test_what_is_no_triode_at_first_is_said(
+    status: int, what: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    run = Run(
+        Script(httpx.Response(status, text="<p>hello", headers={"Content-Type": "text/html"}))
+    )
+    assert f"and no {what}; is this a Triode?" in str(await run.to_the_end())
+    assert len(run.script.requests) == 1
 
 
 async def test_waits_grow_to_a_bound(autojump_clock: trio.testing.MockClock) -> None:

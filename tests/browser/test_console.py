@@ -144,6 +144,24 @@ def test_a_console_out_of_sight_leaves_the_browser_its_connections(
     expect(page.locator("#trial-count")).to_have_text("1 match")
 
 
+def test_what_a_proxy_says_at_a_reconnect_is_not_the_end(
+    serve: ServerFactory, open_page: PageFactory, log: Log
+) -> None:
+    log.expect(LOST)
+    log.expect(refused(404))
+    server = serve()
+    put(server, ".", {"n": 1})
+    page = open_page(url_of(server))
+    expect(value(page, "n")).to_have_text("1")
+    page.route("**/events", lambda route: route.fulfill(status=404, body="no backend"))
+    server.stop()
+    server.start(server.port)
+    expect(page.locator("#state")).to_have_attribute("title", re.compile("404"))
+    page.unroute("**/events")
+    put(server, ".", {"n": 2})
+    expect(value(page, "n")).to_have_text("2")
+
+
 def test_it_says_what_may_hold_its_connection(plain: Server, open_page: PageFactory) -> None:
     page = open_page("about:blank")
     page.route("**/events", lambda _route: None)  # it stays in the browser's queue

@@ -4,11 +4,12 @@ const KEY = "triode.token";
 
 /** What the server refused, in its words; `status` 0: it did not answer. */
 export class Problem extends Error {
-  constructor(status, body, retryAfterS = null) {
+  constructor(status, body, retryAfterS = null, isTriodes = true) {
     super(body.detail || body.title || `status ${status}`);
     this.status = status;
     this.column = body.column ?? null;
     this.retryAfterS = retryAfterS;
+    this.isTriodes = isTriodes; // or of a proxy in between
   }
 
   /** For people who have not said who they are the server's own words are about header fields. */
@@ -59,7 +60,8 @@ export async function request(address, { method = "GET", body, headers = {}, sig
   if (answer.ok) return answer;
   const retryAfter = answer.headers.get("Retry-After");
   const told = await answer.json().catch(() => ({}));
-  const problem = new Problem(answer.status, told, retryAfter === null ? null : Number(retryAfter));
+  const after = retryAfter === null ? null : Number(retryAfter);
+  const problem = new Problem(answer.status, told, after, answer.headers.has("Triode"));
   // One that was asked with an older token says nothing about this one.
   if (problem.status === 401 && token === session.token) session.deny(problem);
   throw problem;

@@ -23,6 +23,7 @@ export class Stream {
   #ended = new AbortController();
   #position = null;
   #failures = 0;
+  #known = false; // a Triode has answered there
   #askedMs = null; // the delay that the server asked for when it closed
   #silenceMs = 40_000;
 
@@ -47,7 +48,9 @@ export class Stream {
       } catch (fault) {
         if (ended.aborted) return;
         if (fault instanceof Problem) {
-          const passing = fault.status === 0 || fault.status === 429 || fault.status >= 500;
+          // A proxy whose server is away says all kinds of things.
+          const isProxys = this.#known && !fault.isTriodes;
+          const passing = isProxys || fault.status === 0 || fault.status === 429 || fault.status >= 500;
           if (!passing) return void this.#onstate({ is: "refused", problem: fault });
           why = fault.message;
           if (fault.retryAfterS !== null) this.#askedMs = fault.retryAfterS * 1000;
@@ -104,6 +107,7 @@ export class Stream {
     if (id) this.#position = id;
     if (type === "connected") {
       this.#failures = 0;
+      this.#known = true;
       this.#silenceMs = body.heartbeat_s * 1000 * MISSED_HEARTBEATS;
       this.#onstate({ is: "live" });
     } else if (type === "closing") {
