@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Of the machine's memory, when the operator says nothing.
 DEFAULT_SHARE: Final = 0.75
+# Of what may be held, the document may take so much: who hears of it needs some too.
+DOCUMENT_SHARE: Final = 0.75
 
 # What is made of clients' texts, and kept. They are the process's: all servers in it share them.
 CACHES: Final = (
@@ -54,6 +56,8 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
         sum(cache.max_bytes for cache in CACHES),
         read=lambda: sum(cache.bytes for cache in CACHES),
     )
+    store.max_footprint = int(ledger.limit * DOCUMENT_SHARE)
+    ledger.account("document", store.max_footprint, read=lambda: store.footprint)
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
