@@ -25,6 +25,7 @@ from triode.app.blueprints.direct import DIRECT
 from triode.app.lanes.http_fast_path import Exchange
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import HandoffLimits
+from triode.app.lanes.native import refused
 from triode.app.lanes.native import serve as serve_stream
 from triode.app.net import idle_wait
 from triode.app.net.dispatcher import ListenerLimits, Reception
@@ -37,7 +38,6 @@ from triode.app.service import running
 from triode.app.service.gc_policy import Collector
 from triode.app.service.shutdown import say_goodbye
 from triode.app.service.triode import Triode
-from triode.limits.address import ip_key
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -100,7 +100,10 @@ async def _serve(
             wants=wants,
             native=partial(serve_stream, server),
             handoff=lambda connection, opaque: lane.serve(connection, opaque=opaque),
-            admission=server.gate.admission,
+            refuse=partial(refused, server),
+            places=server.gate.admission,
+            heads=server.gate.shares.heads,
+            http=server.gate.shares.http,
             limits=ListenerLimits(
                 head_deadline_s=settings.head_deadline_s,
                 max_head_bytes=settings.max_head_bytes,
@@ -108,9 +111,9 @@ async def _serve(
             ),
             counts=server.metrics.listener,
             ssl_context=_ssl_context(settings),
-            ip_key=partial(_head_key, server),
             idle=idle,
         )
+        server.ledger.account("connections", read=reception.door.held_bytes)
         services.start_soon(idle_wait.watch)
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
@@ -118,6 +121,7 @@ async def _serve(
             connect=reception.connect,
             counts=server.metrics.listener,
             make_room=idle.close_oldest,
+            hold=reception.door.wait_for_room,
         )
         await _receive(server, sockets, accept, lane, started)
         stop.set()
@@ -198,10 +202,6 @@ def _handoff_limits(settings: Settings) -> HandoffLimits:
         write_deadline_s=settings.write_deadline_s,
         max_head_bytes=settings.max_head_bytes,
     )
-
-
-def _head_key(triode: Triode, peer: str) -> str | None:
-    return None if triode.gate.trusted.contains(peer) else ip_key(peer)
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:

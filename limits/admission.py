@@ -5,12 +5,14 @@ are exact whatever happens around it. A place is given back through its ticket, 
 that is asked.
 
 Heads (connections whose request has not been read and judged yet) have a bound of their own, so
-strangers who send nothing can never use up the places of clients. They are counted apart, also by
-address: a connection that becomes a client holds both tickets for a moment, and that must not
-count twice against one bound.
+strangers who send nothing can never use up the places of clients. They are counted apart: a
+connection that becomes a client holds both tickets for a moment, and that must not count twice
+against one bound.
 
-The address is None for a peer that is a trusted proxy and whose client is not known yet: all
-clients behind it would otherwise share one address's bound.
+HTTP connections (what is neither a head nor a client) are counted apart too: they may stay for as
+long as a body takes.
+
+The address is None for a peer without a bound of its own (`limits/share.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal
 
-Which = Literal["total", "per_ip", "per_principal", "heads"]
+Which = Literal["total", "per_ip", "per_principal", "http", "connections"]
 
 
 class Full(Exception):
@@ -112,26 +114,46 @@ class Admission:
         per_ip: int = 1_000,
         per_principal: int = 1_000,
         heads: int = 1_000,
+        http: int = 10_000,
+        http_per_ip: int = 1_000,
     ) -> None:
-        if min(total, per_ip, per_principal, heads) < 0:
+        if min(total, per_ip, per_principal, heads, http, http_per_ip) < 0:
             raise ValueError("a bound must not be negative; 0 is none")
         self.total = total
         self.per_ip = per_ip
         self.per_principal = per_principal
         self.heads = heads
+        self.http = http
+        self.http_per_ip = http_per_ip
         self._clients = 0
         self._heads = 0
+        self._http = 0
         self._clients_of_ip: dict[str, int] = {}
         self._clients_of_principal: dict[str, int] = {}
-        self._heads_of_ip: dict[str, int] = {}
+        self._http_of_ip: dict[str, int] = {}
 
-    def enter_head(self, ip: str | None) -> Ticket:
-        """Take a place for a connection that has not said yet what it wants. Raises Full."""
-        _check_key("per_ip", self.per_ip, self._heads_of_ip, ip)
-        _check("heads", self.heads, self._heads)
+    def heads_full(self) -> bool:
+        """Whether no place for a head is left."""
+        return 0 < self.heads <= self._heads
+
+    def enter_head(self) -> Ticket:
+        """Take a place for a connection that has not said yet what it wants.
+
+        Never refused: it is `heads_full` that whoever accepts connections waits for.
+        """
         self._heads += 1
-        _add(self._heads_of_ip, ip)
-        return Ticket(lambda: self._leave_head(ip))
+        return Ticket(self._leave_head)
+
+    def enter_http(self, ip: str | None, *, over: bool = False) -> Ticket:
+        """Take a place for a connection that is neither a head nor a client, also above the total
+        when `over`. Raises Full.
+        """
+        _check_key("per_ip", self.http_per_ip, self._http_of_ip, ip)
+        if not over:
+            _check("http", self.http, self._http)
+        self._http += 1
+        _add(self._http_of_ip, ip)
+        return Ticket(lambda: self._leave_http(ip))
 
     def enter(self, ip: str | None, principal_key: str | None) -> ClientTicket:
         """Take a place for a client. Raises Full, naming its own bound before the total."""
@@ -144,10 +166,13 @@ class Admission:
         return ClientTicket(self, _Place(ip, principal_key))
 
     def statistics(self) -> dict[str, int]:
-        """How many clients and heads there are, and addresses and principals of clients."""
+        """How many clients, heads and HTTP connections there are, and addresses and principals of
+        clients.
+        """
         return {
             "clients": self._clients,
             "heads": self._heads,
+            "http": self._http,
             "ips": len(self._clients_of_ip),
             "principals": len(self._clients_of_principal),
         }
@@ -156,9 +181,12 @@ class Admission:
         """How many places this principal holds."""
         return self._clients_of_principal.get(principal_key, 0)
 
-    def _leave_head(self, ip: str | None) -> None:
+    def _leave_head(self) -> None:
         self._heads -= 1
-        _drop(self._heads_of_ip, ip)
+
+    def _leave_http(self, ip: str | None) -> None:
+        self._http -= 1
+        _drop(self._http_of_ip, ip)
 
     def _leave(self, place: _Place) -> None:
         self._clients -= 1

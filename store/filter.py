@@ -74,8 +74,6 @@ _SLICE = re.compile(r"-?[0-9]*:")
 _KEY = re.compile(r'(?:[^.\[\]"=<>!]|!(?!=))*')
 _BLANKS = re.compile(r" *")
 _WORD = re.compile(r'[^\[\]"]*')
-# What it takes to read one.
-_SEGMENT_STEPS = 4
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _POINTER_INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 _WORDS: dict[str, Literal] = {"true": True, "false": False, "null": None}
@@ -150,22 +148,20 @@ _BYTES_A_CHAR = 250
 FILTERS: Final[Recent[Filter]] = Recent(max_bytes=32 * 1024 * 1024)
 
 
-def parse_filter(text: str, work: Work = FREE) -> Filter:
-    """The filter that ``text`` stands for. Raises FilterError, with the column of the fault, and
-    TooCostly; one that is known is free.
-    """
+def parse_filter(text: str) -> Filter:
+    """The filter that ``text`` stands for. Raises FilterError, with the column of the fault."""
     known = FILTERS.get(text)
     if known is None:
-        known = _parse(text, work)
+        known = _parse(text)
         FILTERS.put(text, known, 500 + _BYTES_A_CHAR * len(text))
     return known
 
 
-def _parse(text: str, work: Work) -> Filter:
+def _parse(text: str) -> Filter:
     if text.startswith("$"):
         from triode.store.jsonpath import parse_query  # 3 MB with its parser, for those who use it
 
-        return Filter(text, parse_query(text, work))
+        return Filter(text, parse_query(text))
     if text.startswith("/"):
         return Filter(text, _pointer_segments(text))
     reader = Reader(text, FilterError)
@@ -173,7 +169,6 @@ def _parse(text: str, work: Work) -> Filter:
         reader.fail(EMPTY)
     segments: list[Segment] = []
     while not reader.done and text != ".":
-        work.charge(_SEGMENT_STEPS)
         segment = _segment(reader)
         if isinstance(segment, Conditions) and segments and isinstance(segments[-1], Conditions):
             segment = Conditions(segments.pop().tests + segment.tests)  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import trio
 
 from triode.app.access.origin import Pages
+from triode.app.access.per_address import Shares
 from triode.app.runtime.once import Once
 from triode.app.wire.refusal import Refusal, forbidden, unauthorized
 from triode.limits.address import Networks, client_ip, ip_key
@@ -84,11 +85,14 @@ class Gate:
         self.http_rates = Buckets(settings.http_rate)
         self.ws_rates = Buckets(settings.ws_rate)
         self.route_rates: dict[str, Buckets] = {}
+        self.shares = Shares(settings, self.trusted)
         self.admission = Admission(
             total=settings.max_clients,
-            per_ip=settings.max_clients_per_ip,
+            per_ip=self.shares.clients.bound,
             per_principal=settings.max_clients_per_token,
             heads=settings.max_heads,
+            http=settings.max_http,
+            http_per_ip=self.shares.http.bound,
         )
         self._anonymous = self._anonymous_grant()
 
@@ -286,16 +290,19 @@ class Gate:
         """
         try:
             known = None if principal.source == "anonymous" else principal.key
-            return self.admission.enter(ip_key(ip), known)
+            return self.admission.enter(self.shares.clients.key(ip), known)
         except Full as full:
             raise self.no_place(full) from full
 
     def no_place(self, full: Full) -> Refusal:
         """503 with a jittered `Retry-After`."""
         retry_s = 1 + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
+        advice = ""
+        if full.which == "per_ip":
+            advice = "; all of one address are counted together, see max_clients_per_ip"
         return Refusal(
             503,
-            f"no place is free ({full.which}: {full.limit}); retry in {retry_s} s",
+            f"no place is free ({full.which}: {full.limit}); retry in {retry_s} s{advice}",
             extra={"limit": full.limit, "retry_after": retry_s, "which": full.which},
             headers={"Retry-After": str(retry_s)},
             close=1013,

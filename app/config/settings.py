@@ -137,15 +137,18 @@ class Settings:
     )
 
     # how much
-    max_clients: int = option(10_000, _count, "Clients at once; more are answered 503.", "N")
     max_connections: int = option(
         0,
         _count_or_off,
         "Connections at once, streams among them; 0: as many as files may be open.",
         "N",
     )
-    max_clients_per_ip: int = option(
-        0, _count_or_off, "Clients at once of one address; 0 is off.", "N"
+    max_clients: int = option(10_000, _count, "Clients at once; more are answered 503.", "N")
+    max_clients_per_ip: int | None = option(
+        None,
+        _count_or_off,
+        "The same of one address; 0 is off; unset: half of it, and loopback is off.",
+        "N",
     )
     max_clients_per_token: int = option(
         0, _count_or_off, "Clients at once of one token; 0 is off.", "N"
@@ -189,7 +192,24 @@ class Settings:
     )
     max_depth: int = option(256, whole(1, 512), "Deepest nesting of JSON.", "N")
     max_head_bytes: int = option(16_384, size(512, 1 * MIB), "Largest request head.", "SIZE")
-    max_heads: int = option(1024, _count, "Connections that may be sending their first head.", "N")
+    max_heads: int = option(
+        1024, _count, "Connections that may be sending their first head; the next ones wait.", "N"
+    )
+    max_heads_per_ip: int | None = option(
+        None,
+        _count_or_off,
+        "The same of one address; 0 is off; unset: half of it, and loopback is off.",
+        "N",
+    )
+    max_http: int = option(
+        10_000, _count, "Connections at once that are no streams; more are answered 503.", "N"
+    )
+    max_http_per_ip: int | None = option(
+        None,
+        _count_or_off,
+        "The same of one address; 0 is off; unset: half of it, and loopback is off.",
+        "N",
+    )
     head_deadline_s: float = option(10.0, duration(0.001), "Time for a request head.", "TIME")
 
     # delivery

@@ -130,7 +130,7 @@ class HypercornLane:
         accepts. False: it is closed. Cancellation aborts it at once.
         """
         if self._context.terminated.is_set():
-            await self._turn_away(connection)
+            await self._turn_away(connection, opaque)
             return False
         kind = TlsHandoffStream if connection.secure else HandoffStream
         stream = kind(
@@ -162,7 +162,13 @@ class HypercornLane:
             await stream.aclose()
             nursery.cancel_scope.cancel()
 
-    async def _turn_away(self, connection: Connection) -> None:
+    async def _turn_away(self, connection: Connection, opaque: bool) -> None:
+        """Say that the server ends. No EventSource is told so here: its requests are native, or
+        come over HTTP/2, which understands no answer of ours.
+        """
+        if opaque:
+            connection.close()
+            return  # noqa: ASYNC910 # one step of a connection that waits
         retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
         refusal = Refusal(
             503,

@@ -91,13 +91,7 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
         admitted = await stream_start.admit(triode, head, socket=is_websocket(head))
         client = open_client(triode, connection, head, *admitted)
     except Refusal as refusal:
-        triode.metrics.refused[refusal.status] += 1
-        later = stream_start.come_back_later(refusal, head)
-        if later is None:
-            data = answer(refusal)
-        else:
-            fields = refusal.headers | {"Content-Length": str(len(later))}
-            data = _stream_head(triode, head, fields) + later
+        data = refused(triode, head, refusal)
         await connection.send_all(data, triode.settings.write_deadline_s)
         return
     is_socket = client.kind == "ws"
@@ -112,6 +106,16 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # 
         pass  # the hub has ended the client and woken us
     finally:
         triode.hub.end(client, end, "silently")
+
+
+def refused(triode: Triode, head: Head, refusal: Refusal) -> bytes:
+    """The whole answer to a request that is refused, in a way that an EventSource survives."""
+    triode.metrics.refused[refusal.status] += 1
+    later = stream_start.come_back_later(refusal, head)
+    if later is None:
+        return answer(refusal)
+    fields = refusal.headers | {"Content-Length": str(len(later))}
+    return _stream_head(triode, head, fields) + later
 
 
 def open_client(

@@ -1,8 +1,11 @@
 """What a connection goes through from `accept` until a lane serves it.
 
     place among the heads in flight ─► (TLS) ─► head, one deadline ─┬ wants ─► native(…)
-      └ full: 503, close                          └ bad: problem    └ else ──► handoff(…)
-                                    a later head that `wants` accepts ◄────────────┘
+      └ none: see `app/net/door.py`               └ bad: problem    └ else ──► place ─► handoff(…)
+                                    a later head that `wants` accepts ◄──────────────────┘
+
+Whoever cannot be served is told so when its request is known, and in a way that its kind of client
+survives: before, there is no answer that fits all of them.
 
 Nothing that happens on a connection gets out of its task: see `Reception.connect`.
 
@@ -19,17 +22,18 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import trio
 
 from triode.app.net.connection import Connection
+from triode.app.net.door import Door, Places
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts
 from triode.app.net.request_head import Head, answer, parse_head, skip_empty_line
 from triode.app.wire.refusal import Refusal
-from triode.limits.address import ip_key
 from triode.limits.admission import Full
+from triode.limits.share import Share
 
 logger = logging.getLogger("triode.listener")
 
@@ -37,20 +41,6 @@ H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 TLS_RECORD: Final = b"\x16\x03"
 # Connections at once that wait for their peer to read a refusal; those beyond are closed at once.
 LINGERING: Final = 1000
-
-
-class Ticket(Protocol):
-    """A place that was taken."""
-
-    def release(self) -> None:
-        """Give it back; again is harmless."""
-
-
-class HeadAdmission(Protocol):
-    """`limits.admission.Admission`, as far as the listener needs it."""
-
-    def enter_head(self, ip: str | None) -> Ticket:
-        """A place for a connection whose head has not been read. Raises limits.admission.Full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +66,40 @@ class Reception:
         wants: Callable[[Head], bool],
         native: Callable[[Connection, Head], Awaitable[None]],
         handoff: Callable[[Connection, bool], Awaitable[bool]],
-        admission: HeadAdmission,
+        places: Places,
+        refuse: Callable[[Head, Refusal], bytes] = lambda _, refusal: answer(refusal),
         limits: ListenerLimits | None = None,
         counts: ListenerCounts | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        ip_key: Callable[[str], str | None] = ip_key,
+        heads: Share | None = None,
+        http: Share | None = None,
         idle: IdleConnections | None = None,
     ) -> None:
         """Give it the lanes and the bounds.
 
         `native` serves a connection whose head `wants` accepts, to its end. `handoff(connection,
         opaque)` is given one with its head still in `buffer`, and returns true when the buffer
-        begins with a later head that is for `native`. `ip_key` gives what heads in flight are
-        counted by, None for a trusted proxy. Of `idle` the oldest is closed for a newcomer when
-        there are too many.
+        begins with a later head that is for `native`. `refuse` makes the answer for a request that
+        cannot be served. `heads` and `http` are what one address may take of the `places`. Of
+        `idle` the oldest is closed for a newcomer when there are too many.
         """
         self.counts = counts or ListenerCounts()
         self._wants = wants
         self._native = native
         self._handoff = handoff
-        self._admission = admission
         self._limits = limits or ListenerLimits()
         self._ssl_context = ssl_context
-        self._ip_key = ip_key
         self._lingering = 0
+        self._refuse = refuse
         self._idle = IdleConnections(self.counts) if idle is None else idle
+        self.door = Door(
+            places,
+            heads or Share(),
+            http or Share(),
+            idle=self._idle,
+            silent=IdleConnections(self.counts),
+            wait_s=self._limits.head_deadline_s,
+        )
 
     async def connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ASYNC910 # one step of a connection that waits
         """Serve one accepted non-blocking socket, and close it.
@@ -131,37 +130,28 @@ class Reception:
     async def _receive(self, connection: Connection) -> Head | None:
         """Bring the connection to its lane. The head to serve natively, or None: it is over."""
         try:
-            ticket = self._enter(connection)
-        except Refusal as refusal:
-            await self._turn_away(connection, refusal)
-            return None
+            ticket = await self.door.enter_head(connection)
+        except Full:
+            # Nothing is known of the request yet, and an answer would end an EventSource for good.
+            self.counts.turned_away += 1
+            connection.close()
+            return None  # noqa: ASYNC910 # one step of a connection that waits
         try:
             opaque = await self._read_head(connection)
         except Refusal as refusal:
             self.counts.refused_heads += 1
-            await self._end(connection, refusal)
+            await self._answer(connection, answer(refusal))
             return None
         finally:
             ticket.release()
         if opaque is None:
             connection.close()
             return None
-        return await self._choose(connection, opaque)
-
-    def _enter(self, connection: Connection) -> Ticket:
-        retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
         try:
-            most = self._limits.connections
-            if 0 < most < self.counts.open and not self._idle.close_oldest():
-                raise Full("total", most)
-            return self._admission.enter_head(self._ip_key(connection.peer))
-        except Full as exc:
-            raise Refusal(
-                503,
-                "Too many connections at the moment.",
-                extra={"limit": exc.limit, "retry_after": retry_s},
-                headers={"Retry-After": str(retry_s)},
-            ) from None
+            return await self._choose(connection, opaque)
+        except Full as full:
+            await self._turn_away(connection, opaque, full)
+            return None
 
     async def _read_head(self, connection: Connection) -> bool | None:
         """Read until a whole head is in the buffer: False; or the start of HTTP/2: True.
@@ -206,11 +196,15 @@ class Reception:
         )
 
     async def _choose(self, connection: Connection, opaque: bool) -> Head | None:
-        """Hand over what is not native, as often as it comes back."""
+        """Hand over what is not native. Raises Full when there is no place for the connection."""
+        most = self._limits.connections
+        if 0 < most < self.counts.open and not self._idle.close_oldest():
+            raise Full("connections", most)
         if opaque or (head := self._take_wanted(connection)) is None:
-            self.counts.handed_off += 1
-            if not await self._handoff(connection, opaque):
-                return None
+            with self.door.enter_http(connection):
+                self.counts.handed_off += 1
+                if not await self._handoff(connection, opaque):
+                    return None
             self.counts.given_back += 1
             head = self._take_wanted(connection)
         return head  # noqa: ASYNC910 # one step of a connection that waits
@@ -223,20 +217,18 @@ class Reception:
         del connection.buffer[: parsed[1]]
         return parsed[0]
 
-    async def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
-        """Say 503 cheaply: those beyond the bound must not cost what the bound saves."""
+    async def _turn_away(self, connection: Connection, opaque: bool, full: Full) -> None:
         self.counts.turned_away += 1
-        if self._ssl_context is not None:
+        parsed = None if opaque else self._parse(connection)
+        if parsed is None:
+            connection.close()  # HTTP/2 understands no answer of ours
             return  # noqa: ASYNC910 # one step of a connection that waits
-        connection.send_now(answer(refusal))
-        await self._linger(connection)
+        await self._answer(connection, self._refuse(parsed[0], too_many(full)))
 
-    async def _end(self, connection: Connection, refusal: Refusal) -> None:
+    async def _answer(self, connection: Connection, data: bytes) -> None:
+        """Send a last answer, and give the peer a moment to read it."""
         with contextlib.suppress(trio.TooSlowError):
-            await connection.send_all(answer(refusal), self._limits.linger_s)
-        await self._linger(connection)
-
-    async def _linger(self, connection: Connection) -> None:
+            await connection.send_all(data, self._limits.linger_s)
         if self._lingering >= LINGERING:
             connection.close()
             return  # noqa: ASYNC910 # one step of a connection that waits
@@ -245,6 +237,19 @@ class Reception:
             await connection.finish(self._limits.linger_s)
         finally:
             self._lingering -= 1
+
+
+def too_many(full: Full) -> Refusal:
+    """503 for a connection that has no place, with what to do."""
+    retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
+    whose = "of your address " if full.which == "per_ip" else ""
+    return Refusal(
+        503,
+        f"Too many connections {whose}at the moment ({full.which}: {full.limit}); retry in "
+        f"{retry_s} s.",
+        extra={"limit": full.limit, "retry_after": retry_s, "which": full.which},
+        headers={"Retry-After": str(retry_s)},
+    )
 
 
 def peer_ip(address: Any) -> str:

@@ -8,6 +8,7 @@ would find its place taken by strangers that say nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,6 +33,9 @@ class IdleConnections:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections)
 
     def add(self, connection: Connection) -> None:
         """From now on it is idle. Again changes nothing."""

@@ -21,6 +21,7 @@ logger = logging.getLogger("triode.listener")
 
 Accept = Callable[[socket.socket], tuple[socket.socket, Any]]
 MakeRoom = Callable[[], bool]
+Hold = Callable[[], Awaitable[None]]
 Connect = Callable[[socket.socket, Any], Awaitable[None]]
 
 ACCEPTS_PER_TURN: Final = 64
@@ -149,13 +150,15 @@ async def serve(
     counts: ListenerCounts | None = None,
     accept: Accept = socket.socket.accept,
     make_room: MakeRoom = _no_room,
+    hold: Hold = trio.lowlevel.checkpoint,
     task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept on `listen_socks` until cancelled; each connection is `connect(sock, address)` in
     `nursery`.
 
     `make_room` is called when no more files may be open: it closes a connection that nobody would
-    miss, and says whether there was one. Without one, accepting waits.
+    miss, and says whether there was one. Without one, accepting waits. `hold` is waited for before
+    each turn of accepting.
 
     Starts with the sockets' addresses. Closes the listening sockets at the end; connections go on,
     they are the nursery's. Raises OSError, in a group, only when a listening socket is broken.
@@ -165,7 +168,9 @@ async def serve(
         # Holds one accept loop per socket; ends when cancelled.
         async with trio.open_nursery() as loops:
             for sock in listen_socks:
-                loops.start_soon(_accept_loop, sock, connect, nursery, counts, accept, make_room)
+                loops.start_soon(
+                    _accept_loop, sock, connect, nursery, counts, accept, make_room, hold
+                )
             task_status.started([sock.getsockname() for sock in listen_socks])
     finally:
         for sock in listen_socks:
@@ -180,10 +185,12 @@ async def _accept_loop(
     counts: ListenerCounts,
     accept: Accept,
     make_room: MakeRoom,
+    hold: Hold,
 ) -> None:
     last_logged = -LOG_EVERY_S
     while True:
         await trio.lowlevel.wait_readable(listener)
+        await hold()
         error = _accept_turn(listener, connect, nursery, counts, accept, make_room)
         if error is None:
             continue

@@ -69,6 +69,7 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
     files, files_limit = open_files()
     history = store.history
     messages = triode.messages
+    places = triode.gate.admission.statistics()
     return [
         Gauge("clients", "Clients connected", len(hub.clients)),
         Gauge("clients_peak", "Most clients at once since the start", hub.clients_peak),
@@ -77,6 +78,8 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge(
             "connections_open", "Connections open, streams among them", triode.metrics.listener.open
         ),
+        Gauge("connections_http", "Connections that are no streams", places["http"]),
+        Gauge("heads", "Connections whose request has not come yet", places["heads"]),
         Gauge("clients_slow", "Clients with something waiting in their queue", len(outboxes)),
         Gauge("queued_bytes", "Bytes waiting in queues", sum(box.bytes for box in outboxes)),
         Gauge("queued_oldest_seconds", "How long the oldest of it has waited", oldest),

@@ -17,13 +17,13 @@ from triode.app.delivery import resume
 from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
-from triode.app.service.filter_parsing import readable
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
-from triode.app.wire.stream_request import from_json, from_query
+from triode.app.wire.stream_request import from_json, from_query, malformed_filter
 from triode.limits.own_tag import as_own
+from triode.store.filter import FilterError
 from triode.store.value import MISSING
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
     from triode.store.change import Position
-    from triode.store.filter import Filter
     from triode.store.value import Json, Missing
 
 SERVER: Final = "triode"
@@ -81,9 +80,9 @@ async def admit(
         request = from_json(body, last_event_id, settings)
     if socket and request.lease_s is not None:
         raise bad_request("lease is for event streams; a WebSocket is kept alive by its pongs")
-    filters = tuple(await readable(gate, principal, request.texts))
-    tags = as_own(request.tags) | route_tags
-    request = replace(request, filters=filters, route=route, tags=tags)
+    request = replace(request, route=route, tags=as_own(request.tags) | route_tags)
+    for text in request.filters:
+        gate.require_read(principal, text)
     for room in request.rooms:
         gate.require_room(principal, room)
     if triode.draining:
@@ -118,8 +117,8 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
     what it missed.
     """
     client.policy = request.policy
-    wanted = [(filter, request.policy) for filter in request.filters]
-    audiences = hub.subscribe(client, wanted) if wanted else []
+    texts = [(text, request.policy) for text in request.filters]
+    audiences = _subscribe(hub, client, texts) if texts else []
     rooms = [hub.join(client, room) for room in request.rooms]
     lone = rooms[0] if len(rooms) == 1 and not audiences else None
     if lone is not None:
@@ -159,7 +158,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
 def add(
     hub: Hub,
     client: Client,
-    filter: Filter,
+    text: str,
     policy: Policy,
     request: StreamRequest,
     ref: dict[str, Any],
@@ -169,13 +168,21 @@ def add(
     """
     # Where positions have been told already, those of the past would go back.
     alone = not client.subscriptions
-    audiences = hub.subscribe(client, [(filter, policy)])
+    audiences = _subscribe(hub, client, [(text, policy)])
     missed = resume.missed(hub, client.kind, audiences, request, ids=alone)
-    members = {"filter": filter.text, "resumed": missed is not None}
+    members = {"filter": text, "resumed": missed is not None}
     if not (request.snapshot or request.resume):
         members["id"] = str(hub.store.position)
     hub.tell(client, "ok", ref | members)
     _first(hub, client, audiences, request, missed)
+
+
+def _subscribe(hub: Hub, client: Client, texts: list[tuple[str, Policy]]) -> list[Audience]:
+    """Raises `Refusal` 400 for a filter that would look at too much of this document."""
+    try:
+        return hub.subscribe(client, texts)
+    except FilterError as error:
+        raise malformed_filter(error) from error
 
 
 def _first(

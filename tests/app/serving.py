@@ -19,10 +19,12 @@ from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import Direct, HandoffLimits
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.door import Door
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
 from triode.app.net.request_head import Head, lane
 from triode.limits.admission import Admission
+from triode.limits.share import Share
 
 wants = lane(streams=frozenset({"/events"}), sockets=frozenset({"/ws"}))
 BIG = os.urandom(1 << 20) * 20
@@ -116,11 +118,19 @@ class Server:
     counts: ListenerCounts
     admission: Admission
     hypercorn: HypercornLane
+    door: Door
     nursery: trio.Nursery
     state: dict[str, Any]
 
-    async def connect(self) -> Client:
-        return Client(await trio.open_tcp_stream("127.0.0.1", self.port))
+    async def connect(self, source: str | None = None) -> Client:
+        return Client(await trio.open_tcp_stream("127.0.0.1", self.port, local_address=source))
+
+    async def accepted(self, number: int) -> None:
+        """Wait until so many connections have been accepted, and their tasks have begun."""
+        with trio.fail_after(5):
+            while self.counts.accepted < number:  # noqa: ASYNC110 # a count sets no event
+                await trio.sleep(0.002)
+        await trio.testing.wait_all_tasks_blocked(0.005)
 
     async def settled(self) -> None:
         """Wait until every connection has ended."""
@@ -136,6 +146,8 @@ async def running(
     listener: ListenerLimits | None = None,
     handoff: HandoffLimits | None = None,
     admission: Admission | None = None,
+    heads: Share | None = None,
+    http: Share | None = None,
     ssl_context: ssl.SSLContext | None = None,
     app: ASGIFramework | None = None,
     direct: Direct | None = None,
@@ -160,7 +172,9 @@ async def running(
             wants=wants,
             native=native,
             handoff=lambda connection, opaque: hypercorn.serve(connection, opaque=opaque),
-            admission=admission,
+            places=admission,
+            heads=heads,
+            http=http,
             limits=listener or ListenerLimits(linger_s=0.3),
             counts=counts,
             ssl_context=ssl_context,
@@ -173,11 +187,20 @@ async def running(
                 nursery=connections,
                 counts=counts,
                 make_room=idle.close_oldest,
+                hold=reception.door.wait_for_room,
                 task_status=task_status,
                 **options,
             )
         )
-        yield Server(addresses[0][1], reception.counts, admission, hypercorn, connections, state)
+        yield Server(
+            addresses[0][1],
+            reception.counts,
+            admission,
+            hypercorn,
+            reception.door,
+            connections,
+            state,
+        )
         connections.cancel_scope.cancel()
 
 

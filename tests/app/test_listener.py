@@ -17,8 +17,11 @@ from tests.app.serving import running
 from triode.app.net import idle_connections
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, peer_ip
+from triode.app.net.door import HTTP_BYTES
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
+from triode.limits.address import Networks
 from triode.limits.admission import Admission
+from triode.limits.share import Share
 
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 NEVER = "GET /never HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -279,36 +282,146 @@ async def test_tls_on_a_plain_port_is_closed() -> None:
         await server.settled()
 
 
-async def test_heads_in_flight_are_bounded() -> None:
-    async with running(admission=Admission(heads=2), listener=QUICK) as server:
+async def test_when_heads_are_full_those_who_come_wait() -> None:
+    """Nobody is refused: the next are accepted when a head has been read."""
+    async with running(admission=Admission(heads=2)) as server:
         first, second = await server.connect(), await server.connect()
         await first.send("GET")
-        third = await server.connect()
-        status, body = await third.answer()
-        assert status == 503
-        assert b'"retry_after":' in body
-        # A head that has been read gives its place back.
+        await server.accepted(2)
+        third, fourth = await server.connect(), await server.connect()
+        await third.send(EVENTS)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert server.counts.accepted == 2
         await first.send(EVENTS.removeprefix("GET"))
         assert (await first.event()).startswith("data: native")
-        fourth = await server.connect()
+        assert (await third.event()).startswith("data: native")
         await fourth.send(EVENTS)
         assert (await fourth.event()).startswith("data: native")
-        assert server.counts.turned_away == 1
+        assert server.counts.turned_away == 0
         for client in (first, second, third, fourth):
             await client.close()
         await server.settled()
         assert server.admission.statistics()["heads"] == 0
 
 
+async def test_silent_connections_make_room_for_those_who_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.05)
+    async with running(admission=Admission(heads=3)) as server:
+        silent = [await server.connect() for _ in range(3)]
+        await server.accepted(3)
+        one = await server.connect()
+        await one.send(EVENTS)
+        assert (await one.event()).startswith("data: native")
+        assert await silent[0].ended() == b""
+        for client in (*silent, one):
+            await client.close()
+        await server.settled()
+
+
+async def test_one_address_stands_in_a_line_of_its_own() -> None:
+    share = Share(2, Networks(["127.0.0.9"]))
+    async with running(heads=share, http=Share(3), admission=Admission(http_per_ip=3)) as server:
+        silent = [await server.connect() for _ in range(2)]
+        await server.accepted(2)
+        waiting = [await server.connect() for _ in range(3)]
+        for client in waiting:
+            await client.send(EVENTS)
+        await server.accepted(5)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert server.admission.statistics() | {"ips": 0} == {
+            "clients": 0,
+            "heads": 2,
+            "http": 3,
+            "ips": 0,
+            "principals": 0,
+        }
+        # Its line has an end. Without an answer: with one an EventSource would be closed for good.
+        beyond = await server.connect()
+        assert await beyond.ended() == b""
+        assert server.counts.turned_away == 1
+        # Nobody else waits for it.
+        other = await server.connect(source="127.0.0.9")
+        await other.send(EVENTS)
+        assert (await other.event()).startswith("data: native")
+        await silent[0].close()
+        for client in waiting:
+            assert (await client.event()).startswith("data: native")
+        for client in (silent[1], *waiting, beyond, other):
+            await client.close()
+        await server.settled()
+        assert set(server.admission.statistics().values()) == {0}
+        assert not server.door._lines
+
+
+async def test_who_stands_in_a_line_does_not_stand_there_for_ever() -> None:
+    limits = ListenerLimits(head_deadline_s=0.2, linger_s=0.1)
+    async with running(heads=Share(1), listener=limits) as server:
+        clients = [await server.connect() for _ in range(4)]
+        for client in clients:
+            await client.ended()
+            await client.close()
+        await server.settled()
+        assert server.counts.turned_away + server.counts.silent == 4
+        assert set(server.admission.statistics().values()) == {0}
+        assert not server.door._lines
+
+
+async def test_connections_that_are_no_streams_have_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.0)
+    async with running(admission=Admission(http=2)) as server:
+        busy, idle = await server.connect(), await server.connect()
+        await busy.send(NEVER)
+        assert (await idle.get("/a"))[0] == 200
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert server.door.held_bytes() >= 2 * HTTP_BYTES
+        # The idle one makes room; after it there is none.
+        next_one = await server.connect()
+        await next_one.send(NEVER)
+        assert await idle.ended() == b""
+        last = await server.connect()
+        status, body = await last.get("/a")
+        assert status == 503
+        assert b"(http: 2)" in body
+        # A stream needs none of these places, and gives its own back when it was one of them.
+        stream = await server.connect()
+        await stream.send(EVENTS)
+        await stream.event()
+        assert server.admission.statistics()["http"] == 2
+        for client in (busy, idle, next_one, last, stream):
+            await client.close()
+        await server.settled()
+        assert set(server.admission.statistics().values()) == {0}
+        assert server.door.held_bytes() == 0
+
+
+async def test_a_stream_gives_back_the_place_it_had_as_an_http_connection() -> None:
+    async with running() as server:
+        client = await server.connect()
+        assert (await client.get("/a"))[0] == 200
+        assert server.admission.statistics()["http"] == 1
+        await client.send(EVENTS)
+        await client.event()
+        assert server.admission.statistics()["http"] == 0
+        await client.close()
+        await server.settled()
+
+
 async def test_connections_are_bounded() -> None:
+    """Who is too many is told so when the request is known, and in the way that suits it."""
     async with running(listener=ListenerLimits(connections=1, linger_s=0.1)) as server:
         first = await server.connect()
         await first.send(EVENTS)
         await first.event()
         second = await server.connect()
+        await second.send(EVENTS)
         head = await second.until(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: " in head
+        assert server.counts.turned_away == 1
         await first.close()
         await second.close()
         await server.settled()

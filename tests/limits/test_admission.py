@@ -34,10 +34,22 @@ def test_release_counts_once() -> None:
     first.release()
     first.release()
     assert first.released
-    assert admission.statistics() == {"clients": 1, "heads": 0, "ips": 1, "principals": 1}
+    assert admission.statistics() == {
+        "clients": 1,
+        "heads": 0,
+        "http": 0,
+        "ips": 1,
+        "principals": 1,
+    }
     with second:
         second.release()
-    assert admission.statistics() == {"clients": 0, "heads": 0, "ips": 0, "principals": 0}
+    assert admission.statistics() == {
+        "clients": 0,
+        "heads": 0,
+        "http": 0,
+        "ips": 0,
+        "principals": 0,
+    }
 
 
 def test_context_manager_releases_on_errors() -> None:
@@ -47,36 +59,54 @@ def test_context_manager_releases_on_errors() -> None:
         with ticket:
             raise RuntimeError("x")
 
-    for ticket in (admission.enter("a", "p"), admission.enter_head("a")):
+    for ticket in (admission.enter("a", "p"), admission.enter_head()):
         with pytest.raises(RuntimeError):
             fail(ticket)
     assert set(admission.statistics().values()) == {0}
 
 
-def test_heads_have_their_own_bounds() -> None:
-    admission = Admission(total=1, per_ip=2, per_principal=1, heads=3)
-    heads = [admission.enter_head("a"), admission.enter_head("a")]
-    with pytest.raises(Full) as caught:
-        admission.enter_head("a")
-    assert (caught.value.which, caught.value.limit) == ("per_ip", 2)
-    heads.append(admission.enter_head("b"))
-    with pytest.raises(Full) as caught:
-        admission.enter_head("c")
-    assert (caught.value.which, caught.value.limit) == ("heads", 3)
+def test_heads_are_counted_and_never_refused() -> None:
+    """Who accepts connections waits for `heads_full` instead."""
+    admission = Admission(total=1, heads=2)
+    heads = [admission.enter_head()]
+    assert not admission.heads_full()
+    heads += [admission.enter_head(), admission.enter_head()]
+    assert admission.heads_full()
     with admission.enter("a", "p"):  # heads take no client's place
         assert admission.statistics()["clients"] == 1
     heads[0].release()
-    admission.enter_head("a")
+    assert admission.heads_full()
+    heads[1].release()
+    assert not admission.heads_full()
+
+
+def test_http_connections_have_their_own_bounds() -> None:
+    admission = Admission(total=1, per_ip=1, http=3, http_per_ip=2)
+    held = [admission.enter_http("a"), admission.enter_http("a")]
+    with pytest.raises(Full) as caught:
+        admission.enter_http("a", over=True)  # above the total, never above the share
+    assert (caught.value.which, caught.value.limit) == ("per_ip", 2)
+    held.append(admission.enter_http(None))
+    with pytest.raises(Full) as caught:
+        admission.enter_http("b")
+    assert (caught.value.which, caught.value.limit) == ("http", 3)
+    held.append(admission.enter_http("b", over=True))
+    with admission.enter("a", "p"):
+        assert admission.statistics()["http"] == 4
+    for ticket in held:
+        ticket.release()
+    assert set(admission.statistics().values()) == {0}
 
 
 def test_zero_is_no_bound_and_none_is_not_counted() -> None:
     admission = Admission(total=0, per_ip=0, per_principal=0, heads=0)
     tickets: list[Ticket] = [admission.enter("a", "p") for _ in range(2_000)]
-    tickets += [admission.enter_head("a") for _ in range(2_000)]
+    tickets += [admission.enter_head() for _ in range(2_000)]
     assert admission.statistics()["clients"] == 2_000
     tight = Admission(per_ip=1, per_principal=1)
-    unknown = [tight.enter(None, None) for _ in range(5)] + [tight.enter_head(None)]
-    assert tight.statistics() == {"clients": 5, "heads": 1, "ips": 0, "principals": 0}
+    unknown = [tight.enter(None, None) for _ in range(5)] + [tight.enter_http(None)]
+    counts = {"clients": 5, "heads": 0, "http": 1, "ips": 0, "principals": 0}
+    assert tight.statistics() == counts
     for ticket in unknown:
         ticket.release()
     assert set(tight.statistics().values()) == {0}
@@ -119,7 +149,11 @@ def test_negative_bounds() -> None:
 
 
 def test_counts_hold_under_any_order() -> None:
-    rng, admission, held = random.Random(7), Admission(50, 10, 8, 20), list[Ticket]()
+    rng, admission, held = (
+        random.Random(7),
+        Admission(50, 10, 8, http=20, http_per_ip=9),
+        list[Ticket](),
+    )
     for _ in range(5_000):
         if held and rng.random() < 0.5:
             held.pop(rng.randrange(len(held))).release()
@@ -127,14 +161,14 @@ def test_counts_hold_under_any_order() -> None:
         ip, principal = f"ip{rng.randrange(8)}", f"p{rng.randrange(10)}"
         try:
             held.append(
-                admission.enter(ip, principal) if rng.random() < 0.7 else admission.enter_head(ip)
+                admission.enter(ip, principal) if rng.random() < 0.7 else admission.enter_http(ip)
             )
         except Full:
             continue
         stats = admission.statistics()
-        assert stats["clients"] + stats["heads"] == len(held)
+        assert stats["clients"] + stats["http"] == len(held)
         assert stats["clients"] <= 50
-        assert stats["heads"] <= 20
+        assert stats["http"] <= 20
     for ticket in held:
         ticket.release()
     assert set(admission.statistics().values()) == {0}
