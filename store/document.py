@@ -87,17 +87,17 @@ class Document:
         """
         return self.weighed_plan(op, work)[0]
 
-    def weighed_plan(self, op: Operation, work: Work) -> tuple[list[Edit], int]:
-        """`plan`, and by how many bytes the document grows (`text_bytes`)."""
+    def weighed_plan(self, op: Operation, work: Work) -> tuple[list[Edit], int, int]:
+        """`plan`, and by how many bytes the document grows: as JSON, and in memory (`weigh`)."""
         if type(op) is Set:  # most writes; nothing between them and their edit
             edit = set_edit(self.root, op)
-            return [edit], growth(edit, work)
+            return [edit], *growth(edit, work)
         plan = Plan(self.root, work)
         if type(op) is Batch:
             _plan_batch(plan, op)
         else:
             _plan_one(plan, op)
-        return plan.finish(), plan.grown
+        return plan.finish(), plan.grown, plan.swollen
 
     def apply(self, edit: Edit) -> None:
         """Do an edit that was just planned."""

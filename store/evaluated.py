@@ -25,6 +25,7 @@ that it holds above, without learning that the inner place became a selected one
 
 from __future__ import annotations
 
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
 from triode.store.event import Event, as_it_is
@@ -51,9 +52,22 @@ STALE: Final = Event("snapshot", (), MISSING)
 _COMPARE_STEPS: Final = 1
 
 
+# Most places end with an index or go through one. Names are the document's own.
+_INT_BYTES: Final = 28
+
+
+class Remembered:
+    """The bytes of the places that all filters of one index remember."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Evaluated:
     """One such filter. `evaluations` counts those of everything; `cost` is what one takes, as far
-    as that is known; `total` what all have taken.
+    as that is known; `total` what all have taken; `bytes` what its places take, in memory.
     """
 
     __slots__ = (
@@ -61,14 +75,18 @@ class Evaluated:
         "_local",
         "_looks_at_values",
         "_places",
+        "_remembered",
+        "bytes",
         "cost",
         "evaluations",
         "total",
     )
 
-    def __init__(self, filter: Filter) -> None:
+    def __init__(self, filter: Filter, remembered: Remembered | None = None) -> None:
         """Nothing is evaluated yet: it is stale until `renew`."""
         self._filter = filter
+        self._remembered = remembered or Remembered()
+        self.bytes = 0
         self._looks_at_values = _looks_at_values(filter)
         self._local = filter.segments if all(map(_is_local, filter.segments or [None])) else None
         self._places: set[Path] | None = None
@@ -95,14 +113,22 @@ class Evaluated:
         try:
             selected = self._select(root, work)
         except TooCostly:
-            self._places = None
+            self._remember(None)
             return None
-        self._places = set(selected)
+        self._remember(set(selected))
         return list(selected.items())
 
     def forget(self) -> None:
         """Forget what was remembered: it is not known what became of it."""
-        self._places = None
+        self._remember(None)
+
+    def _remember(self, places: set[Path] | None) -> None:
+        self._places = places
+        held = 0
+        if places:
+            held = getsizeof(places) + len(places) * (getsizeof(next(iter(places))) + _INT_BYTES)
+        self._remembered.bytes += held - self.bytes
+        self.bytes = held
 
     def refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
         """What the edit, which `root` already shows, is for this filter's subscribers."""
@@ -112,7 +138,7 @@ class Evaluated:
         try:
             return self._refresh(root, edit, work)
         except TooCostly:
-            self._places = None
+            self._remember(None)
             return [STALE]
 
     def _refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
@@ -130,7 +156,7 @@ class Evaluated:
             was = self._places
             now = self._select(root, work)
             work.charge(_COMPARE_STEPS * (len(was) + len(now)))
-            self._places = set(now)
+            self._remember(set(now))
             kept = was & now.keys()
         gone, new = was - now.keys(), now.keys() - was
         if _inexpressible(kept, gone, new, was & now.keys()):

@@ -74,6 +74,8 @@ _SLICE = re.compile(r"-?[0-9]*:")
 _KEY = re.compile(r'(?:[^.\[\]"=<>!]|!(?!=))*')
 _BLANKS = re.compile(r" *")
 _WORD = re.compile(r'[^\[\]"]*')
+# What it takes to read one.
+_SEGMENT_STEPS = 4
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _POINTER_INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 _WORDS: dict[str, Literal] = {"true": True, "false": False, "null": None}
@@ -148,20 +150,22 @@ _BYTES_A_CHAR = 250
 FILTERS: Final[Recent[Filter]] = Recent(max_bytes=32 * 1024 * 1024)
 
 
-def parse_filter(text: str) -> Filter:
-    """The filter that ``text`` stands for. Raises FilterError, with the column of the fault."""
+def parse_filter(text: str, work: Work = FREE) -> Filter:
+    """The filter that ``text`` stands for. Raises FilterError, with the column of the fault, and
+    TooCostly; one that is known is free.
+    """
     known = FILTERS.get(text)
     if known is None:
-        known = _parse(text)
+        known = _parse(text, work)
         FILTERS.put(text, known, 500 + _BYTES_A_CHAR * len(text))
     return known
 
 
-def _parse(text: str) -> Filter:
+def _parse(text: str, work: Work) -> Filter:
     if text.startswith("$"):
         from triode.store.jsonpath import parse_query  # 3 MB with its parser, for those who use it
 
-        return Filter(text, parse_query(text))
+        return Filter(text, parse_query(text, work))
     if text.startswith("/"):
         return Filter(text, _pointer_segments(text))
     reader = Reader(text, FilterError)
@@ -169,6 +173,7 @@ def _parse(text: str) -> Filter:
         reader.fail(EMPTY)
     segments: list[Segment] = []
     while not reader.done and text != ".":
+        work.charge(_SEGMENT_STEPS)
         segment = _segment(reader)
         if isinstance(segment, Conditions) and segments and isinstance(segments[-1], Conditions):
             segment = Conditions(segments.pop().tests + segment.tests)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What a value takes in memory: what the history is bounded by.
+"""What a value that nobody shares takes in memory: what the history is bounded by.
 
 Not its encoded size: a dict of one small member takes 30 times its text.
 """

@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from triode.store.condition_index import put_back
-from triode.store.evaluated import STALE, Evaluated
+from triode.store.evaluated import STALE, Evaluated, Remembered
 from triode.store.event import Event, as_it_is, difference
 from triode.store.filter import Index as At
 from triode.store.filter import Name
@@ -65,6 +65,7 @@ class Index:
     def __init__(self) -> None:
         self._root = Node()
         self._selections: dict[str, Selection] = {}
+        self.remembered = Remembered()
 
     def __len__(self) -> int:
         """How many different filters there are."""
@@ -92,7 +93,7 @@ class Index:
             selection = Selection(filter, node, None)
             node.ends[selection] = None
             return selection
-        evaluated = Evaluated(filter)
+        evaluated = Evaluated(filter, self.remembered)
         evaluated.renew(root, work)
         prefix = [Name(step) if isinstance(step, str) else At(step) for step in filter.prefix]
         node = descend(self._root, prefix)
@@ -111,9 +112,22 @@ class Index:
         if selection.references:
             return
         del self._selections[selection.filter.text]
+        if selection.evaluated is not None:
+            selection.evaluated.forget()
         node = selection.node
         del (node.ends if selection.evaluated is None else node.evaluated)[selection]
         prune(node)
+
+    def forget_places(self, size: int) -> None:
+        """Let go of about so many bytes of places, the largest first. Whoever hears these filters
+        gets a snapshot at the next write that may concern them.
+        """
+        enough = self.remembered.bytes - size
+        every = [s.evaluated for s in self if s.evaluated is not None and s.evaluated.bytes]
+        for evaluated in sorted(every, key=lambda each: each.bytes, reverse=True):
+            if self.remembered.bytes <= enough:
+                return
+            evaluated.forget()
 
     def match(
         self, root: Json, edit: Edit, work: Work = FREE

@@ -30,7 +30,7 @@ from triode.store.draft import Draft, get
 from triode.store.json_type import MISSING
 from triode.store.open_arrays import OpenArrays
 from triode.store.operation import Invalid
-from triode.store.value import copy_measured, text_bytes
+from triode.store.value import copy_measured, weigh
 from triode.store.work import FREE
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ MAX_EDITS: Final = 1000
 # For an edit, beside what it copies and weighs; an estimate, not measured yet.
 _EDIT_STEPS: Final = 3
 _COPIED: Final = 64
+# What a container takes for one more.
+_MEMBER_BYTES: Final = 40
+_ELEMENT_BYTES: Final = 9
 # Elements that move by one place when another is put before them.
 _MOVED: Final = 4096
 
@@ -56,7 +59,7 @@ _MOVED: Final = 4096
 class Plan:
     """The edits so far on `root`, which is never mutated. `edits` is final after `finish`.
 
-    `grown` is by how many bytes the document grows, as `text_bytes` weighs.
+    `grown` is by how many bytes the document grows as JSON, `swollen` in memory: see `weigh`.
     """
 
     __slots__ = (
@@ -69,12 +72,14 @@ class Plan:
         "_root",
         "edits",
         "grown",
+        "swollen",
         "work",
     )
 
     def __init__(self, root: Json, work: Work = FREE) -> None:
         self.edits: list[Edit] = []
         self.grown = 0
+        self.swollen = 0
         self.work = work
         self._root = root
         self._draft: Draft | None = None
@@ -94,7 +99,9 @@ class Plan:
     def record(self, edit: Edit) -> None:
         """Add an edit that moves no elements; place and `before` were read from `root`."""
         self.work.charge(_EDIT_STEPS)
-        self.grown += growth(edit, self.work)
+        grown, swollen = growth(edit, self.work)
+        self.grown += grown
+        self.swollen += swollen
         if self._open and self._fold(edit.path):
             self._drafted().replace(edit.path, edit.after)
             return
@@ -107,7 +114,9 @@ class Plan:
             raise Invalid(path, "the root cannot be removed")
         index = path[-1]
         if type(index) is int:
-            self.grown -= text_bytes(before, self.work)
+            text, taken = weigh(before, self.work)
+            self.grown -= text
+            self.swollen -= taken + _ELEMENT_BYTES
             self._rearrange(path[:-1], index, MISSING)
         else:
             self.record(Edit(path, before, MISSING))
@@ -116,7 +125,9 @@ class Plan:
         """Insert into an array, before the element at an actual path."""
         index = path[-1]
         assert type(index) is int
-        self.grown += text_bytes(value, self.work)
+        text, taken = weigh(value, self.work)
+        self.grown += text
+        self.swollen += taken + _ELEMENT_BYTES
         self._rearrange(path[:-1], index, value)
 
     def copied(self, value: Json, path: Path) -> Json:
@@ -203,13 +214,22 @@ class Plan:
         self.edits[number] = replace(self.edits[number], after=self._drafted().get(path))
 
 
-def growth(edit: Edit, work: Work) -> int:
-    """By how many bytes the document grows by an edit that moves no elements."""
+def growth(edit: Edit, work: Work) -> tuple[int, int]:
+    """By how many bytes the document grows by an edit that moves no elements: as JSON, and in
+    memory.
+    """
     path, before, after = edit.path, edit.before, edit.after
     if type(before) is int and type(after) is int:
-        return 0
-    grown = text_bytes(after, work) - text_bytes(before, work)
-    if path and (before is MISSING) is not (after is MISSING) and type(path[-1]) is str:
-        name = text_bytes(path[-1])
-        grown += name if before is MISSING else -name
-    return grown
+        return 0, 0
+    text, taken = weigh(after, work)
+    less, freed = weigh(before, work)
+    grown, swollen = text - less, taken - freed
+    if path and (before is MISSING) is not (after is MISSING):
+        sign = 1 if before is MISSING else -1
+        if type(path[-1]) is str:
+            name, taken = weigh(path[-1])
+            grown += sign * name
+            swollen += sign * (taken + _MEMBER_BYTES)
+        else:
+            swollen += sign * _ELEMENT_BYTES
+    return grown, swollen

@@ -25,7 +25,7 @@ from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Ope
 from triode.store.patch import MAX_OPS
 from triode.store.replay import Replay
 from triode.store.splice import Splice
-from triode.store.value import approx_bytes, copy_deep, text_bytes
+from triode.store.value import approx_bytes, copy_deep, weigh
 from triode.store.work import FREE
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Prepared(Struct, frozen=True):
     seq: int
     edits: tuple[Edit, ...]
     grown: int
+    swollen: int
     kept: Kept
 
 
@@ -86,10 +87,10 @@ class _Keeper:
 class Store:
     """One JSON document with its recent history and its subscription index.
 
-    `bytes` is about what the document takes as JSON; a write that would make it grow beyond
-    `max_bytes` is refused. `epoch` names this log; it must be new whenever changes could have been
-    lost (a restart of a log in memory). `history_items` and `history_bytes` bound what is kept for
-    resuming.
+    `bytes` is about what the document takes as JSON, `footprint` in memory; a write that would make
+    them grow beyond `max_bytes` and `max_footprint` is refused. `epoch` names this log; it must be
+    new whenever changes could have been lost (a restart of a log in memory). `history_items` and
+    `history_bytes` bound what is kept for resuming.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class Store:
         max_bytes: int | None = None,
     ) -> None:
         self.document = Document(root)
-        self.bytes = text_bytes(root)
+        self.bytes, self.footprint = weigh(root)
         self.max_bytes = max_bytes
+        self.max_footprint: int | None = None
         self.history = History(max_items=history_items, max_bytes=history_bytes)
         self.index = Index()
         self.epoch = epoch
@@ -137,14 +139,19 @@ class Store:
             raise Invalid((), f"more than {MAX_OPS} operations in one batch")
         if op.if_position is not None or type(op) is Batch:
             self._check_conditions(op, work)
-        planned, grown = self.document.weighed_plan(op, work)
+        planned, grown, swollen = self.document.weighed_plan(op, work)
         edits = tuple(planned)
         if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
             raise Full(
                 op.path,
                 f"the document would take {self.bytes + grown} bytes; {self.max_bytes} are allowed",
             )
-        return Prepared(seq, edits, grown, self.history.weigh(edits, work))
+        held, most = self.footprint + swollen, self.max_footprint
+        if most is not None and swollen > 0 and held > most:
+            raise Full(
+                op.path, f"the document would take {held} bytes of memory; it may take {most}"
+            )
+        return Prepared(seq, edits, grown, swollen, self.history.weigh(edits, work))
 
     def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
         """Do what was prepared: in one step, and it cannot fail.
@@ -172,6 +179,8 @@ class Store:
             self._undo(change, done)
             raise
         self.bytes += prepared.grown
+        # An estimate on both sides of the sum, so it may drift.
+        self.footprint = max(0, self.footprint + prepared.swollen)
         self.seq += 1
         if gone:
             self._discard(gone)

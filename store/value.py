@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from sys import getrefcount
+from sys import getrefcount, getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 from triode.store.decode import decode, fits_double
@@ -47,6 +47,12 @@ _DISMANTLE_VALUES = 1024
 _LOOKED_AT: Final = 8
 _COPIED: Final = 64
 _SLICE: Final = 512
+# CPython's, on 64 bits. Texts of their own; small integers it has once for all, like true and null.
+_TEXT_BYTES: Final = 49
+_INT_BYTES: Final = 28
+_FLOAT_BYTES: Final = 24
+# Objects with more members than this are no records, and have names of their own.
+_RECORD: Final = 32
 
 
 def check(value: object, *, max_depth: int = 256) -> None:
@@ -159,27 +165,40 @@ def approx_bytes(value: Json | Missing, *, limit: int) -> int:
 
 def text_bytes(value: Json | Missing, work: Work = FREE) -> int:
     """Roughly the bytes of a whole value as JSON; MISSING has none."""
+    return weigh(value, work)[0]
+
+
+def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
+    """Roughly the bytes of a whole value as JSON, and in memory; MISSING has none.
+
+    Names of wide objects take memory. Those of narrow ones are mostly records' (the decoder has the
+    same short names once), and take none.
+    """
     kind = type(value)
     if kind is str:
-        return _text(value)  # type: ignore[arg-type]  # `kind` says so
+        return _text(value), getsizeof(value)  # type: ignore[arg-type]  # `kind` says so
     if kind is int or kind is float:
-        return 8
+        return 8, _INT_BYTES
     if kind is not dict and kind is not list:
-        return 0 if value is MISSING else 5
-    size = 0
+        return (0 if value is MISSING else 5), 0
+    size = taken = 0
     todo: list[Any] = [value]
     while todo:
         node = todo.pop()
         if type(node) is dict:
             size += 2
+            taken += getsizeof(node)
             children: Any = node.values()
-            if len(node) > _SLICE:
-                todo += (iter(node), iter(children))
-                continue
+            if len(node) > _RECORD:
+                taken += len(node) * _TEXT_BYTES
+                if len(node) > _SLICE:
+                    todo += (iter(node), iter(children))
+                    continue
             for name in node:
                 size += len(name) + 4 if name.isascii() else 3 * len(name) + 4
         elif type(node) is list:
             size += 2
+            taken += getsizeof(node)
             children = node
             if len(node) > _SLICE:
                 todo.append(iter(node))
@@ -194,14 +213,24 @@ def text_bytes(value: Json | Missing, work: Work = FREE) -> int:
         for child in children:
             kind = type(child)
             if kind is str:
-                size += len(child) + 4 if child.isascii() else 3 * len(child) + 4
-            elif kind is int or kind is float:
+                if child.isascii():
+                    size += len(child) + 4
+                    taken += _TEXT_BYTES + len(child)
+                else:
+                    size += 3 * len(child) + 4
+                    taken += getsizeof(child)
+            elif kind is int:
                 size += 8
+                if not -6 < child < 257:
+                    taken += _INT_BYTES
+            elif kind is float:
+                size += 8
+                taken += _FLOAT_BYTES
             elif kind is dict or kind is list:
                 todo.append(child)
             else:
                 size += 5
-    return size
+    return size, taken
 
 
 def _text(text: str) -> int:

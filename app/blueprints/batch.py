@@ -152,7 +152,8 @@ class Run:
     async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> _Got:
         check_command("get", command)
         self._triode.metrics.commands_total += 1
-        got = _Got(self._triode, [filter_of(self._triode, self._principal, command)], ref)
+        filter = await filter_of(self._triode, self._principal, command)
+        got = _Got(self._triode, [filter], ref)
         try:
             await got.afford()
         except BaseException:

@@ -31,10 +31,10 @@ from triode.app.blueprints.request_body import (
     read_json,
 )
 from triode.app.service.execute import check_path
+from triode.app.service.filter_parsing import readable
 from triode.app.service.reading import Reading
 from triode.app.wire.refusal import Refusal, bad_request
-from triode.app.wire.stream_request import check_filter
-from triode.store.filter import Filter, parse_filter, split_filters
+from triode.store.filter import Filter, split_filters
 from triode.store.operation import Delete, Merge, Operation, Patch, Set, WriteError
 from triode.store.path import Path, format_path
 from triode.store.value import MISSING, Json
@@ -67,9 +67,9 @@ def blueprint(triode: Triode) -> Blueprint:
             texts = [text for joined in filters for text in split_filters(joined)]
             if len(texts) > (most := triode.settings.max_filters):
                 raise bad_request(f"too many filters; {most} are allowed", limit=most)
-            chosen = [parse_filter(check_filter(text)) for text in texts]
+            chosen = await readable(triode.gate, seen.principal, texts)
             return await _read_selected(triode, seen, chosen)
-        selection = parse_filter(check_filter(required_path(text)))
+        [selection] = await readable(triode.gate, seen.principal, [required_path(text)])
         if selection.is_path:
             return _read_place(triode, seen, selection)  # noqa: ASYNC910 # nothing to wait for
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
@@ -124,7 +124,6 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
 
     No checkpoint from here on: position and value belong together.
     """
-    triode.gate.require_read(seen.principal, selection.text)
     path, value = _find(triode, seen.principal, selection.path or ())
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
     require_match(triode.store, seen.head, path)
@@ -155,8 +154,6 @@ async def _read_selected(
 
     All of the answer, its ETag too, is of the document as it is before the first wait.
     """
-    for selection in filters:
-        triode.gate.require_read(seen.principal, selection.text)
     document, grant = triode.store.document, seen.principal.grant
     first = filters[0].prefix
     # A prefix that may not be read must not be told from one that is empty.

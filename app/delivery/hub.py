@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from triode.app.wire.frame import Kind
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
+    from triode.store.filter import Filter
     from triode.store.store import Committed, Store
     from triode.store.trie import Selection
 
@@ -169,13 +170,10 @@ class Hub:
 
     # ── what each hears ─────────────────────────────────────────────────────────────────────────
 
-    def subscribe(self, client: Client, texts: Iterable[tuple[str, Policy]]) -> list[Audience]:
-        """Register filters for a client; it hears their changes from this moment. Malformed
-        filters: `FilterError`, and then none is registered. Empty: the client has ended by that.
+    def subscribe(self, client: Client, wanted: list[tuple[Filter, Policy]]) -> list[Audience]:
+        """Register filters for a client; it hears their changes from this moment. Empty: the client
+        has ended by that.
         """
-        from triode.store.filter import parse_filter
-
-        wanted = [(parse_filter(text), policy) for text, policy in texts]
         again = [s.audience for f, _ in wanted if (s := client.subscriptions.get(f.text))]
         for known in again:
             if not self._part(client, known):

@@ -17,16 +17,19 @@ from __future__ import annotations
 import gc
 import math
 import sys
+import time
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 TICK_S: Final = 2.0
-# What a full collection visits in 2 to 6 ms, in blocks of memory (a container is several).
-FEW_BLOCKS: Final = 100_000
+# What a full collection visits in 1 to 10 ms, in blocks of memory (a container is several).
+FEW_BLOCKS: Final = 50_000
+# After one that took longer, all that is left is put aside too.
+LONG_S: Final = 0.003
 # All is let back in no more often: it takes a collection of everything, 15 to 40 ms.
-RETURN_EVERY_S: Final = 600.0
+RETURN_EVERY_S: Final = 3600.0
 # So much of Python's own thresholds stays: the young generations; the last is for us.
 NEVER: Final = 1_000_000_000
 
@@ -71,7 +74,11 @@ class Collector:
             gc.unfreeze()
             self._put_modules_aside()
         elif blocks - self._aside < FEW_BLOCKS:
+            begun_s = time.thread_time()
             gc.collect()
+            if time.thread_time() - begun_s > LONG_S and not self._busy():
+                gc.freeze()
+                self._aside = sys.getallocatedblocks()
         elif not self._busy():
             gc.freeze()
             self._aside = blocks

@@ -5,6 +5,7 @@ from that moment on; then memory is let go, what costs others least first:
 
     caches    what clients' texts stand for is read again when it is needed
     history   clients that come back get a snapshot in place of what they missed
+    places    filters that have to be evaluated are told by a snapshot at their next write
     queues    whoever has the longest queue is ended, and may come back
 """
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Of the machine's memory, when the operator says nothing.
 DEFAULT_SHARE: Final = 0.75
+# Of what may be held, the document may take so much: who hears of it needs some too.
+DOCUMENT_SHARE: Final = 0.75
 
 # What is made of clients' texts, and kept. They are the process's: all servers in it share them.
 CACHES: Final = (
@@ -53,13 +56,17 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
         sum(cache.max_bytes for cache in CACHES),
         read=lambda: sum(cache.bytes for cache in CACHES),
     )
+    store.max_footprint = int(ledger.limit * DOCUMENT_SHARE)
+    ledger.account("document", store.max_footprint, read=lambda: store.footprint)
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
+    ledger.account("places", read=lambda: store.index.remembered.bytes)
     ledger.account("bodies", settings.bodies_bytes)
     ledger.account("messages", settings.max_unfinished_bytes)
     ledger.on_pressure("caches", lambda _: clear_caches())
     ledger.on_pressure("history", lambda _: store.forget_history())
+    ledger.on_pressure("places", store.index.forget_places)
     ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))
     return ledger
 

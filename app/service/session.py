@@ -16,6 +16,7 @@ from triode.app.delivery.snapshot import selection, selection_feed
 from triode.app.runtime.decoding import decode_in_turns
 from triode.app.service import renewal, stream_start
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
+from triode.app.service.filter_parsing import readable
 from triode.app.service.reading import affordable
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -23,7 +24,7 @@ from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import (
     StreamRequest,
-    check_filter,
+    check_filter_text,
     check_policy,
     check_room,
     check_snapshot,
@@ -125,11 +126,11 @@ class Session:
     async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:
         name = name_of(command)
         own = _OWN.get(name)
-        if own is not None or name == "get":
+        if own is not None or name in ("get", "subscribe"):
             check_command(name, command)
             self._triode.metrics.commands_total += 1
             if own is None:
-                await self._get(command, ref)
+                await (self._get if name == "get" else self._subscribe)(command, ref)
             else:
                 own(self, command, ref)
             return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
@@ -141,7 +142,7 @@ class Session:
 
     async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         triode, client = self._triode, self._client
-        filter = filter_of(triode, client.principal, command)
+        filter = await filter_of(triode, client.principal, command)
         frame = selection(triode.store, filter, ref, Meter(TURN_STEPS))
         if frame is None:
             with triode.store.document.pin() as root:
@@ -151,9 +152,9 @@ class Session:
             frame = selection_feed(triode.store, filter, ref, 2 * triode.settings.max_work)
         triode.hub.push(client, frame)
 
-    def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+    async def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         triode, client = self._triode, self._client
-        text = check_filter(command.get("filter"))
+        text = check_filter_text(command.get("filter"))
         policy = check_policy(command.get("policy"))
         since = command.get("since")
         if since is not None and type(since) is not str:
@@ -163,14 +164,16 @@ class Session:
             since=None if since is None else parse_position(since),
             resume=since is not None,
         )
-        triode.gate.require_read(client.principal, text)
+        [filter] = await readable(triode.gate, client.principal, [text])
+        if client.end is not None:
+            return
         most = triode.settings.max_filters
         if text not in client.subscriptions and len(client.subscriptions) >= most:
             raise bad_request(f"too many filters; {most} are allowed", limit=most)
-        stream_start.add(triode.hub, client, text, policy, request, ref)
+        stream_start.add(triode.hub, client, filter, policy, request, ref)
 
     def _unsubscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
-        text = check_filter(command.get("filter"))
+        text = check_filter_text(command.get("filter"))
         if not self._triode.hub.unsubscribe(self._client, text):
             raise Refusal(404, f"this connection has no subscription to {text}")
         self._ok(ref)
@@ -282,7 +285,6 @@ def _malformed(error: JsonError) -> Refusal:
 
 
 _OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
-    "subscribe": Session._subscribe,
     "unsubscribe": Session._unsubscribe,
     "join": Session._join,
     "leave": Session._leave,

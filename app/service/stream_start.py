@@ -17,13 +17,13 @@ from triode.app.delivery import resume
 from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
+from triode.app.service.filter_parsing import readable
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
-from triode.app.wire.stream_request import from_json, from_query, malformed_filter
+from triode.app.wire.stream_request import from_json, from_query
 from triode.limits.own_tag import as_own
-from triode.store.filter import FilterError
 from triode.store.value import MISSING
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from triode.limits.policy import Policy
     from triode.limits.principal import Principal
     from triode.store.change import Position
+    from triode.store.filter import Filter
     from triode.store.value import Json, Missing
 
 SERVER: Final = "triode"
@@ -80,9 +81,9 @@ async def admit(
         request = from_json(body, last_event_id, settings)
     if socket and request.lease_s is not None:
         raise bad_request("lease is for event streams; a WebSocket is kept alive by its pongs")
-    request = replace(request, route=route, tags=as_own(request.tags) | route_tags)
-    for text in request.filters:
-        gate.require_read(principal, text)
+    filters = tuple(await readable(gate, principal, request.texts))
+    tags = as_own(request.tags) | route_tags
+    request = replace(request, filters=filters, route=route, tags=tags)
     for room in request.rooms:
         gate.require_room(principal, room)
     if triode.draining:
@@ -117,8 +118,8 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
     what it missed.
     """
     client.policy = request.policy
-    texts = [(text, request.policy) for text in request.filters]
-    audiences = _subscribe(hub, client, texts) if texts else []
+    wanted = [(filter, request.policy) for filter in request.filters]
+    audiences = hub.subscribe(client, wanted) if wanted else []
     rooms = [hub.join(client, room) for room in request.rooms]
     lone = rooms[0] if len(rooms) == 1 and not audiences else None
     if lone is not None:
@@ -158,7 +159,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
 def add(
     hub: Hub,
     client: Client,
-    text: str,
+    filter: Filter,
     policy: Policy,
     request: StreamRequest,
     ref: dict[str, Any],
@@ -168,21 +169,13 @@ def add(
     """
     # Where positions have been told already, those of the past would go back.
     alone = not client.subscriptions
-    audiences = _subscribe(hub, client, [(text, policy)])
+    audiences = hub.subscribe(client, [(filter, policy)])
     missed = resume.missed(hub, client.kind, audiences, request, ids=alone)
-    members = {"filter": text, "resumed": missed is not None}
+    members = {"filter": filter.text, "resumed": missed is not None}
     if not (request.snapshot or request.resume):
         members["id"] = str(hub.store.position)
     hub.tell(client, "ok", ref | members)
     _first(hub, client, audiences, request, missed)
-
-
-def _subscribe(hub: Hub, client: Client, texts: list[tuple[str, Policy]]) -> list[Audience]:
-    """Raises `Refusal` 400 for a filter that would look at too much of this document."""
-    try:
-        return hub.subscribe(client, texts)
-    except FilterError as error:
-        raise malformed_filter(error) from error
 
 
 def _first(

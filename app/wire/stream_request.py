@@ -12,13 +12,15 @@ from triode.app.wire.known_names import SUBSCRIPTION, TAG, check_members
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.policy import Policy, parse_policy
 from triode.store.change import Position, parse_position
-from triode.store.filter import FilterError, parse_filter, split_filters
+from triode.store.filter import split_filters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
+    from triode.store.filter import Filter
+    from triode.store.path import FilterError
 
 MAX_EVENT_CHARS: Final = 128
 # What the server says by itself (and "message" is what all messages are).
@@ -51,11 +53,11 @@ TAG_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class StreamRequest:
-    """A checked request for a stream. `since` None: from now; a position that was malformed is
-    kept as `lost`.
+    """A checked request for a stream; `filters` are those of `texts`, when they have been parsed.
+    `since` None: from now; a position that was malformed is kept as `lost`.
     """
 
-    filters: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = ()
     rooms: tuple[str, ...] = ()
     policy: Policy = Policy.DROP_NEWEST
     snapshot: bool = True
@@ -64,6 +66,7 @@ class StreamRequest:
     tags: dict[str, str] = field(default_factory=dict)
     route: SocketRoute | None = None
     lease_s: float | None = None
+    texts: tuple[str, ...] = ()
 
 
 def from_query(
@@ -162,14 +165,11 @@ def check_limit(params: Mapping[str, Sequence[str]], default: int, most: int) ->
     return int(text)
 
 
-def check_filter(text: Any) -> str:
-    """The text of a filter that parses. Raises `Refusal` 400 with the column of the fault."""
+def check_filter_text(text: Any) -> str:
+    """The text of a filter, whether or not it parses. Raises `Refusal` 400."""
     if not isinstance(text, str):
         raise bad_request('"filter" must be a string such as ".users[*].name"', member="filter")
-    try:
-        return parse_filter(text).text
-    except FilterError as error:
-        raise malformed_filter(error) from error
+    return text
 
 
 def malformed_filter(error: FilterError) -> Refusal:
@@ -294,7 +294,7 @@ def _checked(
     if tags and not settings.client_tags:
         raise Refusal(403, "this server does not let clients tag themselves")
     return StreamRequest(
-        filters=tuple(dict.fromkeys(check_filter(text) for text in filters)),
+        texts=tuple(dict.fromkeys(filters)),
         rooms=tuple(dict.fromkeys(check_room(name) for name in rooms)),
         policy=check_policy(policy),
         snapshot=check_snapshot(snapshot),

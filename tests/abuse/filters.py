@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import trio
@@ -59,6 +60,13 @@ def subscribed(filters: list[str], path: str, value: Any) -> Any:
     return attack
 
 
+async def many_long(client: Attacker) -> int:
+    """An event stream with 100 filters of 4 KB, none of them known."""
+    filters = [f"$['{secrets.token_hex(8)}']" + "['a'" + ",'a'" * 950 + "]" for _ in range(100)]
+    async with client.http.stream("POST", "/events", json={"filter": filters}) as answer:
+        return answer.status_code
+
+
 def deep(depth: int, inside: Any) -> Any:
     """Objects `a` in each other."""
     for _ in range(depth):
@@ -107,6 +115,7 @@ TABLE = (
         put({f"k{i}": [[1] * 10_000] for i in range(100)}),
     ),
     Abuse("many wildcards", get(",".join([".*"] * 2000)), (400, 422), put({"a": [1] * 10_000})),
+    Abuse("100 long filters", many_long, (200,)),
     Abuse(
         "100 slices, one small write",
         subscribed([f".a[0:][x>{i}]" for i in range(90)], ".a[0].x", 5),

@@ -28,6 +28,7 @@ from triode.app.wire.stream_request import StreamRequest
 from triode.limits.policy import Policy
 from triode.limits.principal import OWNER
 from triode.store.change import Position
+from triode.store.filter import parse_filter
 from triode.store.operation import Batch, Delete, Merge, Patch, Set
 from triode.store.value import Json, encode
 
@@ -50,7 +51,9 @@ def connect(
     policy: Policy = Policy.DROP_NEWEST,
 ) -> Client:
     position = None if since is None else Position(triode.store.epoch, since)
-    request = StreamRequest(filters, rooms, policy, since=position, resume=since is not None)
+    request = StreamRequest(
+        tuple(map(parse_filter, filters)), rooms, policy, since=position, resume=since is not None
+    )
     client = triode.hub.open(kind, lane, OWNER, "", {})
     stream_start.begin(triode.hub, client, request, version="0")
     return client
@@ -449,7 +452,7 @@ async def test_the_first_frame_keeps_its_position_whatever_is_lost_later(
     triode = await start(nursery, {"a": 0, "b": 0}, queue_items=2)
     lane = FakeLane(0)
     client = triode.hub.open("ws", lane, OWNER, "", {})
-    request = StreamRequest((".a",), ("r",), policy=Policy.LATEST, snapshot=False)
+    request = StreamRequest((parse_filter(".a"),), ("r",), policy=Policy.LATEST, snapshot=False)
     stream_start.begin(triode.hub, client, request, version="0")
     for number in range(3):
         triode.write_nowait(Set(("a",), number))
@@ -467,7 +470,7 @@ async def test_messages_of_a_room_keep_their_position_when_it_is_left(
     triode = await start(nursery, {"a": 0, "b": 0}, queue_items=2)
     lane = FakeLane()
     client = connect(triode, lane, ".b", rooms=("r",))
-    triode.hub.subscribe(client, [(".a", Policy.LATEST)])
+    triode.hub.subscribe(client, [(parse_filter(".a"), Policy.LATEST)])
     await settle()
     lane.feed(0)
     for number in range(2):  # with the writer, and in the queue

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 
 import pytest
 
-from triode.app.service.gc_policy import FEW_BLOCKS, RETURN_EVERY_S, Collector
+from triode.app.service.gc_policy import FEW_BLOCKS, LONG_S, RETURN_EVERY_S, Collector
 
 
 @pytest.fixture
@@ -27,6 +28,19 @@ def test_few_blocks_are_collected_and_many_are_put_aside(calls: list[str]) -> No
     assert calls == ["collect", "freeze"]
     collector.collect(FEW_BLOCKS + 2, 4.0)
     assert calls == ["collect", "freeze", "collect"]
+
+
+def test_what_took_long_to_visit_is_not_visited_again(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks say little: a hundred parsed filters were 20 ms, each time."""
+    took_s = iter([0.0, LONG_S / 2, 1.0, 1.0 + 2 * LONG_S])
+    monkeypatch.setattr(time, "thread_time", lambda: next(took_s))
+    collector = Collector(lambda: False)
+    collector.collect(10, 0.0)
+    assert calls == ["collect"]
+    collector.collect(10, 2.0)
+    assert calls == ["collect", "collect", "freeze"]
 
 
 def test_nothing_is_put_aside_while_a_large_body_is_in_hand(calls: list[str]) -> None:

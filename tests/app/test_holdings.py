@@ -37,7 +37,7 @@ async def test_above_the_limit_the_caches_go_first_and_then_the_history() -> Non
     while triode.store.history.bytes < MIB:
         triode.write_nowait(Set(("a",), "x" * 10_000))
     settle(triode.ledger)
-    assert triode.ledger.held == 0
+    assert triode.ledger.held == triode.store.footprint < 20_000
     assert triode.ledger.relieved == {"caches": 1, "history": 1}
     assert not triode.store.can_resume(before)
     # The document is whole, and the next change can be resumed from.
@@ -69,9 +69,19 @@ async def test_whoever_has_the_longest_queue_is_ended_and_nobody_else() -> None:
         queues = triode.ledger.accounts["queues"]
         assert 60_000 < queues.held < 61_000
         # One byte more than is allowed.
-        triode.ledger.limit = queues.held - 1
+        triode.ledger.limit = triode.store.footprint + queues.held - 1
         settle(triode.ledger)
         assert [client.end for client in clients] == [None, None, end_reasons.MEMORY]
         assert long.aborted
         assert triode.ledger.relieved["queues"] == 1
         assert not triode.ledger.excess
+
+
+async def test_a_document_that_would_take_too_much_memory_is_507_and_as_it_was() -> None:
+    async with serving({}, memory=MIB) as web:
+        many = [{"x": number} for number in range(4_000)]
+        assert (await web.ask("PUT", "/store?path=.a", many)).status == 507
+        assert web.triode.store.document.root == {}
+        assert (await web.ask("PUT", "/store?path=.a", many[:2_000])).status == 200
+        assert (await web.ask("PUT", "/store?path=.b", many[:2_000])).status == 507
+        assert (await web.ask("PUT", "/store?path=.a", many[:1_000])).status == 200

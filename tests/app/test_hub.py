@@ -30,6 +30,7 @@ from triode.limits.grant import Grant
 from triode.limits.policy import Policy
 from triode.limits.principal import OWNER
 from triode.limits.rate import Rate
+from triode.store.filter import parse_filter
 from triode.store.operation import Batch, Set
 
 
@@ -48,7 +49,12 @@ def connect(
     from triode.app.service import stream_start
 
     client = triode.hub.open("ws", lane, OWNER, "127.0.0.1", {})
-    stream_start.begin(triode.hub, client, StreamRequest(filters, policy=policy), version="0")
+    stream_start.begin(
+        triode.hub,
+        client,
+        StreamRequest(tuple(map(parse_filter, filters)), policy=policy),
+        version="0",
+    )
     return client
 
 
@@ -403,7 +409,7 @@ async def test_resume_gives_exactly_what_was_missed() -> None:
         await triode.write(Set(("a",), 4))
         lane = FakeLane()
         client = triode.hub.open("ws", lane, OWNER, "", {})
-        request = StreamRequest((".a",), since=since, resume=True)
+        request = StreamRequest((parse_filter(".a"),), since=since, resume=True)
         stream_start.begin(triode.hub, client, request, version="0")
         await settle()
         connected, *missed = lane.messages()

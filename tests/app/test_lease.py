@@ -17,12 +17,15 @@ from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import StreamRequest, check_lease
 from triode.limits.principal import OWNER
+from triode.store.filter import parse_filter
 
 
 def connect(triode: Triode, lease_s: float | None) -> tuple[Client, FakeLane]:
     lane = FakeLane()
     client = triode.hub.open("sse", lane, OWNER, "127.0.0.1", {})
-    stream_start.begin(triode.hub, client, StreamRequest((".a",), lease_s=lease_s), version="0")
+    stream_start.begin(
+        triode.hub, client, StreamRequest((parse_filter(".a"),), lease_s=lease_s), version="0"
+    )
     return client, lane
 
 

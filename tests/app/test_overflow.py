@@ -19,6 +19,7 @@ from triode.app.wire import end_reasons
 from triode.app.wire.stream_request import StreamRequest
 from triode.limits.policy import Policy
 from triode.limits.principal import OWNER
+from triode.store.filter import parse_filter
 from triode.store.operation import Append, Delete, Set
 
 BOARD = {"prices": {"A": 0, "B": 0, "C": 0}, "log": []}
@@ -222,7 +223,7 @@ async def test_one_filter_gives_way_and_the_other_keeps_its_order() -> None:
     async with running(Settings(queue_items=4), {"a": 0, "b": 0}) as triode:
         lane = FakeLane()
         client = connect(triode, lane, ".a", policy=Policy.LATEST)
-        triode.hub.subscribe(client, [(".b", Policy.DROP_NEWEST)])
+        triode.hub.subscribe(client, [(parse_filter(".b"), Policy.DROP_NEWEST)])
         await starve(lane, triode, "a")
         for value in range(1, 4):
             await triode.write(Set(("a",), value))

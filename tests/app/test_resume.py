@@ -17,6 +17,7 @@ from triode.app.wire import end_reasons
 from triode.app.wire.stream_request import StreamRequest
 from triode.limits.principal import OWNER
 from triode.store.change import Position
+from triode.store.filter import parse_filter
 from triode.store.operation import Set
 
 MANY = 4 * EDITS_AT_ONCE
@@ -32,7 +33,7 @@ async def write_many(triode: Triode, size: int = 1) -> Position:
 def come_back(triode: Triode, since: Position, *filters: str, appetite: int | None) -> FakeLane:
     lane = FakeLane(appetite)
     client = triode.hub.open("ws", lane, OWNER, "", {})
-    request = StreamRequest(filters, since=since, resume=True)
+    request = StreamRequest(tuple(map(parse_filter, filters)), since=since, resume=True)
     stream_start.begin(triode.hub, client, request, version="0")
     return lane
 
@@ -139,7 +140,7 @@ async def test_the_position_of_a_document_is_none_of_a_room() -> None:
         await triode.write(Set(("a",), 1))
         lane = FakeLane()
         client = triode.hub.open("ws", lane, OWNER, "", {})
-        request = StreamRequest((".a",), ("r",), since=since, resume=True)
+        request = StreamRequest((parse_filter(".a"),), ("r",), since=since, resume=True)
         stream_start.begin(triode.hub, client, request, version="0")
         await settle()
         room = client.rooms["r"]

@@ -69,7 +69,7 @@ def test_a_write_that_fails_half_way_leaves_no_trace(edits: int, history_bytes: 
 def test_a_filter_that_finds_no_room_on_the_stack_is_stale_and_the_write_is_done() -> None:
     store = Store({"a": {"b": 1}}, epoch="e", history_items=10, history_bytes=10**6)
     store.index.add(parse_filter("$..[?@.b]"), store.document.root)
-    with patch("triode.store.jsonpath._chain", side_effect=RecursionError):
+    with patch("triode.store.jsonpath.chain", side_effect=RecursionError):
         committed = store.submit(Set(("a", "b"), 2), time_ms=1)
     assert store.document.root == {"a": {"b": 2}}
     assert [[event.kind for event in events] for _, events in committed.matched] == [["snapshot"]]

@@ -1,0 +1,96 @@
+"""Parsing many long filters gives way to others."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+import trio
+
+from triode.app.config.settings import Settings
+from triode.app.service.filter_parsing import readable
+from triode.app.service.triode import Triode
+from triode.app.wire.refusal import Refusal
+from triode.limits.grant import Grant
+from triode.limits.meter import TURN_STEPS, Meter
+from triode.limits.principal import OWNER, Principal
+from triode.store.filter import FILTERS, parse_filter
+
+_numbers = count()
+
+
+def long_filter() -> str:
+    """One that no cache has yet."""
+    return f"$['{next(_numbers)}']" + "['a'" + ",'a'" * 950 + "]"
+
+
+async def test_it_takes_a_turn_for_each_two_milliseconds() -> None:
+    triode = Triode(Settings())
+    texts = [long_filter() for _ in range(10)]
+    steps = 0
+    for _ in texts:
+        meter = Meter(1 << 40)
+        parse_filter(long_filter(), meter)
+        steps += meter.spent
+    seen = 0
+
+    async def bystander() -> None:
+        nonlocal seen
+        while True:
+            seen += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystander)
+        filters = await readable(triode.gate, OWNER, texts)
+        nursery.cancel_scope.cancel()
+    assert [filter.text for filter in filters] == texts
+    assert steps > 20 * TURN_STEPS
+    assert seen > steps // TURN_STEPS
+
+
+async def test_what_is_short_or_known_waits_for_nothing() -> None:
+    triode = Triode(Settings())
+    known = long_filter()
+    parse_filter(known)
+    with trio.CancelScope() as scope:
+        scope.cancel()  # a checkpoint would raise
+        filters = await readable(triode.gate, OWNER, [known, ".a", "$.b[*]"])
+    assert len(filters) == 3
+
+
+async def test_each_is_parsed_once_however_small_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grants ask by the text: by the end of a hundred the cache has forgotten the first."""
+    triode = Triode(Settings())
+    monkeypatch.setattr(FILTERS, "max_bytes", 2_000_000)
+    reader = Principal("k", "reader", Grant(read=("$.a", ".*")))
+    texts = [f"$.a['{next(_numbers)}']" + "['a'" + ",'a'" * 950 + "]" for _ in range(5)]
+    missed = 0
+    get = FILTERS.get
+
+    def counting(text: str) -> object:
+        nonlocal missed
+        found = get(text)
+        missed += found is None and text in texts
+        return found
+
+    monkeypatch.setattr(type(FILTERS), "get", lambda self, text: counting(text))
+    await readable(triode.gate, reader, texts)
+    # Once at once, which was too much, and once in turns.
+    assert missed <= 2 * len(texts)
+
+
+async def test_a_malformed_one_is_400_at_its_column_also_in_turns() -> None:
+    triode = Triode(Settings())
+    for text, column in ((".a[", 4), (long_filter()[:-1] + ",", 3_000)):
+        with pytest.raises(Refusal) as caught:
+            await readable(triode.gate, OWNER, [text])
+        assert caught.value.status == 400
+        assert caught.value.extra["column"] >= column
+
+
+async def test_what_may_not_be_read_is_403() -> None:
+    triode = Triode(Settings())
+    with pytest.raises(Refusal) as caught:
+        await readable(triode.gate, Principal("k", "x", Grant(read=(".a",))), [".a", ".b"])
+    assert caught.value.status == 403
