@@ -22,6 +22,7 @@ import trio
 
 from triode.app.application import create_app
 from triode.app.blueprints.direct import DIRECT
+from triode.app.config.tls import tls_context
 from triode.app.lanes.http_fast_path import Exchange
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import HandoffLimits
@@ -205,9 +206,6 @@ def _handoff_limits(settings: Settings) -> HandoffLimits:
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    if settings.certfile is None:
+    if settings.certfile is None or settings.keyfile is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.certfile, settings.keyfile)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
+    return tls_context(settings.certfile, settings.keyfile)

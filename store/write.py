@@ -23,10 +23,13 @@ def set_edit(root: Json, op: Set) -> Edit:
     """Raises NotFound when the parent is missing (unless `create`) or can hold no such member."""
     try:
         path, before = locate(root, op.path)
-    except NotFound:
-        if not op.create:
-            raise
-        return _creation(root, op)
+    except NotFound as missing:
+        if op.create:
+            return _creation(root, op)
+        if locate(root, missing.about)[1] is not MISSING:
+            raise  # what is there is no container for it
+        detail = f"{missing.detail}; create=true makes it"
+        raise NotFound(missing.path, detail, about=missing.about) from None
     return Edit(path, before, op.value)
 
 

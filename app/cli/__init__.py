@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import click
 
+from triode.limits.known import did_you_mean
+
 # Command → where it is. Imported when it is run: the HTTP client is 13 MB that a server never
 # needs.
 COMMANDS: Final = {
@@ -60,6 +62,15 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, in the order in which people meet them."""
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As of any group; of an unknown one the nearest is named."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}{did_you_mean(name, list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, None when there is none."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -142,5 +146,11 @@ def _hint(settings: Settings, address: str) -> Text:
     text.append("\n           ", style="dim")
     url = "" if address == DEFAULT_URL else f"--url {address} "
     return text.append(
-        f"triode watch {url}'{'.host.net' if settings.demo else '.'}'", style="default"
+        f"{_program()} watch {url}'{'.host.net' if settings.demo else '.'}'", style="default"
     )
+
+
+def _program() -> str:
+    """What to type for `triode` here: `make` starts one that is not on the path."""
+    is_elsewhere = Path(sys.argv[0]).name == "triode" and shutil.which("triode") is None
+    return shlex.quote(sys.argv[0]) if is_elsewhere else "triode"

@@ -64,7 +64,7 @@ def load(
             values[field_name] = spec.read(raw)
         except ValueError as exc:
             faulty.add(field_name)
-            faults.append(f"{source} {exc}{_given(raw, spec)}{_hint(source, raw)}")
+            faults.append(f"{source} {exc}{_given(raw, spec, str(exc))}{_hint(source, raw)}")
     settings = Settings(**values)
     settings = replace(settings, sockets=_sockets(toml, toml_name, settings.ws_rate, faults))
     faults.extend(contradictions(settings, faulty))
@@ -144,8 +144,8 @@ def _suggestion(key: str, known: list[str]) -> str:
     return near or "; docs/configuration.md lists them all"
 
 
-def _given(raw: object, spec: Option) -> str:
-    return "" if spec.secret else f", not {raw!r}"
+def _given(raw: object, spec: Option, complaint: str) -> str:
+    return "" if spec.secret or repr(raw) in complaint else f", not {raw!r}"
 
 
 def _hint(source: str, raw: object) -> str:

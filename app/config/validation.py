@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, Final
 
+from triode.app.config.tls import tls_context
 from triode.limits.grant import NONE
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def contradictions(settings: Settings, faulty: Set[str]) -> Iterator[str]:
     if not faulty & {"host", "admin_token", "jwt_key", "insecure"}:
         yield from _open_without_auth(settings)
     if not faulty & {"certfile", "keyfile"}:
-        yield from _half_a_certificate(settings)
+        yield from _useless_certificate(settings)
     if not faulty & {"idle_s", "heartbeat_s"}:
         yield from _impatient(settings)
     if not faulty & {"jwt_key", "jwt_algorithms"}:
@@ -38,8 +39,13 @@ def _open_without_auth(settings: Settings) -> Iterator[str]:
         )
 
 
-def _half_a_certificate(settings: Settings) -> Iterator[str]:
-    if (settings.certfile is None) != (settings.keyfile is None):
+def _useless_certificate(settings: Settings) -> Iterator[str]:
+    if settings.certfile is not None and settings.keyfile is not None:
+        try:
+            tls_context(settings.certfile, settings.keyfile)
+        except ValueError as fault:
+            yield str(fault)
+    elif (settings.certfile is None) != (settings.keyfile is None):
         missing = "keyfile" if settings.keyfile is None else "certfile"
         yield f"certfile and keyfile belong together: set --{missing} too"
 

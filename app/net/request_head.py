@@ -197,6 +197,8 @@ def _check_beginning(buffer: bytes | bytearray, max_bytes: int) -> None:
 def _request_line(line: str) -> tuple[str, str, str]:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
+        if not line.isascii():
+            raise BadHead(400, "The request line is not ASCII: percent-encode it (é is %C3%A9).")
         raise BadHead(400, "The request line is malformed.")
     method, target, version = match.groups()
     if version[0] != "1":

@@ -381,6 +381,24 @@ def test_the_open_file_limit_is_raised_to_the_hard_one() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("wtach", "; did you mean 'watch'?"), ("nonsense", "'nonsense'\n")]
+)
+def test_an_unknown_command_names_the_nearest(name: str, said: str) -> None:
+    result = CliRunner().invoke(main, [name])
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_the_banner_names_the_command_as_it_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = OpenFiles(limit=20_000, before=20_000, wanted=11_000)
+    monkeypatch.setattr("sys.argv", [".venv/bin/triode"])
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    assert " .venv/bin/triode watch '.'" in shown(Settings(), files)
+    monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/triode")
+    assert " triode watch '.'" in shown(Settings(), files)
+
+
 def test_all_faults_of_the_configuration_are_named() -> None:
     arguments = ["serve", "--port", "x", "--heartbeat", "soon", "--host", "0.0.0.0"]
     result = CliRunner().invoke(main, arguments, env={"TRIODE_HTTP_RAET": "1"})

@@ -329,6 +329,11 @@ def test_lane() -> None:
     assert is_stream(get("/events", "Content-Length: 0"))
 
 
+def test_a_request_line_beyond_ascii_is_told_what_to_do() -> None:
+    with pytest.raises(BadHead, match="percent-encode it"):
+        head("GET /store?path=.é HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+
 def test_empty_line_before_a_request() -> None:
     buffer = bytearray(b"\r\n\r\nG")
     skip_empty_line(buffer)

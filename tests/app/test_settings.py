@@ -7,9 +7,16 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.app.certificate import make_certificate
 from triode.app.config.loading import Faults, load, load_here
 from triode.app.config.readers import format_duration, format_size, read_flag, read_origins, size
 from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
@@ -188,12 +195,41 @@ def test_options_that_contradict_each_other() -> None:
     assert "HS256" in faults_of(algorithms)[0]
 
 
-def test_warnings() -> None:
+def test_a_certificate_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    good, other = tmp_path / "good.pem", tmp_path / "other.pem"
+    make_certificate(good)
+    make_certificate(other)
+    no_pem = tmp_path / "no.pem"
+    no_pem.write_text("no PEM")
+    key = load_pem_private_key(good.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.pem"
+    scheme = BestAvailableEncryption(b"secret")
+    encrypted.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, scheme))
+    assert load({"certfile": str(good), "keyfile": str(good)}, {}).tls
+    for certfile, keyfile, fault in (
+        (no_pem, good, f"certfile holds no PEM certificate: {no_pem}"),
+        (good, no_pem, f"keyfile holds no PEM private key: {no_pem}"),
+        (good, other, f"keyfile is not the key of the certificate: {other}"),
+        (good, encrypted, "keyfile is encrypted: decrypt it first"),
+    ):
+        (said,) = faults_of({"certfile": str(certfile), "keyfile": str(keyfile)})
+        assert said.startswith(fault)
+
+
+def test_what_was_given_is_named_once() -> None:
+    (said,) = faults_of({"cors_origins": "example.org"})
+    assert said.endswith("or *; 'example.org' is none of these")
+
+
+def test_warnings(tmp_path: Path) -> None:
+    pem = tmp_path / "pem"
+    make_certificate(pem)
+
     def of(**flags: object) -> str:
         return " ".join(warnings(load(flags, {})))
 
     assert "without TLS" in of(host="0.0.0.0", admin_token=SECRET)
-    assert not of(host="0.0.0.0", admin_token=SECRET, certfile=__file__, keyfile=__file__)
+    assert not of(host="0.0.0.0", admin_token=SECRET, certfile=str(pem), keyfile=str(pem))
     # One character less than is enough, and no less on the next start.
     for token, warned in (("x", True), ("x" * 15, True), ("x" * 16, False)):
         assert ("whoever guesses it may read, write" in of(admin_token=token)) is warned

@@ -86,6 +86,10 @@ class TestSet:
     def test_not_found(self, path: Path) -> None:
         assert type(refused(DATA, Set(path, 7))) is NotFound
 
+    def test_a_missing_parent_says_what_makes_it(self) -> None:
+        assert refused(DATA, Set(("n", "a"), 7)).detail == ".n is not there; create=true makes it"
+        assert "create" not in refused(DATA, Set(("config", 0), 7)).detail
+
     @pytest.mark.parametrize(
         ("path", "edit"),
         [
