@@ -18,7 +18,7 @@ def tls_context(certfile: Path, keyfile: Path) -> ssl.SSLContext:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             fault = f"keyfile is not the key of the certificate: {keyfile}"
-        elif error.reason is None:
+        elif not error.reason:  # OpenSSL says no more than "PEM lib"
             fault = f"keyfile holds no PEM private key: {keyfile}"
         else:
             fault = f"certfile cannot be used: {error.reason.lower().replace('_', ' ')}"
