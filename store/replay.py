@@ -22,10 +22,12 @@ from msgspec.structs import replace
 
 from triode.store.change import Edit
 from triode.store.document import Draft
+from triode.store.evaluated import STALE
 from triode.store.event import Event
 from triode.store.index import Index
 from triode.store.splice import Splice
 from triode.store.value import MISSING, copy_deep
+from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,14 +38,16 @@ if TYPE_CHECKING:
     from triode.store.path import Path
     from triode.store.trie import Selection
     from triode.store.value import Json
+    from triode.store.work import Work
 
 
 MAX_EVALUATIONS: Final = 200
 UNDO_AT_ONCE: Final = 100
-
-
-class TooCostly(ValueError):
-    """The replay would evaluate filters too often."""
+# Changes that are looked at in a slice, and what that takes; beside it an edit that may concern
+# somebody.
+SIFT_AT_ONCE: Final = 512
+SIFT_STEPS: Final = 256
+EDIT_STEPS: Final = 1
 
 
 class Replayed(NamedTuple):
@@ -56,22 +60,53 @@ class Replayed(NamedTuple):
 
 
 class Replay:
-    """What `filters` are owed for the changes after `seq`; nothing is done yet but looking.
+    """What `filters` are owed for the changes after `seq`; nothing is done yet.
 
-    `edits` is how many edits will be undone and redone, `evaluates` whether a filter among them is
-    evaluated for that, which can fail. Raises ValueError if `history` does not cover `seq`.
+    `edits` is how many edits will be undone and redone, as far as that is known (`sift`);
+    `evaluates` whether a filter among them is evaluated for that, which can fail. Raises ValueError
+    if `history` does not cover `seq`.
     """
 
     def __init__(self, history: History, filters: Sequence[Filter], seq: int) -> None:
         if not history.covers(seq):
             raise ValueError(f"the history does not reach back to {seq}")
         self._filters = list(dict.fromkeys(filters))
-        self._steps = _concerning(history.since(seq), filters)
-        self.edits = sum(len(edits) for _, edits in self._steps)
+        self.edits = 0
         self.evaluates = not all(filter.indexable for filter in filters)
+        # Places that nothing has touched need no look at the changes: most who come back.
+        subtrees = {_subtree(filter) for filter in filters}
+        touched = {path for path in subtrees if history.touched_since(path, seq) is not False}
+        self._sieve = _Sieve(touched)
+        self._changes = history.since(seq) if touched else []
+        self._sifted = 0
+        self._steps: list[_Step] = []
+
+    def sift(self, work: Work) -> None:
+        """Find the edits that concern the filters. Raises TooCostly: then some are found, and
+        `run` finds the others.
+        """
+        for _ in self._sifting(work):
+            pass
+
+    def _sifting(self, work: Work) -> Iterator[None]:
+        for at in range(self._sifted, len(self._changes)):
+            if at % SIFT_AT_ONCE == 0:
+                yield
+                work.charge(SIFT_STEPS)
+            change = self._changes[at]
+            edits = self._sieve.likely(change.edits)
+            if edits:
+                work.charge(EDIT_STEPS * len(edits))
+                edits = [edit for edit in edits if self._sieve.holds(edit.path)]
+            if edits:
+                self._steps.append((change, edits))
+                self.edits += len(edits)
+            self._sifted = at + 1
+        self._changes = []
+        self._sifted = 0
 
     def run(
-        self, root: Json, *, max_evaluations: int = MAX_EVALUATIONS
+        self, root: Json, *, max_evaluations: int = MAX_EVALUATIONS, work: Work = FREE
     ) -> Iterator[list[Replayed]]:
         """The events each filter is owed, a change at a time, and between that and before it often
         an empty list, so that the work can be spread: it comes after a millisecond at most.
@@ -79,9 +114,11 @@ class Replay:
         `root` is the document as it was when this was made; it has to stay so to the end (`pin`).
         Within a change the events are in the order of `filters`; a filter given twice counts once.
         The values are stable until the next step. Raises TooCostly if it would take more than
-        `max_evaluations`, and FilterError if a filter could not be evaluated then; both are
-        ValueErrors. The subscriber then needs a snapshot.
+        `max_evaluations`, or more than `work` for all of them: the subscriber then needs a
+        snapshot.
         """
+        for _ in self._sifting(FREE):
+            yield []
         draft = Draft(root)
         undone: list[_Step] = []
         for number, step in enumerate(reversed(self._steps)):
@@ -90,16 +127,19 @@ class Replay:
                 yield []
         past = Draft(draft.root)
         index = Index()
-        chosen = {filter: index.add(filter, past.root) for filter in self._filters}
+        chosen = {filter: index.add(filter, past.root, work) for filter in self._filters}
+        if any(each.evaluated is not None and each.evaluated.is_stale for each in chosen.values()):
+            raise TooCostly(work.left, work.left + 1)
         for change, edits in reversed(undone):
-            events = _redo(past, index, edits)
+            events = _redo(past, index, edits, work)
             yield [
                 Replayed(change.position, change.time_ms, filter, events[selection])
                 for filter, selection in chosen.items()
                 if selection in events
             ]
-            if _evaluations(chosen.values()) > max_evaluations:
-                raise TooCostly(f"more than {max_evaluations} evaluations")
+            evaluations = _evaluations(chosen.values())
+            if evaluations > max_evaluations:
+                raise TooCostly(max_evaluations, evaluations)
 
 
 def replay(
@@ -123,25 +163,25 @@ def _evaluations(selections: Iterable[Selection]) -> int:
 _Step = tuple["Change", list["Edit"]]
 
 
-def _concerning(changes: Iterable[Change], filters: Iterable[Filter]) -> list[_Step]:
-    """The changes with those of their edits that lie above, at or below what a filter can see, if
-    there are any.
-    """
-    subtrees = {_subtree(filter) for filter in filters}
-    around = {path[:depth] for path in subtrees for depth in range(len(path) + 1)}
-    concerning = (
-        (
-            change,
-            [
-                edit
-                for edit in change.edits
-                if edit.path in around
-                or any(edit.path[:depth] in subtrees for depth in range(len(edit.path)))
-            ],
-        )
-        for change in changes
-    )
-    return [step for step in concerning if step[1]]
+class _Sieve:
+    """Which edits lie above, at or below what a filter can see."""
+
+    def __init__(self, subtrees: set[Path]) -> None:
+        self._subtrees = subtrees
+        self._around = {path[:depth] for path in subtrees for depth in range(len(path) + 1)}
+        self._firsts = None if () in subtrees else {path[0] for path in subtrees}
+
+    def likely(self, edits: Sequence[Edit]) -> list[Edit]:
+        """Those that may be among them: a quick look, for most changes concern somebody else."""
+        firsts = self._firsts
+        if firsts is None:
+            return list(edits)
+        return [edit for edit in edits if not edit.path or edit.path[0] in firsts]
+
+    def holds(self, path: Path) -> bool:
+        """Whether an edit at `path` is among them."""
+        subtrees = self._subtrees
+        return path in self._around or any(path[:depth] in subtrees for depth in range(len(path)))
 
 
 def _subtree(filter: Filter) -> Path:
@@ -173,11 +213,15 @@ def _undo(draft: Draft, step: _Step) -> _Step:
     return change, recovered[::-1]
 
 
-def _redo(draft: Draft, index: Index, edits: list[Edit]) -> dict[Selection, list[Event]]:
+def _redo(
+    draft: Draft, index: Index, edits: list[Edit], work: Work
+) -> dict[Selection, list[Event]]:
     found: dict[Selection, list[Event]] = {}
     for edit in edits:
         draft.replace(edit.path, edit.after)
-        for selection, events in index.match(draft.root, edit):
+        for selection, events in index.match(draft.root, edit, work):
+            if STALE in events:
+                raise TooCostly(work.left, work.left + 1)
             found.setdefault(selection, []).extend(_stable(event, edit) for event in events)
     return found
 

@@ -2,9 +2,9 @@
 
 A short absence is replayed at once. A long one would take a tenth of a second and megabytes, for
 each of all that come back after a restart of their network: it is replayed as the client takes it,
-from the document as it was when the client came (a pin), a millisecond of work at a time. Its
-positions come with it, so whoever is cut off in the middle resumes from there, and a client that
-died of a replay does not get the same one again.
+from the document as it was when the client came (a pin), in turns. Its positions come with it, so
+whoever is cut off in the middle resumes from there, and a client that died of a replay does not get
+the same one again.
 
 A replay may be far longer than the state that it leads to. After `resume_bytes` the rest is only
 counted, told as a `gap`, and healed with a snapshot.
@@ -13,15 +13,16 @@ counted, told as a `gap`, and healed with a snapshot.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final
-
-import trio
 
 from triode.app.delivery.lazy_frame import FEED_BYTES, Feed
 from triode.app.delivery.snapshot import snapshot_pieces
+from triode.app.runtime.turns import steps
 from triode.app.wire.frame import FRAME_BYTES, Frame, control, document_frame, members_of
+from triode.limits.meter import Meter
 from triode.store.change import Position
-from triode.store.replay import TooCostly
+from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,13 +34,19 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.replay import Replay, Replayed
     from triode.store.value import Json
+    from triode.store.work import Work
 
 # So many edits are replayed at once: about 5 ms.
 EDITS_AT_ONCE: Final = 500
 # Between two checkpoints of a longer one: about 1 ms.
 CHANGES_AT_ONCE: Final = 100
-# One evaluation may take a second where the document is big: after so long no more are begun.
-EVALUATING_S: Final = 0.02
+# What may be spent at once on looking through the history: a default one is within it if little of
+# it is about the same members of the document.
+SIFTING_STEPS: Final = 6_000
+# And on finding what each edit was for the filters.
+MATCHING_STEPS: Final = 6_000
+# A long one gives way to others, however long it is: `resume_bytes` bounds what is told.
+ANY: Final = 1 << 60
 
 
 def missed(
@@ -62,16 +69,20 @@ def missed(
     if known is not None:
         return known
     replay = hub.store.missed(filters, since)
+    may_be_long = not replay.evaluates
     replayer = Replayer(hub, kind, audiences, replay, ids=ids)
-    if replay.edits > EDITS_AT_ONCE:
-        # One that is evaluated may fail on the way, when it is too late to say so.
-        return None if replay.evaluates else [Missed(replayer.pieces(since))]
     try:
-        frame = _at_once(replayer, since, FRAME_BYTES if not replay.evaluates else None)
-    except ValueError:  # too costly to replay, or a filter that can no longer be evaluated
-        return None
+        replay.sift(Meter(SIFTING_STEPS))
+        is_long = replay.edits > EDITS_AT_ONCE
+    except TooCostly:
+        is_long = True
+    try:
+        frame = None if is_long else _at_once(replayer, since, FRAME_BYTES if may_be_long else None)
+    except TooCostly:
+        frame = None
     if frame is None:
-        return [Missed(replayer.pieces(since))]
+        # One that is evaluated may fail on the way, when it is too late to say so.
+        return [Missed(replayer, since)] if may_be_long else None
     frames = [frame] if frame.size else []
     if frame.size <= FRAME_BYTES:
         hub.replays.put(hub.store.seq, key, frames)
@@ -82,10 +93,7 @@ def _at_once(replayer: Replayer, since: Position, max_bytes: int | None) -> Fram
     """A short replay as one frame; None if it has more than `max_bytes`. Raises TooCostly."""
     made: list[bytes] = []
     size = count = 0
-    until = trio.current_time() + EVALUATING_S
-    for data, events in replayer.pieces(since):
-        if max_bytes is None and trio.current_time() > until:
-            raise TooCostly(f"more than {EVALUATING_S} s of evaluations")
+    for data, events in replayer.pieces(since, Meter(MATCHING_STEPS)):
         made.append(data)
         size += len(data)
         count += events
@@ -99,10 +107,12 @@ class Missed(Feed):
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Iterator[tuple[bytes, int]]) -> None:
+    def __init__(self, replayer: Replayer, since: Position) -> None:
         super().__init__(iter(()), size=FEED_BYTES, count=0)
-        self._run = run
-        next(run)  # the pin is of now, not of when a writer comes to it
+        self._run = steps(ANY, partial(replayer.pieces, since), (b"", 0))
+        # A pause, and the pin: it is of now, not of when a writer comes to it.
+        for _ in range(2):
+            next(self._run)
 
     def pieces(self) -> Iterator[bytes]:
         """What is left of it, a piece at a time; an empty one is a pause."""
@@ -129,7 +139,7 @@ class Replayer:
         self._replay = replay
         self._pause = 1 if replay.evaluates else CHANGES_AT_ONCE
 
-    def pieces(self, reached: Position) -> Iterator[tuple[bytes, int]]:
+    def pieces(self, reached: Position, work: Work) -> Iterator[tuple[bytes, int]]:
         """All that came after `reached`. The first piece is empty, and pins the document."""
         with self._store.document.pin() as root:
             yield b"", 0
@@ -137,7 +147,7 @@ class Replayer:
             batch: list[bytes] = []
             size = 0
             rest: Counter[Filter] = Counter()
-            for part in self._replay.run(root):
+            for part in self._replay.run(root, work=work):
                 if sent > self._max_bytes:
                     rest.update({each.filter: len(each.events) for each in part})
                 elif part:
