@@ -37,6 +37,7 @@ PURE_OS = {"os.urandom"}
 
 # Pure modules of `app`: parsing, formatting and accounting that the lanes share.
 PURE_IN_APP = [
+    "app/wire/chunks.py",
     "app/wire/end_reasons.py",
     "app/wire/frame.py",
     "app/net/request_head.py",

@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from triode.app.net.request_head import Head
     from triode.app.service.below import Below, Wire
     from triode.app.service.triode import Triode
+    from triode.app.wire.chunks import Chunks
 
 
 class AsgiLane:
     """A lane that is written to by whoever drains the client's outbox."""
 
     name = "asgi"
+    chunks: Chunks | None = None  # whoever serves us makes them
     deflate_from = 0  # whoever serves us compresses by itself, or not
     send_now: Callable[[bytes], int] | None = None
 

@@ -26,12 +26,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from triode.app.delivery.direct import DirectFrame, Directs
+from triode.app.wire.chunks import chunked
 from triode.app.wire.compression import on_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triode.app.delivery.flusher import Flusher
+    from triode.app.wire.chunks import Chunks
     from triode.app.wire.frame import Frame, Kind
     from triode.app.wire.source import Source
 
@@ -48,6 +50,10 @@ class Member(Protocol):
     @property
     def outbox(self) -> object | None:
         """None: it flows."""
+
+    @property
+    def chunks(self) -> Chunks | None:
+        """See `subscriber.Lane`. Between the flushes of one that flows the last one is whole."""
 
     @property
     def send_now(self) -> Callable[[bytes], int] | None:
@@ -121,9 +127,12 @@ class Particulars:
 
 
 class Group(Generic[M]):
-    """Clients of one `kind` that hear exactly the same `sources`; `deflate_from` is that of all."""
+    """Clients of one `kind` that hear exactly the same `sources`; `deflate_from`, and whether they
+    are sent chunks, is that of all.
+    """
 
     __slots__ = (
+        "chunked",
         "deflate_from",
         "dirty",
         "flowing",
@@ -138,11 +147,17 @@ class Group(Generic[M]):
     )
 
     def __init__(
-        self, hub: Owner[M], kind: Kind, sources: frozenset[Source], deflate_from: int = 0
+        self,
+        hub: Owner[M],
+        kind: Kind,
+        sources: frozenset[Source],
+        deflate_from: int = 0,
+        chunked: bool = False,
     ) -> None:
         self.hub = hub
         self.kind = kind
         self.deflate_from = deflate_from
+        self.chunked = chunked
         self.sources = sources
         self.flowing: dict[M, None] = {}
         self.slow: dict[M, None] = {}
@@ -248,6 +263,8 @@ class Group(Generic[M]):
             failed += [(c, frames, 0) for c in self.flowing if c not in particulars]
         elif frames and self.flowing:
             data = self._on_wire(frames)
+            if self.chunked:
+                data = chunked(data)
             count, size = events_in(frames), len(data)
             for client in self.flowing:
                 if client in particulars:
@@ -298,15 +315,18 @@ class Group(Generic[M]):
         data = self._on_wire(due)
         if not data:
             return
+        framed = data if client.chunks is None else client.chunks.framed(data)
         try:
-            sent = client.send_now(data)  # type: ignore[misc] # a flowing client has it
+            sent = client.send_now(framed)  # type: ignore[misc] # a flowing client has it
         except BlockingIOError:
             sent = 0
         except OSError:
             sent = -1
-        if sent != len(data):
+        if sent != len(framed):
             failed.append((client, due, sent))
         else:
+            if client.chunks is not None:
+                client.chunks.put(data)
             events = events_in(due)
             client.sent += events
             client.sent_bytes += sent

@@ -106,7 +106,7 @@ class Hub:
         self.clients_peak = 0
         self.rooms = Rooms(self)
         self.tags: Tags[Client] = Tags()
-        self._groups: dict[tuple[Kind, int, frozenset[Source]], Group[Client]] = {}
+        self._groups: dict[tuple[Kind, int, bool, frozenset[Source]], Group[Client]] = {}
         self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
         self.backlog = Backlog()
@@ -244,10 +244,13 @@ class Hub:
         sources: frozenset[Source] = frozenset(
             [s.audience for s in client.subscriptions.values()] + list(client.rooms.values())
         )
-        key = (client.kind, client.deflate_from, sources)
+        chunked = client.chunks is not None
+        key = (client.kind, client.deflate_from, chunked, sources)
         group = self._groups.get(key)
         if group is None or len(group) >= SIZE:
-            group = self._groups[key] = Group(self, client.kind, sources, client.deflate_from)
+            group = self._groups[key] = Group(
+                self, client.kind, sources, client.deflate_from, chunked
+            )
             for source in sources:
                 source.groups[group] = None
         group.add(client)
@@ -259,7 +262,7 @@ class Hub:
         if not len(group):
             for source in group.sources:
                 source.groups.pop(group, None)
-            key = (group.kind, group.deflate_from, group.sources)
+            key = (group.kind, group.deflate_from, group.chunked, group.sources)
             if self._groups.get(key) is group:
                 del self._groups[key]
         return due

@@ -30,6 +30,7 @@ from triode.app.delivery.direct import SENDERS
 from triode.app.delivery.losses import Arrears
 from triode.app.delivery.outbox import Outbox
 from triode.app.wire import end_reasons
+from triode.app.wire.chunks import LAST
 from triode.app.wire.compression import on_wire
 from triode.app.wire.end_reasons import Ended
 from triode.app.wire.frame import Frame, control, ws_close
@@ -117,13 +118,15 @@ def _is_taken(hub: HubPort, client: Client, due: list[Frame]) -> bool:
     sent = 0
     if not any(frame.is_lazy for frame in due):
         data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
+        if client.chunks is not None:
+            data = client.chunks.framed(data)
         try:
-            sent = client.send_now(data)
+            sent = client.send_now(data if client.chunks is None else data + LAST)
         except BlockingIOError:
             pass
         except OSError:
             return True  # nobody is there to take it
-        if sent == len(data):
+        if sent >= len(data):
             return True
     hub.writers.stall(client, due, sent)
     return False

@@ -73,6 +73,9 @@ class Writers:
         life.stall(self._hub, client)
         rest = list(due)
         self._count(client, 0, sent)
+        if client.chunks is not None and sent:
+            data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
+            sent = client.chunks.took(data, sent)
         while rest and (sent >= len(on_wire(rest[0], client.deflate_from)) > 0):
             first = rest.pop(0)
             sent -= len(on_wire(first, client.deflate_from))
@@ -140,6 +143,12 @@ class Writers:
                     # Again: the flush before a heal may have brought something, and be it an end.
                     frames = outbox.take_nowait(WRITE_BYTES)
                     if not frames:
+                        if client.chunks is not None:
+                            rest = client.chunks.settle(last=client.end is not None)
+                            if rest:
+                                yield rest
+                                self._count(client, 0, len(rest))
+                                continue
                         life.drained(client)
                         return
             except trio.ClosedResourceError:
@@ -152,8 +161,9 @@ class Writers:
         counted as sent when the next is asked for. An empty one is a pause: a checkpoint is due.
         """
         for piece in self._pieces(frames, client.deflate_from):
-            yield piece
-            self._count(client, 0, len(piece))
+            data = piece if client.chunks is None or not piece else client.chunks.put(piece)
+            yield data
+            self._count(client, 0, len(data))
         self._count(client, events_in(frames), 0)
 
     def _pieces(self, frames: list[Frame], deflate_from: int) -> Iterator[bytes]:

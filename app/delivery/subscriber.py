@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from triode.app.delivery.losses import Arrears
     from triode.app.delivery.outbox import Outbox
     from triode.app.delivery.room import Room
+    from triode.app.wire.chunks import Chunks
     from triode.app.wire.end_reasons import End
     from triode.app.wire.frame import Kind
     from triode.limits.admission import ClientTicket
@@ -40,6 +41,9 @@ class Lane(Protocol):
 
     # The smallest frame to be compressed; 0: none, the client has not agreed to it.
     deflate_from: int
+
+    # The chunks of its body, where it is us who make them.
+    chunks: Chunks | None
 
     # Writes without waiting and says how many bytes went, or raises BlockingIOError (none went)
     # or OSError (it is lost). None: this lane can only be written to by waiting.
@@ -86,6 +90,7 @@ class Client:
     __slots__ = (
         "active_at",
         "arrears",
+        "chunks",
         "connected_at",
         "deflate_from",
         "drops",
@@ -128,6 +133,7 @@ class Client:
         self.lane = lane
         self.send_now = lane.send_now
         self.deflate_from = lane.deflate_from
+        self.chunks = lane.chunks
         self.principal = principal
         self.ip = ip
         self.connected_at = now

@@ -19,6 +19,7 @@ from triode.app.net.request_head import answer, check_websocket, is_websocket
 from triode.app.service import stream_start
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons
+from triode.app.wire.chunks import Chunks
 from triode.app.wire.compression import negotiate
 from triode.app.wire.frame import Frame
 from triode.app.wire.message_reader import MessageReader, Pongs
@@ -48,14 +49,19 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class NativeLane:
     """A connection's own socket as a lane."""
 
-    __slots__ = ("_connection", "_deadline_s", "deflate_from", "inflates", "send_now")
+    __slots__ = ("_connection", "_deadline_s", "chunks", "deflate_from", "inflates", "send_now")
 
     name = "native"
 
     def __init__(
-        self, connection: Connection, write_deadline_s: float, deflate_from: int = 0
+        self,
+        connection: Connection,
+        write_deadline_s: float,
+        deflate_from: int = 0,
+        chunks: Chunks | None = None,
     ) -> None:
         self._connection = connection
+        self.chunks = chunks
         self.deflate_from = deflate_from
         # Whether the peer may compress, see `compression.negotiate`.
         self.inflates = False
@@ -132,13 +138,16 @@ def open_client(
     offered = head.get("sec-websocket-extensions") if kind == "ws" else None
     agreed = negotiate(offered) if settings.deflate_from else None
     deflate_from = settings.deflate_from if agreed is not None and agreed.deflates else 0
-    lane = NativeLane(connection, settings.write_deadline_s, deflate_from)
+    chunks: Chunks | None = None
+    if kind == "ws":
+        response = _upgrade(head, agreed.answer if agreed else None)
+    elif head.version == "1.0":
+        response = _stream_head(triode, head, fields)
+    else:
+        framing = {"Transfer-Encoding": "chunked"}
+        chunks, response = Chunks(_stream_head(triode, head, fields | framing)), b""
+    lane = NativeLane(connection, settings.write_deadline_s, deflate_from, chunks)
     lane.inflates = agreed is not None
-    response = (
-        _upgrade(head, agreed.answer if agreed else None)
-        if kind == "ws"
-        else _stream_head(triode, head, fields)
-    )
     return stream_start.open_stream(triode, kind, lane, head, request, principal, first=response)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import trio
 
+from triode.app.wire.chunks import Chunks
 from triode.app.wire.frame import unwrap
 from triode.store.value import decode
 
@@ -23,8 +24,11 @@ class FakeLane:
 
     name = "native"
 
-    def __init__(self, appetite: int | None = None, deflate_from: int = 0) -> None:
+    def __init__(
+        self, appetite: int | None = None, deflate_from: int = 0, *, chunked: bool = False
+    ) -> None:
         self.deflate_from = deflate_from
+        self.chunks = Chunks(b"") if chunked else None
         self.appetite = appetite
         self.send_now: Callable[[bytes], int] | None = self._send_now
         self.taken = bytearray()

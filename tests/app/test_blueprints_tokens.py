@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from tests.app.web import ADMIN, Web, serving
 from triode.app.delivery.subscriber import Client
+from triode.app.wire.chunks import Chunks
 from triode.limits.principal import Principal
 
 
@@ -17,6 +18,7 @@ class DeafLane:
     """A lane that takes everything and does nothing."""
 
     name = "native"
+    chunks: Chunks | None = None
     deflate_from = 0
 
     def __init__(self) -> None:

@@ -41,6 +41,7 @@ SMALL = {
     "EVENTS_AT_ONCE": 3,
     "BYTES_AT_ONCE": 400,
     "WRITE_BYTES": 100,
+    "CHUNK_BYTES": 120,
     "SIZE": 2,
     "EDITS_AT_ONCE": 1,
     "CHANGES_AT_ONCE": 2,

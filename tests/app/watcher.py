@@ -63,6 +63,23 @@ class ByteLane(FakeLane):
         self._hungry.set()
 
 
+def unchunked(data: bytes | bytearray) -> tuple[bytes, bool]:
+    """What chunks hold, also one of which a part is there; and whether a chunk is open."""
+    body, at = bytearray(), 0
+    while at < len(data):
+        line = data.find(b"\r\n", at)
+        if line < 0:
+            return bytes(body), True
+        size = int(data[at:line], 16)
+        at = line + 2
+        body += data[at : at + size]
+        at += size + 2
+        if at > len(data):
+            return bytes(body), True
+        assert data[at - 2 : at] == b"\r\n"
+    return bytes(body), False
+
+
 class Reader:
     """Cuts events out of a lane's bytes. A part of one at the end waits for the rest."""
 
@@ -75,7 +92,14 @@ class Reader:
     @property
     def between_frames(self) -> bool:
         """Nothing is cut off."""
-        return self._at == len(self.lane.taken) and not self._fragments
+        body, is_open = self._body()
+        rest = body[self._at :]
+        filling = (rest.startswith(b":") and rest.endswith(b"\n")) or rest == b"\n"
+        return not is_open and (not rest or filling) and not self._fragments
+
+    def _body(self) -> tuple[bytes | bytearray, bool]:
+        taken = self.lane.taken
+        return (taken, False) if self.lane.chunks is None else unchunked(taken)
 
     def read(self) -> list[dict[str, Any]]:
         """The events that have become whole, `type` and `id` as members."""
@@ -83,10 +107,12 @@ class Reader:
 
     def _sse(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        while (end := self.lane.taken.find(b"\n\n", self._at)) >= 0:
-            block = self.lane.taken[self._at : end].decode()
+        body, _ = self._body()
+        while (end := body.find(b"\n\n", self._at)) >= 0:
+            block = body[self._at : end].decode()
             self._at = end + 2
-            fields = [line.partition(": ")[::2] for line in block.split("\n") if line != ":"]
+            lines = [line for line in block.split("\n") if not line.startswith(":")]
+            fields = [line.partition(": ")[::2] for line in lines]
             values = {name: value for name, value in fields if name}
             assert len(values) == len(fields)
             assert values.keys() <= {"event", "id", "data", "retry"}

@@ -511,7 +511,8 @@ class World:
     def _inbox(self, kind: str, texts: list[str]) -> Inbox:
         appetite = self.one_of(150, 0) if self._starved else self.one_of(None, None, None, 0, 150)
         deflate_from = self.one_of(0, 30) if kind == "ws" else 0
-        inbox = Inbox(self, kind, ByteLane(appetite, deflate_from))
+        chunked = kind == "sse" and self.one_of(True, False)
+        inbox = Inbox(self, kind, ByteLane(appetite, deflate_from, chunked=chunked))
         for text in texts:
             inbox.held[text] = held_of(text)
             inbox.held[text].floor = self.seq

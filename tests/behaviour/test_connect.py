@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import h11
 import pytest
 import trio
 from trio_websocket import ConnectionRejected
 
 from .assembler import items_view, same
 from .clients import (
+    PATIENCE_S,
     TRANSPORTS,
     Api,
     Fence,
@@ -266,6 +268,44 @@ async def test_http_1_0_gets_no_chunks(server: Server, api: Api) -> None:
     assert head[9:12] == b"200"
     assert b"chunked" not in head.lower()
     assert SseParser().feed(body)[0].event == "connected"
+
+
+async def test_an_event_is_a_whole_chunk_and_a_goodbye_the_last(server: Server, api: Api) -> None:
+    """Readers like urllib3's hand out what they have at the end of a chunk, or of the body."""
+    await api.reset({"n": 1})
+    peer = h11.Connection(h11.CLIENT)
+    ask = h11.Request(method="GET", target="/events?filter=.n", headers=[("Host", "localhost")])
+    found = b""
+    async with open_socket(server) as stream:
+        await stream.send_all((peer.send(ask) or b"") + (peer.send(h11.EndOfMessage()) or b""))
+
+        async def until(mark: bytes) -> None:
+            """To the end of the chunk that holds it."""
+            nonlocal found
+            with trio.fail_after(PATIENCE_S):
+                while True:
+                    event = peer.next_event()
+                    if event is h11.NEED_DATA:
+                        peer.receive_data(await stream.receive_some(65536))
+                    elif isinstance(event, h11.Response):
+                        assert (b"transfer-encoding", b"chunked") in event.headers
+                    elif isinstance(event, h11.Data):
+                        found += event.data
+                        if mark in found and event.chunk_end:
+                            return
+
+        await until(b"event: snapshot")
+        for value in (2, 3):
+            await api.request("PUT", "/store?path=.n", json=value)
+            await until(b'"value":%d' % value)
+        assert found.endswith(b"\n\n")
+        client = SseParser().feed(found)[0].frame()["client"]
+        await api.request("POST", f"/connections/close?id={client}")
+        await until(b"event: closing")
+        with trio.fail_after(PATIENCE_S):
+            while (event := peer.next_event()) is h11.NEED_DATA:
+                peer.receive_data(await stream.receive_some(65536))
+        assert isinstance(event, h11.EndOfMessage)
 
 
 async def test_head_of_a_stream_has_no_body(server: Server) -> None:

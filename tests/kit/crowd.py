@@ -225,7 +225,8 @@ class Crowd:
         if transport == "ws":
             sock.sendall(upgrade("/ws?filter=.crowd"))
         else:
-            sock.sendall(b"GET /events?filter=.crowd HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            # Without chunks: all readers are to get the same bytes, however they were flushed.
+            sock.sendall(b"GET /events?filter=.crowd HTTP/1.0\r\nHost: localhost\r\n\r\n")
         sock.setblocking(False)
         client = Client(role, transport, sock, Reader(self.references[transport]))
         client.is_reference = number < 2
