@@ -53,19 +53,27 @@ __all__ = ["Document", "Draft"]
 class Document:
     """`root` may be any JSON value, `{}` by default; it is handed over. Never mutate it."""
 
-    __slots__ = ("_draft", "_pinned", "_released", "root")
+    __slots__ = ("_copied", "_draft", "_released", "root")
 
     def __init__(self, root: Json | Missing = MISSING) -> None:
         self.root: Json = {} if root is MISSING else root
         self._draft: Draft | None = None
-        self._pinned = 0
+        # The bytes that were copied since each pin, up to the next one; oldest first.
+        self._copied: dict[object, int] = {}
         # Of the pins those that have ended. A pin may end in a finalizer, so at any moment, also
         # in the middle of a write: it only adds itself here, and the next write looks.
-        self._released: list[None] = []
+        self._released: list[object] = []
 
     @property
     def _pins(self) -> int:
-        return self._pinned - len(self._released)
+        return len(self._copied) - len(self._released)
+
+    def pinned_bytes(self, footprint: int) -> int:
+        """About what old versions of the document take that somebody still reads. None of them can
+        keep more than a whole document to itself, and that takes `footprint`.
+        """
+        self._settle()
+        return sum(min(copied, footprint) for copied in self._copied.values())
 
     def get(self, path: Path) -> Json | Missing:
         """The value at an actual path, MISSING when there is none. Do not mutate it."""
@@ -101,11 +109,15 @@ class Document:
 
     def apply(self, edit: Edit) -> None:
         """Do an edit that was just planned."""
-        if self._draft is not None and not self._pins:
-            self._unpin()
-        if self._draft is not None:
-            self._draft.replace(edit.path, edit.after)
-            self.root = self._draft.root
+        if self._released:
+            self._settle()
+        draft = self._draft
+        if draft is not None:
+            before = draft.copied
+            draft.replace(edit.path, edit.after)
+            self.root = draft.root
+            if draft.copied != before:
+                self._copied[next(reversed(self._copied))] += draft.copied - before
             return
         path, after = edit.path, edit.after
         if not path:
@@ -120,21 +132,34 @@ class Document:
     @contextmanager
     def pin(self) -> Iterator[Json]:
         """The root, which stays as it is until the context ends. Pins may overlap in any way."""
-        if not self._pins:
-            self._unpin()
+        if self._released:
+            self._settle()
         if self._draft is None:
             self._draft = Draft(self.root)
-        self._pinned += 1
+        pin = object()
+        self._copied[pin] = 0
         try:
             yield self._draft.freeze()
         finally:
-            self._released.append(None)
+            self._released.append(pin)
 
-    def _unpin(self) -> None:
-        """Nobody holds a pin any more."""
-        self._draft = None
-        self._pinned = 0
-        self._released.clear()
+    def _settle(self) -> None:
+        """Take out the pins that have ended. What was copied for one of them may still be held for
+        the one before it.
+        """
+        # At once: others may end meanwhile, and come into the new list.
+        released, self._released = self._released, []
+        ended = set(released)
+        pins: list[tuple[object, int]] = []
+        copied = 0
+        for pin, more in reversed(self._copied.items()):
+            copied += more
+            if pin not in ended:
+                pins.append((pin, copied))
+                copied = 0
+        self._copied = dict(reversed(pins))
+        if not self._copied:
+            self._draft = None
 
 
 def _plan_batch(plan: Plan, op: Batch) -> None:

@@ -9,6 +9,7 @@ disowned first. Otherwise a later container at the same address would pass as ow
 
 from __future__ import annotations
 
+from sys import getsizeof
 from typing import Any, Final
 
 from triode.store.json_type import MISSING, Json, Missing
@@ -28,15 +29,16 @@ class Draft:
     of the containers on its way the first time and O(depth) after that. Never touched: the original
     and everything in it, values that were put in with `replace`, values that `replace` returned.
     What `root` and `get` return, on the other hand, is the draft itself: it changes with the next
-    `replace`, unless `freeze` was called between.
+    `replace`, unless `freeze` was called between. `copied` is the bytes of all copies so far.
     """
 
-    __slots__ = ("_owned", "_work", "root")
+    __slots__ = ("_owned", "_work", "copied", "root")
 
     def __init__(self, root: Json, work: Work = FREE) -> None:
         self.root = root
         self._work = work
         self._owned: set[int] = set()
+        self.copied = 0
 
     def freeze(self) -> Json:
         """The root, which from now on stays as it is: the next change begins with new copies."""
@@ -84,6 +86,7 @@ class Draft:
             raise LookupError("a scalar has no members")
         self._work.charge(1 + len(node) // _COPIED)
         copy = node.copy()
+        self.copied += getsizeof(copy)
         self._owned.add(id(copy))
         return copy
 

@@ -38,11 +38,16 @@ def json_response(
 
 
 def stream_json(
-    method: str, pieces: Iterator[bytes], pin: Callable[[], None], headers: Mapping[str, str]
+    method: str,
+    pieces: Iterator[bytes],
+    pin: Callable[[], None],
+    room: Callable[[], None],
+    headers: Mapping[str, str],
 ) -> Response:
     """A JSON answer to GET or HEAD of a pinned document, sent at once if it is small.
 
-    Each of `pieces` is little work; an empty one is a pause. `pin` releases the pin.
+    Each of `pieces` is little work; an empty one is a pause. `pin` releases the pin; `room` raises
+    when there is no room for one that lasts.
     """
     try:
         start = bytearray()
@@ -60,6 +65,11 @@ def stream_json(
         # Nobody will read it, so it is not worth holding a pin and encoding all of it.
         pin()
         return Response(None, headers=dict(headers), content_type=JSON)
+    try:
+        room()
+    except BaseException:
+        pin()
+        raise
     body = Pinned(bytes(start), pieces, pin)
     response = Response(body, headers=dict(headers), content_type=JSON)
     # Quart's own limit would cut a long download after 60 s; a client that stopped reading is the

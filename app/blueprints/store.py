@@ -9,6 +9,7 @@ that position. When the history no longer reaches back, it counts as changed.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quart_trio.wrappers import TrioResponse as Response
@@ -32,6 +33,7 @@ from triode.app.blueprints.request_body import (
 )
 from triode.app.service.execute import check_path
 from triode.app.service.filter_parsing import readable
+from triode.app.service.holdings import require_pin_room
 from triode.app.service.reading import Reading
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.filter import Filter, split_filters
@@ -132,7 +134,8 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})
     pin = ExitStack()
     pin.enter_context(triode.store.document.pin())
-    return stream_json(seen.head.method, value_pieces(value), pin.close, headers)
+    room = partial(require_pin_room, triode.ledger)
+    return stream_json(seen.head.method, value_pieces(value), pin.close, room, headers)
 
 
 def _find(triode: Triode, principal: Principal, asked: Path) -> tuple[Path, Json]:
@@ -171,7 +174,9 @@ async def _read_selected(
     except BaseException:
         reading.close()
         raise
-    return stream_json(seen.head.method, reading.pieces(item_pieces), reading.close, headers)  # noqa: ASYNC910 # as above
+    room = partial(require_pin_room, triode.ledger)
+    pieces = reading.pieces(item_pieces)
+    return stream_json(seen.head.method, pieces, reading.close, room, headers)  # noqa: ASYNC910 # as above
 
 
 def one(head: Head, name: str) -> str | None:

@@ -176,6 +176,12 @@ class Settings:
     bodies_bytes: int = option(
         256 * MIB, size(1 * MIB), "Bytes of all request bodies that are on their way.", "SIZE"
     )
+    pins_bytes: int = option(
+        256 * MIB,
+        size(0),
+        "Bytes of old documents that downloads still read; beyond it new ones are refused.",
+        "SIZE",
+    )
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
     max_unfinished_bytes: int = option(

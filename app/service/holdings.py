@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from triode.app.access import cors
 from triode.app.runtime.machine import memory_bytes
 from triode.app.wire import end_reasons
+from triode.app.wire.refusal import Refusal
 from triode.limits import address, grant, principal
 from triode.limits.ledger import Ledger
 from triode.store import filter, path, pattern
@@ -62,6 +63,11 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
     ledger.account("places", read=lambda: store.index.remembered.bytes)
+    ledger.account(
+        "pins",
+        settings.pins_bytes,
+        read=lambda: store.document.pinned_bytes(store.footprint),
+    )
     ledger.account("bodies", settings.bodies_bytes)
     ledger.account("messages", settings.max_unfinished_bytes)
     ledger.on_pressure("caches", lambda _: clear_caches())
@@ -69,6 +75,20 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.on_pressure("places", store.index.forget_places)
     ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))
     return ledger
+
+
+def require_pin_room(ledger: Ledger) -> None:
+    """Raises `Refusal` 503 when downloads hold so much of old documents that no other may begin."""
+    pins = ledger.accounts["pins"]
+    pins.settle()
+    if pins.held > pins.bound or ledger.excess:
+        pins.refused += 1
+        raise Refusal(
+            503,
+            "too many downloads of a document that changes meanwhile; retry in a second",
+            extra={"retry_after": 1},
+            headers={"Retry-After": "1"},
+        )
 
 
 def clear_caches() -> None:

@@ -17,6 +17,7 @@ from triode.app.runtime.decoding import decode_in_turns
 from triode.app.service import renewal, stream_start
 from triode.app.service.execute import execute, filter_of, name_of, ref_of
 from triode.app.service.filter_parsing import readable
+from triode.app.service.holdings import require_pin_room
 from triode.app.service.reading import affordable
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -147,6 +148,7 @@ class Session:
         if frame is None:
             with triode.store.document.pin() as root:
                 await affordable(triode.settings.max_work, [filter], root)
+            require_pin_room(triode.ledger)
             # Of the document as it is by now: the client may have been sent what has changed
             # meanwhile. So it may have grown, too.
             frame = selection_feed(triode.store, filter, ref, 2 * triode.settings.max_work)

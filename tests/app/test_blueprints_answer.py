@@ -115,3 +115,25 @@ def test_items_are_the_json_they_should_be() -> None:
     ]
     assert b"".join(item_pieces(iter(items))) == encode(wanted)
     assert b"".join(item_pieces(iter(()))) == b"[]"
+
+
+async def test_a_download_too_many_is_503_and_small_reads_are_answered() -> None:
+    wide = {f"key{number}": "x" * 20 for number in range(5_000)}
+    async with serving(wide, pins_bytes=150_000) as web:
+        pinned = web.triode.store.document.pin
+        with pinned():
+            await web.json("PUT", "/store?path=.key0", "1")
+            assert (await web.ask("GET", "/store?path=.")).status == 200
+            with pinned():
+                await web.json("PUT", "/store?path=.key0", "2")
+                for target in ("/store?path=.", "/store?path=.*", "/store?filter=.*,.key1"):
+                    refused = await web.ask("GET", target)
+                    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+                for target in ("/store?path=.key0", "/store?filter=.key0,.key1"):
+                    assert (await web.ask("GET", target)).status == 200
+                assert (await web.ask("HEAD", "/store?path=.")).status == 200
+                account = web.triode.ledger.accounts["pins"]
+                assert account.refused == 3
+                assert account.held > account.bound
+                assert pins(web) == 2
+        assert (await web.ask("GET", "/store?path=.")).status == 200
