@@ -10,7 +10,7 @@ import click
 import httpx
 import trio
 
-from tests.abuse import filters, writes
+from tests.abuse import filters, memory, writes
 from tests.abuse.attacker import Abuse, Attacker
 from tests.abuse.bystander import Bystander
 from tests.behaviour.server import OPEN, Server
@@ -25,8 +25,10 @@ PATIENCE_S = 120.0
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 def main(names: tuple[str, ...], rounds: int) -> None:
     """Run hostile inputs (all, or those whose names contain one of NAMES); say how long others
-    waited.
+    waited. `memory` runs those instead that make the server hold much, and says how much it took.
     """
+    if names[:1] == ("memory",):
+        raise SystemExit(weigh(names[1:]))
     chosen = [one for one in TABLE if not names or any(name in one.name for name in names)]
     if not chosen:
         raise click.UsageError("no such input; there are: " + ", ".join(a.name for a in TABLE))
@@ -65,6 +67,23 @@ async def play(one: Abuse, rounds: int) -> tuple[int, list[float]]:
         finally:
             bystander.stop()
             server.kill()
+
+
+def weigh(names: tuple[str, ...]) -> bool:
+    """Print what each hoard made the server take. Whether one took more than is allowed."""
+    most = memory.LIMIT * memory.SLACK
+    click.echo(f"{'hoard':<36}{'peak MB':>9}{'then MB':>9}{'ledger MB':>11}  verdict")
+    bad = False
+    for hoard in memory.TABLE:
+        if names and not any(name in hoard.name for name in names):
+            continue
+        peak, now, held = memory.play(hoard)
+        bad |= peak > most
+        verdict = f"over {most / 1e6:.0f} MB" if peak > most else "kept"
+        click.echo(
+            f"{hoard.name:<36}{peak / 1e6:>9.0f}{now / 1e6:>9.0f}{held / 1e6:>11.0f}  {verdict}"
+        )
+    return bad
 
 
 if __name__ == "__main__":
