@@ -112,7 +112,8 @@ def document_appended(client: Hoarder) -> None:
     client.write("PUT", ".a", [])
     some = [{"x": number, "y": "abc"} for number in range(50_000)]
     for number in range(120):
-        client.write("PUT", f".b{number}", some)
+        if client.write("PUT", f".b{number}", some) != 200:
+            return
 
 
 def history_of_long_paths(client: Hoarder) -> None:
