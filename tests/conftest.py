@@ -14,6 +14,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "native(reason): a behaviour that only the native lane can have, and why"
     )
+    config.addinivalue_line(
+        "markers", "not_sync(reason): a behaviour that a client without async has not, and why"
+    )
 
 
 def cases_folder() -> Path:

@@ -9,6 +9,7 @@ import pytest
 from tests.behaviour.api import Api, open_api
 from tests.behaviour.auth import GUARDED
 from tests.behaviour.server import LANES, OPEN, Lane, Server
+from tests.clients.doors import DOORS, Connect, Door, open_door
 from tests.clients.proxy import Proxy, open_proxy
 
 
@@ -17,6 +18,21 @@ def lane(request: pytest.FixtureRequest) -> Lane:
     """The way of serving."""
     chosen: Lane = request.param
     return chosen
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Door:
+    """The client's door. A test with the mark `not_sync` is about tasks."""
+    chosen: Door = request.param
+    if chosen == "sync" and (mark := request.node.get_closest_marker("not_sync")):
+        pytest.skip(f"the client without async has no such thing: {mark.args[0]}")
+    return chosen
+
+
+@pytest.fixture
+def connect(door: Door) -> Connect:
+    """`connect` of the door."""
+    return open_door(door)
 
 
 @pytest.fixture(scope="session")

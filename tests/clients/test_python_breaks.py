@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
@@ -14,9 +15,11 @@ from trio.testing import wait_all_tasks_blocked
 from tests.behaviour.api import Api, eventually, open_api
 from tests.behaviour.auth import ADMIN, signed
 from tests.behaviour.server import Server
+from tests.clients.doors import Connect, inside
 from tests.clients.proxy import Proxy, open_proxy
 from tests.clients.waiting import PATIENCE_S, settled, wait_state
-from triode_client import MISSING, Lost, NotAllowed, Options, Triode, Unsent, View, connect
+from triode_client import MISSING, AsyncTriode, Lost, NotAllowed, Options, Unsent, View
+from triode_client.link import Link
 
 QUICK = Options(delay_s=0.02, max_delay_s=0.1, connect_s=2, idle_s=5)
 
@@ -41,7 +44,9 @@ async def stepping(view: View) -> AsyncIterator[list[tuple[bool, object]]]:
 # ── views ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_after_a_cut_only_what_was_missed_comes(proxy: Proxy, api: Api) -> None:
+async def test_after_a_cut_only_what_was_missed_comes(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
     await api.reset({"n": 0, "other": 0})
     async with connect(proxy.url, options=QUICK) as t, t.view(".n") as view:
         first = t.client_id
@@ -68,7 +73,7 @@ async def test_after_a_cut_only_what_was_missed_comes(proxy: Proxy, api: Api) ->
         assert t.client_id not in (None, first)
 
 
-async def test_a_cut_where_nothing_was_missed(proxy: Proxy, api: Api) -> None:
+async def test_a_cut_where_nothing_was_missed(connect: Connect, proxy: Proxy, api: Api) -> None:
     await api.reset({"n": 0})
     async with connect(proxy.url, options=QUICK) as t, t.view(".n") as view, t.view(".x"):
         proxy.cut()
@@ -76,7 +81,9 @@ async def test_a_cut_where_nothing_was_missed(proxy: Proxy, api: Api) -> None:
         await settled(view, 0)
 
 
-async def test_a_position_that_is_too_old_brings_a_snapshot(proxy: Proxy, api: Api) -> None:
+async def test_a_position_that_is_too_old_brings_a_snapshot(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
     await api.reset({"n": 0})
     async with connect(proxy.url, options=QUICK) as t, t.view(".n") as view:
         with t.watch(".n") as watch:
@@ -93,7 +100,9 @@ async def test_a_position_that_is_too_old_brings_a_snapshot(proxy: Proxy, api: A
 
 
 @pytest.mark.parametrize("after", [1, 60, 200, 333, 700])
-async def test_a_cut_in_the_middle_of_an_event(proxy: Proxy, api: Api, after: int) -> None:
+async def test_a_cut_in_the_middle_of_an_event(
+    connect: Connect, proxy: Proxy, api: Api, after: int
+) -> None:
     await api.reset({"a": {str(n): 0 for n in range(20)}})
     async with connect(proxy.url, options=QUICK) as t, t.view(".a.*") as view:
         accepted = proxy.accepted
@@ -106,7 +115,9 @@ async def test_a_cut_in_the_middle_of_an_event(proxy: Proxy, api: Api, after: in
         assert proxy.accepted == accepted + 1
 
 
-async def test_a_frozen_network_is_noticed_and_left(proxy: Proxy, api: Api) -> None:
+async def test_a_frozen_network_is_noticed_and_left(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
     await api.reset({"n": 0})
     options = Options(delay_s=0.02, max_delay_s=0.1, connect_s=0.3, idle_s=0.2)
     async with connect(proxy.url, options=options) as t, t.view(".n") as view:
@@ -123,7 +134,7 @@ async def test_a_frozen_network_is_noticed_and_left(proxy: Proxy, api: Api) -> N
         await settled(view, 1)
 
 
-async def test_a_slow_network_is_only_slow(proxy: Proxy, api: Api) -> None:
+async def test_a_slow_network_is_only_slow(connect: Connect, proxy: Proxy, api: Api) -> None:
     await api.reset({"list": []})
     proxy.delay_s = 0.05
     async with connect(proxy.url, options=QUICK) as t, t.view(".list") as view:
@@ -133,7 +144,7 @@ async def test_a_slow_network_is_only_slow(proxy: Proxy, api: Api) -> None:
         assert proxy.accepted == 1
 
 
-async def test_a_gap_is_stale_until_it_is_healed(proxy: Proxy, api: Api) -> None:
+async def test_a_gap_is_stale_until_it_is_healed(connect: Connect, proxy: Proxy, api: Api) -> None:
     await api.reset({"n": 0, "bulk": ""})
     filler = "x" * 200_000
     async with connect(proxy.url, options=QUICK) as t, t.view(".") as view:
@@ -149,12 +160,17 @@ async def test_a_gap_is_stale_until_it_is_healed(proxy: Proxy, api: Api) -> None
 
 
 async def test_an_event_that_does_not_fit_is_answered_with_a_snapshot(
-    server: Server, api: Api, caplog: pytest.LogCaptureFixture
+    connect: Connect, server: Server, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     await api.reset({"a": {"b": 1}})
     async with connect(f"http://127.0.0.1:{server.port}") as t, t.view(".a") as view:
-        t._link.take({"type": "update", "filter": ".a", "path": ".a.lost.b", "value": 1})
-        assert view.stale
+        lost = {"type": "update", "filter": ".a", "path": ".a.lost.b", "value": 1}
+
+        def take(link: Link) -> bool:
+            link.take(lost)
+            return link._topics[".a"].stale
+
+        assert inside(t, take)
         await settled(view, {"b": 1})
     assert "does not fit" in caplog.text
 
@@ -162,7 +178,9 @@ async def test_an_event_that_does_not_fit_is_answered_with_a_snapshot(
 # ── the server comes and goes ───────────────────────────────────────────────────────────────────
 
 
-async def test_a_restarted_server_is_found_again_with_what_it_has_now(mortal: Server) -> None:
+async def test_a_restarted_server_is_found_again_with_what_it_has_now(
+    connect: Connect, mortal: Server
+) -> None:
     async with open_proxy(mortal.port) as proxy, connect(proxy.url, options=QUICK) as t:
         await t.set(".", {"n": 1})
         async with t.view(".n") as view, t.room("chat") as room:
@@ -182,7 +200,7 @@ async def test_a_restarted_server_is_found_again_with_what_it_has_now(mortal: Se
 
 
 async def test_what_was_said_in_rooms_meanwhile_comes_once_and_nothing_of_ours(
-    proxy: Proxy, server: Server
+    connect: Connect, proxy: Proxy, server: Server
 ) -> None:
     async with (
         connect(proxy.url, options=QUICK) as t,
@@ -204,12 +222,16 @@ async def test_what_was_said_in_rooms_meanwhile_comes_once_and_nothing_of_ours(
             assert [(message.data, message.missed) for message in got] == [(2, 0), (3, 0)]
 
 
-async def test_one_room_that_is_refused_costs_no_other(guarded: Server) -> None:
+async def test_one_room_that_is_refused_costs_no_other(connect: Connect, guarded: Server) -> None:
     tokens = [signed({"rooms": ["a", "b"]}), signed({"rooms": ["b"]})]
     async with open_proxy(guarded.port) as proxy:
         async with connect(proxy.url, token=lambda: tokens.pop(0), options=QUICK) as t:
             async with t.room("a") as a, t.room("b") as b:
-                t._link._token = None  # as after it was refused
+
+                def forget(link: Link) -> None:
+                    link._token = None  # as after it was refused
+
+                inside(t, forget)
                 proxy.cut()
                 with trio.fail_after(PATIENCE_S):
                     with pytest.raises(NotAllowed):
@@ -219,7 +241,7 @@ async def test_one_room_that_is_refused_costs_no_other(guarded: Server) -> None:
 
 
 async def test_a_draining_server_says_when_to_come_back(
-    mortal: Server, caplog: pytest.LogCaptureFixture
+    connect: Connect, mortal: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "triode_client")
     options = Options(delay_s=1, jitter=0)  # not ours is to be taken
@@ -237,7 +259,7 @@ async def test_a_draining_server_says_when_to_come_back(
 
 
 async def test_delays_grow_and_begin_anew_after_a_success(
-    proxy: Proxy, caplog: pytest.LogCaptureFixture
+    connect: Connect, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = Options(delay_s=0.1, jitter=0)
     async with connect(proxy.url, options=options) as t:
@@ -256,16 +278,23 @@ async def test_delays_grow_and_begin_anew_after_a_success(
     assert delays == ["0.1", "0.2", "0.4"] * 2
 
 
+async def asked(t: Any) -> None:
+    """Wait until what was called has reached the client."""
+    await wait_all_tasks_blocked()
+    inside(t, lambda link: None)
+
+
 # ── commands ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.not_sync("each command that waits has a thread")
 async def test_what_is_written_offline_arrives_in_order_and_the_oldest_are_dropped(
-    proxy: Proxy, api: Api
+    connect: Connect, proxy: Proxy, api: Api
 ) -> None:
     await api.reset({"log": []})
     dropped: list[int] = []
 
-    async def append(t: Triode, number: int) -> None:
+    async def append(t: AsyncTriode, number: int) -> None:
         try:
             await t.append(".log", number)
         except Unsent:
@@ -280,13 +309,20 @@ async def test_what_is_written_offline_arrives_in_order_and_the_oldest_are_dropp
         async with trio.open_nursery() as nursery:
             for number in range(1005):
                 nursery.start_soon(append, t, number)
-                await wait_all_tasks_blocked()
-            assert dropped == [0, 1, 2, 3, 4]
+                await asked(t)
+
+            async def are_dropped() -> bool:
+                return dropped == [0, 1, 2, 3, 4]
+
+            await eventually(are_dropped)
             proxy.refuses = False
         assert await t.get(".log") == list(range(5, 1005))
 
 
-async def test_what_waits_is_sent_again_where_the_rate_is_low(guarded: Server) -> None:
+@pytest.mark.not_sync("threads have no order")
+async def test_what_waits_is_sent_again_where_the_rate_is_low(
+    connect: Connect, guarded: Server
+) -> None:
     options = Options(delay_s=0.02, max_delay_s=0.1)
     async with open_proxy(guarded.port) as proxy:
         async with connect(proxy.url, token=ADMIN, options=options) as t:
@@ -297,13 +333,15 @@ async def test_what_waits_is_sent_again_where_the_rate_is_low(guarded: Server) -
             async with trio.open_nursery() as nursery:
                 for number in range(40):  # 50 a second, 10 at once
                     nursery.start_soon(t.append, ".log", number)
-                    await wait_all_tasks_blocked()
+                    await asked(t)
                 proxy.refuses = False
             async with open_api(guarded, token=ADMIN) as admin:
                 assert await admin.get(".log") == list(range(40))
 
 
-async def test_a_command_cut_off_before_its_answer_is_in_doubt(proxy: Proxy, api: Api) -> None:
+async def test_a_command_cut_off_before_its_answer_is_in_doubt(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
     await api.reset({"n": 0})
     lost: list[BaseException] = []
     async with connect(proxy.url, options=QUICK) as t:
@@ -331,7 +369,10 @@ async def test_a_command_cut_off_before_its_answer_is_in_doubt(proxy: Proxy, api
         assert read == [0]  # a read is asked again
 
 
-async def test_a_write_that_is_given_up_offline_is_not_sent(proxy: Proxy, api: Api) -> None:
+@pytest.mark.not_sync("it gives up by itself")
+async def test_a_write_that_is_given_up_offline_is_not_sent(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
     await api.reset({"n": 0})
     async with connect(proxy.url, options=QUICK) as t:
         proxy.refuses = True
@@ -344,8 +385,9 @@ async def test_a_write_that_is_given_up_offline_is_not_sent(proxy: Proxy, api: A
         assert await t.get(".n") == 0
 
 
+@pytest.mark.not_sync("it gives up by itself")
 async def test_a_view_begun_offline_begins_when_there_is_a_connection(
-    proxy: Proxy, api: Api
+    connect: Connect, proxy: Proxy, api: Api
 ) -> None:
     await api.reset({"n": 0})
     async with connect(proxy.url, options=QUICK) as t:
@@ -356,7 +398,7 @@ async def test_a_view_begun_offline_begins_when_there_is_a_connection(
             async with t.view(".n"):
                 pytest.fail("there is no state")
         assert scope.cancelled_caught
-        assert not t._link._topics
+        assert inside(t, lambda link: list(link._topics)) == []
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -369,7 +411,9 @@ async def test_a_view_begun_offline_begins_when_there_is_a_connection(
             proxy.refuses = False
 
 
-async def test_leaving_the_block_while_there_is_no_connection(proxy: Proxy) -> None:
+async def test_leaving_the_block_while_there_is_no_connection(
+    connect: Connect, proxy: Proxy
+) -> None:
     with trio.fail_after(PATIENCE_S):
         async with connect(proxy.url, options=Options(delay_s=60)) as t:
             proxy.refuses = True

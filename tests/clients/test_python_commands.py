@@ -9,6 +9,7 @@ import trio
 
 from tests.behaviour.api import Api
 from tests.behaviour.server import Server
+from tests.clients.doors import Connect
 from tests.clients.waiting import PATIENCE_S, settled
 from triode_client import (
     MISSING,
@@ -17,7 +18,6 @@ from triode_client import (
     NotFound,
     Options,
     Refused,
-    connect,
     op,
 )
 
@@ -27,7 +27,7 @@ QUICK = Options(delay_s=0.02, max_delay_s=0.2, connect_s=5, idle_s=5)
 # ── writes ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_every_write(server: Server, api: Api) -> None:
+async def test_every_write(connect: Connect, server: Server, api: Api) -> None:
     async with connect(f"http://127.0.0.1:{server.port}") as t:
         first = await t.set(".", {"a": {"x": 1, "y": 2}, "list": [1], "n": 1, "gone": 0})
         await t.merge(".a", {"x": None, "z": 3})
@@ -52,7 +52,9 @@ async def test_every_write(server: Server, api: Api) -> None:
         assert int(last.split(":")[1]) == int(first.split(":")[1]) + 8
 
 
-async def test_a_condition_holds_or_nothing_is_written(server: Server, api: Api) -> None:
+async def test_a_condition_holds_or_nothing_is_written(
+    connect: Connect, server: Server, api: Api
+) -> None:
     async with connect(f"http://127.0.0.1:{server.port}") as t:
         position = await t.set(".", {"n": 1})
         position = await t.set(".n", 2, if_=position)
@@ -63,7 +65,9 @@ async def test_a_condition_holds_or_nothing_is_written(server: Server, api: Api)
         assert await t.get(".n") == 3
 
 
-async def test_a_refusal_is_an_error_with_the_servers_problem(server: Server, api: Api) -> None:
+async def test_a_refusal_is_an_error_with_the_servers_problem(
+    connect: Connect, server: Server, api: Api
+) -> None:
     async with connect(f"http://127.0.0.1:{server.port}") as t:
         with pytest.raises(NotFound) as caught:
             await t.set(".no.parent", 1)
@@ -79,7 +83,7 @@ async def test_a_refusal_is_an_error_with_the_servers_problem(server: Server, ap
 
 
 async def test_a_command_that_the_server_cannot_read_is_answered_too(
-    server: Server, api: Api
+    connect: Connect, server: Server, api: Api
 ) -> None:
     """It cannot give back a `ref` then; this once waited for ever."""
     deep: Any = 1
@@ -93,7 +97,7 @@ async def test_a_command_that_the_server_cannot_read_is_answered_too(
             assert await t.get() == {}
 
 
-async def test_batches(server: Server, api: Api) -> None:
+async def test_batches(connect: Connect, server: Server, api: Api) -> None:
     await api.reset({"n": 0})
     async with connect(f"http://127.0.0.1:{server.port}") as t:
         same = await t.batch([op.set(".a", 1), op.increment(".n", 2)], atomic=True)
@@ -110,7 +114,7 @@ async def test_batches(server: Server, api: Api) -> None:
         assert await t.get(".n") == 6
 
 
-async def test_many_tasks_write_at_once(server: Server, api: Api) -> None:
+async def test_many_tasks_write_at_once(connect: Connect, server: Server, api: Api) -> None:
     await api.reset({"n": 0})
     async with connect(f"http://127.0.0.1:{server.port}") as t, t.view(".n") as view:
         async with trio.open_nursery() as nursery:
@@ -123,7 +127,7 @@ async def test_many_tasks_write_at_once(server: Server, api: Api) -> None:
 # ── rooms ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_room(server: Server) -> None:
+async def test_a_room(connect: Connect, server: Server) -> None:
     url = f"http://127.0.0.1:{server.port}"
     async with connect(url) as ann, connect(url) as bob:
         async with ann.room("chat") as hers, bob.room("chat") as his:
@@ -141,7 +145,7 @@ async def test_a_room(server: Server) -> None:
         assert await ann.publish("say", 1, room="chat") == 0
 
 
-async def test_a_message_to_one_client(server: Server) -> None:
+async def test_a_message_to_one_client(connect: Connect, server: Server) -> None:
     url = f"http://127.0.0.1:{server.port}"
     async with connect(url) as ann, connect(url) as bob, bob.inbox() as inbox:
         assert await ann.publish("psst", [1], to=bob.client_id) == 1
@@ -152,7 +156,9 @@ async def test_a_message_to_one_client(server: Server) -> None:
             await inbox.publish("x")
 
 
-async def test_a_slow_listener_loses_the_oldest_messages_and_is_told(server: Server) -> None:
+async def test_a_slow_listener_loses_the_oldest_messages_and_is_told(
+    connect: Connect, server: Server
+) -> None:
     async with connect(f"http://127.0.0.1:{server.port}") as t:
         async with t.room("chat", buffer=3) as room:
             for number in range(10):
@@ -164,7 +170,7 @@ async def test_a_slow_listener_loses_the_oldest_messages_and_is_told(server: Ser
             assert [message.missed for message in got] == [7, 0, 0]
 
 
-async def test_a_room_with_a_bad_name_is_refused(server: Server) -> None:
+async def test_a_room_with_a_bad_name_is_refused(connect: Connect, server: Server) -> None:
     async with connect(f"http://127.0.0.1:{server.port}") as t:
         with pytest.raises(Refused):
             async with t.room("a\nb"):

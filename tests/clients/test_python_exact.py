@@ -14,8 +14,9 @@ import trio
 
 from tests.behaviour.api import Api
 from tests.behaviour.assembler import same
+from tests.clients.doors import Connect
 from tests.clients.proxy import Proxy
-from triode_client import MISSING, Options, Triode, View, connect
+from triode_client import MISSING, AsyncTriode, Options, View
 
 FILTERS = (".", ".items.*", "..v", ".list[*]", ".list[-2:]", ".users[role=x].name", ".items.a.v")
 CUTS = 20
@@ -68,7 +69,7 @@ class Keeper:
         self.kept: list[tuple[Any, Any]] = []
         self.changes = 0
 
-    async def watch(self, t: Triode, filter: str) -> None:
+    async def watch(self, t: AsyncTriode, filter: str) -> None:
         async for change in t.watch(filter, buffer=4):
             self.changes += 1
             if self.changes % 7 == 0:
@@ -83,7 +84,7 @@ def _plain(value: Any) -> Any:
     return dict(value) if hasattr(value, "keys") else value
 
 
-async def agree(api: Api, t: Triode, views: list[View], round: int) -> None:
+async def agree(api: Api, t: AsyncTriode, views: list[View], round: int) -> None:
     """After a last write every view becomes what the server says, and fresh."""
     await api.put(".fence", round)
     with trio.fail_after(PATIENCE_S):
@@ -108,7 +109,7 @@ def _fence(view: View) -> Any:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_views_are_exact_after_cuts_freezes_and_bursts(
-    proxy: Proxy, api: Api, seed: int, caplog: pytest.LogCaptureFixture
+    connect: Connect, proxy: Proxy, api: Api, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     draw = random.Random(seed)
     await api.reset({"items": {}, "list": [], "users": [{"role": "x"}, {}, {}], "bulk": ""})

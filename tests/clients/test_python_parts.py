@@ -17,8 +17,8 @@ from triode_client import Lost, NotFound, Options, RateLimited, Refused, TriodeE
 from triode_client.backoff import Backoff
 from triode_client.connection import read_retry_s
 from triode_client.errors import refused
-from triode_client.link import Link
 from triode_client.outbox import Call, Outbox
+from triode_client.plan import Plan
 from triode_client.target import read_target
 from triode_client.task_group import bare_task_group
 
@@ -255,6 +255,34 @@ async def test_the_sender_sleeps_until_there_is_something(autojump_clock: MockCl
     assert len(got) == 1
 
 
+@pytest.mark.parametrize("kind", ["control", "patient"])
+async def test_what_is_refused_for_the_rate_wakes_a_sender_that_sleeps(
+    autojump_clock: MockClock, kind: str
+) -> None:
+    """It was sent again only when something else was to be sent."""
+    outbox = Outbox(10)
+    outbox.open()
+    if kind == "control":
+        call = Call({"type": "ping"}, then=lambda _: None)
+        outbox.put_control(call)
+    else:
+        call = Call(op.delete(".a"), is_patient=True)
+        outbox.put(call)
+    sent: list[tuple[Call, float]] = []
+
+    async def send() -> None:
+        while len(sent) < 2:
+            sent.append((await outbox.next(), trio.current_time()))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            outbox.settle(too_many(call, 2))
+    assert [each for each, _ in sent] == [call, call]
+    assert sent[1][1] == pytest.approx(2)
+
+
 async def test_at_the_end_everybody_is_told() -> None:
     outbox = Outbox(10)
     call, error = Call(op.set(".a", 1)), TriodeError("over")
@@ -316,15 +344,15 @@ async def test_a_cancelled_body_is_cancelled() -> None:
 
 def test_only_what_a_triode_says_at_a_reconnect_is_final() -> None:
     """A proxy whose server is away answers with 404, 403, 302 or 521."""
-    link = Link(read_target("http://x"), None, Options(jitter=0))
+    plan = Plan(Options(jitter=0), can_renew=False)
     for status in (302, 403, 404, 521):
         refusal = refused({"status": status})
         refusal.is_triodes = False
         with pytest.raises(Refused):  # a wrong address is told at once
-            link._delay_s(refusal)
-        link._was_connected = True
-        assert link._delay_s(refusal) > 0
+            plan.delay_s(refusal)
+        plan.was_connected = True
+        assert plan.delay_s(refusal) > 0
         refusal.is_triodes = True
         with pytest.raises(Refused):
-            link._delay_s(refusal)
-        link._was_connected = False
+            plan.delay_s(refusal)
+        plan.was_connected = False

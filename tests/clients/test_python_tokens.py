@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 
+import anyio.lowlevel
 import pytest
 import trio
-import trio.lowlevel
 
 from tests.behaviour.api import Api, eventually, open_api
 from tests.behaviour.auth import ADMIN, issue, signed
 from tests.behaviour.server import Server
+from tests.clients.doors import Connect
 from tests.clients.waiting import PATIENCE_S, settled
-from triode_client import Ended, NotAllowed, Options, RateLimited, Triode, connect
+from triode_client import AsyncTriode, Ended, NotAllowed, Options, RateLimited
 
 QUICK = Options(delay_s=0.02, max_delay_s=0.1)
 
@@ -30,7 +31,7 @@ def lasting(seconds: float, **claims: object) -> str:
     return signed({"exp": time.time() + seconds, **claims})
 
 
-async def test_a_token_is_its_rights(guarded: Server, admin: Api) -> None:
+async def test_a_token_is_its_rights(connect: Connect, guarded: Server, admin: Api) -> None:
     token = lasting(600, read=[".prices"], write=[], rooms=["open"])
     async with connect(f"http://127.0.0.1:{guarded.port}", token=token) as t:
         assert await t.get(".prices.A") == 1
@@ -45,13 +46,15 @@ async def test_a_token_is_its_rights(guarded: Server, admin: Api) -> None:
             pass
 
 
-async def test_a_token_is_renewed_before_it_ends(guarded: Server, admin: Api) -> None:
+async def test_a_token_is_renewed_before_it_ends(
+    connect: Connect, guarded: Server, admin: Api
+) -> None:
     """The server says that it ends soon; the connection stays, and so does every view."""
     asked: list[float] = []
 
     async def token() -> str:
-        asked.append(trio.current_time())
-        await trio.lowlevel.checkpoint()
+        asked.append(time.monotonic())
+        await anyio.lowlevel.checkpoint()
         return lasting(2.5 if len(asked) == 1 else 600, read="*")
 
     url = f"http://127.0.0.1:{guarded.port}"
@@ -70,7 +73,7 @@ async def test_a_token_is_renewed_before_it_ends(guarded: Server, admin: Api) ->
 
 
 async def test_a_renewed_token_with_less_rights_ends_what_it_does_not_cover(
-    guarded: Server, admin: Api
+    connect: Connect, guarded: Server, admin: Api
 ) -> None:
     tokens = [lasting(20, read="*"), lasting(600, read=[".prices"], write=[], rooms=[])]
     url = f"http://127.0.0.1:{guarded.port}"
@@ -83,7 +86,9 @@ async def test_a_renewed_token_with_less_rights_ends_what_it_does_not_cover(
             await settled(prices, {"A": 2})
 
 
-async def test_a_token_that_is_revoked_is_asked_for_once_more(guarded: Server, admin: Api) -> None:
+async def test_a_token_that_is_revoked_is_asked_for_once_more(
+    connect: Connect, guarded: Server, admin: Api
+) -> None:
     issued = [await issue(admin, read=["."]), await issue(admin, read=["."])]
     asked = iter([one["token"] for one in issued])
     url = f"http://127.0.0.1:{guarded.port}"
@@ -101,7 +106,9 @@ async def test_a_token_that_is_revoked_is_asked_for_once_more(guarded: Server, a
             assert next(asked, None) is None
 
 
-async def test_a_refused_token_is_asked_for_once_more_and_then_it_is_over(guarded: Server) -> None:
+async def test_a_refused_token_is_asked_for_once_more_and_then_it_is_over(
+    connect: Connect, guarded: Server
+) -> None:
     asked = 0
 
     def token() -> str:
@@ -116,14 +123,20 @@ async def test_a_refused_token_is_asked_for_once_more_and_then_it_is_over(guarde
     assert asked == 2
 
 
-async def test_a_token_that_ends_without_a_callback_is_the_end(guarded: Server, admin: Api) -> None:
+@pytest.mark.not_sync("there is no block to end")
+async def test_a_token_that_ends_without_a_callback_is_the_end(
+    connect: Connect, guarded: Server, admin: Api
+) -> None:
     with trio.fail_after(PATIENCE_S), pytest.raises(Ended) as caught:
         async with connect(f"http://127.0.0.1:{guarded.port}", token=lasting(1)):
             await trio.sleep_forever()
     assert caught.value.code == 4401
 
 
-async def test_what_the_callback_raises_comes_out_of_the_block(guarded: Server) -> None:
+@pytest.mark.not_sync("there is no block to end")
+async def test_what_the_callback_raises_comes_out_of_the_block(
+    connect: Connect, guarded: Server
+) -> None:
     error = LookupError("no token today")
 
     def token() -> str:
@@ -140,11 +153,14 @@ async def test_what_the_callback_raises_comes_out_of_the_block(guarded: Server) 
             await trio.sleep_forever()
 
 
-async def test_too_many_refused_commands_end_the_connection_for_good(guarded: Server) -> None:
+@pytest.mark.not_sync("it asks again by itself")
+async def test_too_many_refused_commands_end_the_connection_for_good(
+    connect: Connect, guarded: Server
+) -> None:
     """4429: whoever does not read the answers is not let back in unchanged."""
     limited = 0
 
-    async def ask(t: Triode) -> None:
+    async def ask(t: AsyncTriode) -> None:
         nonlocal limited
         try:
             await t.get(".nope")

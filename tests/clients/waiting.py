@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from triode_client import Change, Triode, View, Watch
+from triode_client import AsyncTriode, Change, View, Watch
 from triode_client.link import State
 
 PATIENCE_S = 10.0
@@ -19,7 +19,7 @@ async def settled(view: View, value: Any) -> None:
             await view.wait_changed()
 
 
-async def wait_state(t: Triode, state: State) -> None:
+async def wait_state(t: AsyncTriode, state: State) -> None:
     """Wait until the client is in this state."""
     with trio.fail_after(PATIENCE_S):
         await t.wait_state(state)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from . import op
 from .assembly import MISSING, Json, Missing
-from .client import Triode, connect
+from .client import AsyncTriode, connect
 from .errors import (
     BatchRefused,
     CannotConnect,
@@ -25,9 +25,11 @@ from .errors import (
     Refused,
     TriodeError,
     Unsent,
+    WrongType,
 )
 from .options import Options
 from .room import Message, Room
+from .sync import Triode
 from .topic import Change
 from .watch import View, Watch
 
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MISSING",
+    "AsyncTriode",
     "BatchRefused",
     "CannotConnect",
     "Change",
@@ -56,6 +59,7 @@ __all__ = [
     "Unsent",
     "View",
     "Watch",
+    "WrongType",
     "connect",
     "op",
 ]

@@ -1,4 +1,4 @@
-"""`connect`, and what a program holds of it.
+"""`connect`, and what a program on asyncio or Trio holds of it.
 
 async with connect("http://127.0.0.1:8080") as t:
     async for change in t.watch(".host.load"):
@@ -7,13 +7,17 @@ async with connect("http://127.0.0.1:8080") as t:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import isawaitable
+from typing import Any, TypeVar, overload
+
+import anyio
 
 from . import op
-from .assembly import Json
-from .errors import BatchRefused, refused
+from .assembly import MISSING, Json, Missing
+from .backoff import Backoff
+from .errors import BatchRefused, Changed, refused
 from .link import Link, State, Token
 from .op import Op
 from .options import Options
@@ -22,22 +26,29 @@ from .room import Room
 from .target import read_target
 from .task_group import bare_task_group
 from .topic import Topic, sole
+from .typed import converter
 from .watch import View, Watch
+
+T = TypeVar("T")
 
 # Changes, and messages, that wait for a program that is slow.
 CHANGES = 32
 MESSAGES = 1000
+# A transaction that finds its place changed as often as this is given up.
+TRANSACTION_TRIES = 100
 
 
-class Triode:
+class AsyncTriode:
     """One server, on one connection that is made again whenever it breaks. `connect` gives it.
 
     All methods may be called from any number of tasks. Commands (`get`, `set`, …) that are given
     while there is no connection wait for one, in their order; `Options.queue` says how many.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, is_patient: bool = False) -> None:
         self._link = link
+        # A command that is refused for the rate is sent again.
+        self._is_patient = is_patient
 
     @property
     def state(self) -> State:
@@ -55,43 +66,85 @@ class Triode:
 
     # ── what is there ───────────────────────────────────────────────────────────────────────────
 
+    @overload
     def watch(
         self, filter: str = ".", *, policy: str | None = None, buffer: int = CHANGES
-    ) -> Watch:
+    ) -> Watch[Any]: ...
+
+    @overload
+    def watch(
+        self, filter: str, *, type: type[T], policy: str | None = None, buffer: int = CHANGES
+    ) -> Watch[T | Missing]: ...
+
+    def watch(
+        self, filter: str = ".", *, type: Any = None, policy: str | None = None,
+        buffer: int = CHANGES,
+    ) -> Watch[Any]:  # fmt: skip
         """An iterator over the changes of what `filter` selects; the first is the state as it is.
 
-        `buffer` changes wait for a program that is slow, see `Watch`; 1 is the newest only.
-        `policy` is the server's for a full queue. Watches and views of one filter share one
-        subscription.
+        `type` is what each `value` is made into, by msgspec or pydantic: a class of the program's,
+        `dict[str, Order]`; a place without a value stays `MISSING`. `buffer` changes wait for a
+        program that is slow, see `Watch`; 1 is the newest only. `policy` is the server's for a full
+        queue. Watches and views of one filter share one subscription.
         """
 
         def begin() -> Topic:
             return self._link.hold_topic(filter, policy)
 
-        return Watch(begin, self._link.release_topic, buffer)
+        return Watch(begin, self._link.release_topic, buffer, converter(type))
 
-    @asynccontextmanager
-    async def view(self, filter: str = ".", *, policy: str | None = None) -> AsyncGenerator[View]:
+    @overload
+    def view(
+        self, filter: str = ".", *, policy: str | None = None
+    ) -> AbstractAsyncContextManager[View[Any]]: ...
+
+    @overload
+    def view(
+        self, filter: str, *, type: type[T], policy: str | None = None
+    ) -> AbstractAsyncContextManager[View[T | Missing]]: ...
+
+    def view(
+        self, filter: str = ".", *, type: Any = None, policy: str | None = None
+    ) -> AbstractAsyncContextManager[View[Any]]:
         """What `filter` selects, kept up to date within the block, which begins with the state.
 
-        Raises `Refused` if the server does not give it.
+        `type` is as for `watch`. Raises `Refused` if the server does not give it.
         """
+        return self._view(filter, type, policy)
+
+    @asynccontextmanager
+    async def _view(self, filter: str, type: Any, policy: str | None) -> AsyncGenerator[View[Any]]:
+        convert = converter(type)
         topic = self._link.hold_topic(filter, policy)
         try:
             version = topic.version
             while not topic.has_state:
                 version = await topic.wait_changed(version)
-            yield View(topic)
+            yield View(topic, convert)
         finally:
             self._link.release_topic(topic)
 
-    async def get(self, filter: str = ".") -> Json:
+    @overload
+    async def get(self, filter: str = ".") -> Any: ...
+
+    @overload
+    async def get(self, filter: str, *, type: type[T]) -> T | Missing: ...
+
+    async def get(self, filter: str = ".", *, type: Any = None) -> Any:
         """What `filter` selects now: the value at the one place, `MISSING` if there is none; or a
-        mapping from path to value. Raises as `set` does, but for `Lost`: it is asked again.
+        mapping from path to value. `type` is as for `watch`.
+
+        Raises as `set` does, but for `Lost`: it is asked again.
         """
-        answer = await self._link.ask({"type": "get", "filter": filter}, is_read=True)
+        convert = converter(type)
+        value, _ = await self.read(filter)
+        return convert(value)
+
+    async def read(self, filter: str) -> tuple[Json, str]:
+        """What `get` gives, and the position at which it was so, for `if_`."""
+        answer = await self._ask({"type": "get", "filter": filter}, is_read=True)
         items = {item["path"]: item["value"] for item in answer["items"]}
-        return sole(items) if is_single(filter) else items
+        return (sole(items) if is_single(filter) else items), str(answer["id"])
 
     # ── writes ──────────────────────────────────────────────────────────────────────────────────
 
@@ -134,15 +187,54 @@ class Triode:
         `atomic`: all or none, one change. Otherwise each stands for itself; if any is refused
         `BatchRefused` says which, and the others are applied. Else as `set`.
         """
-        answer = await self._link.ask({"type": "batch", "ops": list(ops), "atomic": atomic})
+        answer = await self._ask({"type": "batch", "ops": list(ops), "atomic": atomic})
         errors = {each["index"]: refused(each) for each in answer.get("errors", ())}
         if errors:
             raise BatchRefused(answer["positions"], errors)
         return list(answer["positions"])
 
+    async def transaction(
+        self, path: str, change: Callable[[Any], Any | Awaitable[Any]], *, type: Any = None
+    ) -> Any:
+        """Read a place, write what `change` makes of it, and begin again if another was faster.
+
+        `change`, async or not, is called with the value there, `MISSING` if there is none; what it
+        returns is the new value, `MISSING` to remove the place. It may be called several times, so
+        it should do nothing else. `type` is as for `watch`. Returns the value that was written.
+
+        Raises as `set` does; `Changed` after a hundred tries; and what `change` raises, to give up.
+        """
+        convert = converter(type)
+        pause = Backoff(0.002, 0.2, 1.0)
+        for tries_left in reversed(range(TRANSACTION_TRIES)):
+            value, position = await self.read(path)
+            changed = change(convert(value))
+            if isawaitable(changed):
+                changed = await changed
+            try:
+                await self.write_if(path, changed, position, was_there=value is not MISSING)
+                return changed
+            except Changed:
+                if not tries_left:
+                    raise
+            await anyio.sleep(pause.next_s())
+        raise AssertionError("the last try returns or raises")
+
+    async def write_if(  # noqa: ASYNC910 # nothing to remove is no reason to wait
+        self, path: str, value: Any, position: str, *, was_there: bool
+    ) -> None:
+        """Write, or remove for `MISSING`, if the place is as it was at a position."""
+        if value is not MISSING:
+            await self.set(path, value, if_=position, create=True)
+        elif was_there:
+            await self.delete(path, if_=position)
+
     async def _write(self, command: Op) -> str:
-        answer = await self._link.ask(command)
+        answer = await self._ask(command)
         return str(answer["id"])
+
+    async def _ask(self, command: Op, *, is_read: bool = False) -> Mapping[str, Any]:
+        return await self._link.ask(command, is_read=is_read, is_patient=self._is_patient)
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────
 
@@ -180,7 +272,7 @@ class Triode:
         whom = {"room": room, "to": to, "tags": tags}
         given = {name: value for name, value in whom.items() if value is not None}
         command = {"type": "publish", "event": event, "data": data, **given}
-        answer = await self._link.ask(command | ({"echo": True} if echo else {}))
+        answer = await self._ask(command | ({"echo": True} if echo else {}))
         return int(answer["reached"])
 
     @asynccontextmanager
@@ -209,7 +301,7 @@ async def connect(
     token: Token | None = None,
     tags: Mapping[str, str] | None = None,
     options: Options | None = None,
-) -> AsyncGenerator[Triode]:
+) -> AsyncGenerator[AsyncTriode]:
     """Connect to a server; the block begins with the first connection, and ends the last.
 
     `url` is the server's (`http:` or `https:`), with the path below which it is mounted, if any;
@@ -228,11 +320,18 @@ async def connect(
     cancelled or failed, it closes the connection at once.
     """
     link = Link(read_target(url, tags), token, options or Options())
+    async with run_link(link):
+        await link.wait_state("connected")
+        yield AsyncTriode(link)
+
+
+@asynccontextmanager
+async def run_link(link: Link) -> AsyncGenerator[None]:
+    """Keep a link connected within the block, and end it with the block."""
     async with bare_task_group() as tasks:
-        tasks.start_soon(link.run)  # noqa: ASYNC113 # what comes next waits for it
+        tasks.start_soon(link.run)  # noqa: ASYNC113 # whoever needs a connection waits for it
         try:
-            await link.wait_state("connected")
-            yield Triode(link)
+            yield
             await link.say_goodbye()
         finally:
             link.close()

@@ -12,7 +12,8 @@
     │                      applied, or not
     ├── CannotConnect      nobody answers at the URL, or what answers is no Triode
     ├── Ended              the server ended the connection for good, or coming back is no use
-    └── Closed             used outside of its `async with`
+    ├── Closed             used after its `with` block was left
+    └── WrongType          what is there is not of the type that was asked for
 
 `Refused`, `Unsent` and `Lost` come out of the call that they are about. `Ended` and `CannotConnect`
 concern everything: they cancel the body of `async with connect(...)` and come out of it.
@@ -105,7 +106,15 @@ class Ended(TriodeError):
 
 
 class Closed(TriodeError):
-    """Used after its `async with` was left."""
+    """Used after its `with` block was left, or it was closed."""
+
+
+class WrongType(TriodeError):
+    """What is there is not of the `type` that was asked for; `value` is what it is."""
+
+    def __init__(self, value: Any, why: str) -> None:
+        super().__init__(why)
+        self.value = value
 
 
 _BY_STATUS: Mapping[int, type[Refused]] = {

@@ -20,17 +20,17 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import anyio
 import anyio.lowlevel
 
-from .backoff import Backoff
 from .bell import Bell
 from .connection import Connection, Hangup, open_connection, read_retry_s
-from .errors import CannotConnect, Closed, Ended, Refused, refused
+from .errors import CannotConnect, Closed, Refused, refused
 from .options import Options
 from .outbox import Call, Outbox
+from .plan import Plan
 from .room import Hall
 from .target import Target
 from .task_group import bare_task_group
@@ -40,10 +40,6 @@ log = logging.getLogger("triode_client")
 
 State = Literal["connecting", "connected", "reconnecting", "closed"]
 Token = str | Callable[[], str | Awaitable[str]]
-
-TOKEN_ENDED: Final = 4401
-# Close codes that say: do not come back unchanged.
-FINAL_CODES: Final = range(4400, 4500)
 
 
 class Link:
@@ -58,12 +54,9 @@ class Link:
         self._options = options
         self._token_source = token
         self._token: str | None = None
-        # The token was refused, and a new one has not been accepted since.
-        self._is_refused = False
-        self._attempts = 0
-        self._was_connected = False
-        self._backoff = Backoff(options.delay_s, options.max_delay_s, options.jitter)
-        self._retry_s: float | None = None  # of a `closing`
+        self._plan = Plan(options, can_renew=callable(token))
+        # Why there is nothing more to try.
+        self._failure: Exception | None = None
         self._outbox = Outbox(options.queue)
         self._topics: dict[str, Topic] = {}
         self._halls: dict[str | None, Hall] = {}
@@ -82,12 +75,22 @@ class Link:
         Raises `Ended`, `Refused` or `CannotConnect` when there is nothing more to try, and whatever
         the token's callback raises.
         """
+        try:
+            await self._run()
+        except Exception as exc:
+            self._failure = exc
+            raise
+
+    async def _run(self) -> NoReturn:
         while True:
             try:
                 await self._converse()
             except (Hangup, CannotConnect, Refused) as end:
                 self._cut(str(end))
-                delay_s = self._delay_s(end)
+                wants_token = self._plan.wants_token(end)
+                if wants_token:
+                    self._token = None
+                delay_s = self._plan.delay_s(end, has_token=not wants_token)
                 log.warning("%s; connecting again in %.1f s", end, delay_s)
             await anyio.sleep(delay_s)
 
@@ -138,48 +141,12 @@ class Link:
         token = source()
         return await token if isawaitable(token) else token
 
-    def _delay_s(self, end: Hangup | CannotConnect | Refused) -> float:
-        """How long to wait after an end. Raises when it is of no use to come back."""
-        self._attempts += 1
-        code = end.code if isinstance(end, Hangup) else None
-        if (code == TOKEN_ENDED or (isinstance(end, Refused) and end.status == 401)) and (
-            callable(self._token_source) and not self._is_refused
-        ):
-            self._is_refused = True
-            self._token = None  # another one is asked for, once
-        elif isinstance(end, Hangup) and end.code in FINAL_CODES:
-            raise Ended(end.code, end.reason) from end
-        elif (
-            isinstance(end, Refused)
-            and not end.is_temporary
-            # A proxy whose server is away says all kinds of things; that it is one is known from
-            # the connection there was.
-            and (end.is_triodes or not self._was_connected)
-        ):
-            raise end
-        if not self._was_connected and self._attempts == self._options.attempts:
-            if isinstance(end, Hangup):
-                raise CannotConnect(str(end)) from end
-            raise end
-        return self._asked_delay_s(end) or self._backoff.next_s()
-
-    def _asked_delay_s(self, end: Hangup | CannotConnect | Refused) -> float | None:
-        """The delay that the server asks of us: it has spread its clients itself."""
-        told, self._retry_s = self._retry_s, None
-        if isinstance(end, Refused):
-            return read_retry_s(1000 * (end.retry_after_s or 0))
-        if isinstance(end, Hangup) and end.retry_s is not None:
-            return end.retry_s
-        return told
-
     # ── what the connection brings ──────────────────────────────────────────────────────────────
 
     def _open(self, connection: Connection) -> None:
         self._connection = connection
         self.client_id = connection.client_id
-        self._backoff.reset()
-        self._is_refused = False
-        self._was_connected = True
+        self._plan.connected()
         self._outbox.open()
         for topic in self._topics.values():
             self._subscribe(topic)
@@ -196,7 +163,7 @@ class Link:
         for hall in self._halls.values():
             hall.cut()
         self._outbox.cut(reason)
-        if self._was_connected and self.state != "closed":
+        if self._plan.was_connected and self.state != "closed":
             self._set_state("reconnecting")
 
     def take(self, frame: Mapping[str, Any]) -> None:
@@ -213,7 +180,7 @@ class Link:
         elif kind == "expiring":
             self._expiring.set()
         elif kind == "closing":
-            self._retry_s = read_retry_s(frame.get("retry_ms"))
+            self._plan.told_s = read_retry_s(frame.get("retry_ms"))
 
     def _take_event(self, frame: Mapping[str, Any]) -> None:
         position = frame.get("id")
@@ -294,14 +261,17 @@ class Link:
 
     # ── what the program asks ───────────────────────────────────────────────────────────────────
 
-    async def ask(self, members: Mapping[str, Any], *, is_read: bool = False) -> Mapping[str, Any]:
-        """Send a command and wait for its `ok`; it waits for a connection, too.
+    async def ask(
+        self, members: Mapping[str, Any], *, is_read: bool = False, is_patient: bool = False
+    ) -> Mapping[str, Any]:
+        """Send a command and wait for its `ok`; it waits for a connection, too, and a patient one
+        until the server's rate lets it through.
 
         Raises `Refused`, `Unsent` and `Lost`. Cancelled, a command that was not sent is not sent;
         one that was may have been applied or not.
         """
         self.check_open()
-        call = Call(members, is_read=is_read)
+        call = Call(members, is_read=is_read, is_patient=is_patient)
         self._outbox.put(call)
         try:
             await call.settled.wait()
@@ -359,15 +329,25 @@ class Link:
 
     # ── states and the end ──────────────────────────────────────────────────────────────────────
 
+    def why_closed(self) -> Exception:
+        """What ended it, `Closed` if nobody but the program did."""
+        return self._failure or self._closed()
+
     def check_open(self) -> None:
         """Raises `Closed` once the program has left."""
         if self.state == "closed":
-            raise Closed("the connection was closed: its `async with` has been left")
+            raise self._closed()
+
+    def _closed(self) -> Closed:
+        closed = Closed("the connection was closed: its `with` block has been left")
+        closed.__cause__ = self._failure
+        return closed
 
     async def wait_state(self, *states: State) -> State:
-        """Wait until the state is one of these; which."""
+        """Wait until the state is one of these; which. Raises `Closed` if it never will be."""
         await anyio.lowlevel.checkpoint()
         while self.state not in states:
+            self.check_open()
             await self._bell.wait()
         return self.state
 
@@ -386,7 +366,7 @@ class Link:
         """Everything that is still held of it ends with `Closed`."""
         self._set_state("closed")
         self._connection = self.client_id = None
-        closed = Closed("the connection was closed: its `async with` has been left")
+        closed = self._closed()
         for topic in self._topics.values():
             topic.fail(closed)
         for hall in self._halls.values():

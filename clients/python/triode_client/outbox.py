@@ -7,7 +7,8 @@ oldest is dropped, and its task is told so.
 
 Commands that have waited for a connection are sent one at a time, each after the answer to the one
 before: the server may refuse one because there were too many at once, and then it is sent again
-before the others, so that the order holds. All else is sent without waiting for answers.
+before the others, so that the order holds. All else is sent without waiting for answers; what is
+patient of it joins those that wait when it is refused for the rate.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import anyio.lowlevel
 
 from .bell import Bell
 from .errors import Lost, Refused, TriodeError, Unsent, refused
+from .typed import jsonable
 
 # A server that refuses for the rate and does not say how long: its default rate is 100 a second.
 _RATE_PAUSE_S = 0.1
@@ -37,10 +39,13 @@ class Call:
         members: Mapping[str, Any],
         *,
         is_read: bool = False,
+        is_patient: bool = False,
         then: Callable[[Call], None] | None = None,
     ) -> None:
         self.ref = 0
         self.is_read = is_read
+        # Refused for the rate, it is sent again: who waits for it can do nothing better.
+        self.is_patient = is_patient
         # One that the connection cannot do without; nobody waits for it.
         self.is_control = then is not None
         # It waits for a connection, or has: it is sent alone, and again if there were too many.
@@ -53,7 +58,9 @@ class Call:
         self._then = then
         # Now, so that a value that is no JSON fails in the task that gave it, and what the program
         # changes later is not sent.
-        text = json.dumps(members, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(
+            members, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=jsonable
+        )
         text.encode()  # raises for half a surrogate pair, which UTF-8 cannot have
         self._text = text
 
@@ -176,7 +183,8 @@ class Outbox:
         error = refused({name: frame[name] for name in frame if name not in ("type", "ref")})
         if error.status != 429 or not call.is_wanted:
             call.settle(error=error)
-        elif is_alone:
+        elif is_alone or call.is_patient:
+            call.has_waited = True
             self._calls.appendleft(call)
             self._pause(error)
         elif call.is_control:
@@ -198,6 +206,7 @@ class Outbox:
     def _pause(self, error: Refused) -> None:
         wait_s = _RATE_PAUSE_S if error.retry_after_s is None else error.retry_after_s
         self._paused_until = anyio.current_time() + wait_s
+        self._bell.ring()  # there is something to send again
 
     def _trim(self) -> None:
         # With a connection what waits is soon sent, and there is a task for each: no more than the

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Generic, Literal, Protocol
 from weakref import WeakSet
 
 import anyio.lowlevel
@@ -23,6 +23,7 @@ from .assembly import MISSING, Assembly, Json
 from .bell import Bell
 from .errors import TriodeError
 from .path import is_single
+from .var import T
 
 log = logging.getLogger("triode_client")
 
@@ -31,7 +32,7 @@ Frame = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Generic[T]):
     """One change of what a filter selects.
 
     `value` is the assembled state after it: for the filter of one place the value there, or
@@ -43,7 +44,7 @@ class Change:
 
     kind: Kind
     path: str | None
-    value: Json
+    value: T
     items: Mapping[str, Json]
     position: str | None
     skipped: int = 0
@@ -52,7 +53,7 @@ class Change:
 class Listener(Protocol):
     """Who is told of every change."""
 
-    def push(self, change: Change) -> None:
+    def push(self, change: Change[Json]) -> None:
         """Take a change; must not wait."""
 
     def fail(self, failure: TriodeError) -> None:
@@ -186,7 +187,7 @@ class Topic:
 
     # ── who looks ───────────────────────────────────────────────────────────────────────────────
 
-    def present(self) -> Change:
+    def present(self) -> Change[Json]:
         """The state as a change, for who comes later."""
         items = self.items
         return Change("snapshot", None, self._value_of(items), items, self.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import anyio.lowlevel
 
@@ -14,12 +14,51 @@ from .bell import Bell
 from .errors import TriodeError
 from .soon import soon_caller
 from .topic import Change, Topic
+from .typed import Convert
+from .var import T
 
 if TYPE_CHECKING:
     from typing import Self
 
 
-class Watch:
+class Backlog:
+    """The changes that wait for a program; see `Watch` about what happens when too many do."""
+
+    def __init__(self, buffer: int) -> None:
+        if buffer < 1:
+            raise ValueError(f"buffer must be at least 1, not {buffer!r}")
+        self._buffer = buffer
+        self._changes: deque[Change[Json]] = deque()
+        self._failure: TriodeError | None = None
+
+    def push(self, change: Change[Json]) -> None:
+        """A change has come."""
+        if len(self._changes) >= self._buffer:
+            skipped = sum(1 + waiting.skipped for waiting in self._changes)
+            self._changes.clear()
+            change = replace(change, skipped=skipped)
+        self._changes.append(change)
+
+    def fail(self, failure: TriodeError) -> None:
+        """There will be no more changes than those that wait."""
+        self._failure = failure
+
+    def take(self) -> Change[Json] | None:
+        """The oldest that waits, None if none does. Raises the failure behind the last."""
+        if self._changes:
+            return self._changes.popleft()
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    def attach(self, topic: Topic) -> None:
+        """Begin with the state as it is, if it is known."""
+        topic.listeners.add(self)
+        if topic.has_state:
+            self.push(topic.present())
+
+
+class Watch(Backlog, Generic[T]):
     """Changes of what a filter selects, one after the other: `async for change in t.watch(".a")`.
 
     The first has kind `snapshot` and is the state as it is. Up to `buffer` changes wait for a
@@ -31,25 +70,27 @@ class Watch:
     """
 
     def __init__(
-        self, open_topic: Callable[[], Topic], close: Callable[[Topic], None], buffer: int
-    ):
-        if buffer < 1:
-            raise ValueError(f"buffer must be at least 1, not {buffer!r}")
+        self,
+        open_topic: Callable[[], Topic],
+        close: Callable[[Topic], None],
+        buffer: int,
+        convert: Convert,
+    ) -> None:
+        super().__init__(buffer)
         self._open_topic = open_topic
         self._close = close
-        self._buffer = buffer
+        self._convert = convert
         self._topic: Topic | None = None
         self._closed = False
-        self._changes: deque[Change] = deque()
-        self._failure: TriodeError | None = None
         self._bell = Bell()
         self._call_soon = soon_caller()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Change:
-        """The next change. Raises `Refused` if the server does not give this filter.
+    async def __anext__(self) -> Change[T]:
+        """The next change. Raises `Refused` if the server does not give this filter, and
+        `WrongType` for a value that is not of the type; the one after may be.
 
         Cancelled, no change is lost. Stops once the watch is closed.
         """
@@ -57,25 +98,19 @@ class Watch:
         if self._topic is None and not self._closed:
             self._begin()
         while not self._closed:
-            if self._changes:
-                return self._changes.popleft()
-            if self._failure is not None:
-                raise self._failure
+            if (change := self.take()) is not None:
+                return typed(change, self._convert)
             await self._bell.wait()
         raise StopAsyncIteration
 
-    def push(self, change: Change) -> None:
-        """A change has come; see the class about what happens when too many wait."""
-        if len(self._changes) >= self._buffer:
-            skipped = sum(1 + waiting.skipped for waiting in self._changes)
-            self._changes.clear()
-            change = replace(change, skipped=skipped)
-        self._changes.append(change)
+    def push(self, change: Change[Json]) -> None:
+        """A change has come."""
+        super().push(change)
         self._bell.ring()
 
     def fail(self, failure: TriodeError) -> None:
         """There will be no more changes than those that wait."""
-        self._failure = failure
+        super().fail(failure)
         self._bell.ring()
 
     def close(self) -> None:
@@ -103,17 +138,22 @@ class Watch:
                 pass  # the loop has ended
 
     def _begin(self) -> None:
-        topic = self._topic = self._open_topic()
-        topic.listeners.add(self)
-        if topic.has_state:
-            self.push(topic.present())
+        self._topic = self._open_topic()
+        self.attach(self._topic)
 
 
-class View:
-    """What a filter selects, always as it is now; see `Triode.view`."""
+def typed(change: Change[Json], convert: Convert) -> Change[Any]:
+    """The change with a value of the program's type."""
+    value = convert(change.value)
+    return change if value is change.value else replace(change, value=value)
 
-    def __init__(self, topic: Topic) -> None:
+
+class View(Generic[T]):
+    """What a filter selects, always as it is now; see `AsyncTriode.view`."""
+
+    def __init__(self, topic: Topic, convert: Convert) -> None:
         self._topic = topic
+        self._convert = convert
         self._seen = topic.version
 
     @property
@@ -122,15 +162,18 @@ class View:
         return self._topic.filter
 
     @property
-    def value(self) -> Json:
+    def value(self) -> T:
         """For the filter of one place the value there, `MISSING` if there is none; for any other a
         mapping from path to value. It does not change later, and must not be changed.
+
+        Raises `WrongType` if it is not of the type that was asked for.
         """
-        return self._topic.value
+        value: T = self._convert(self._topic.value)
+        return value
 
     @property
     def items(self) -> Mapping[str, Any]:
-        """The selected places, path to value, for every kind of filter."""
+        """The selected places, path to value as JSON, for every kind of filter."""
         return self._topic.items
 
     @property
