@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,27 +16,29 @@ from tests.behaviour.server import Server
 from tests.clients.doors import Connect, inside
 from tests.clients.proxy import Proxy, open_proxy
 from tests.clients.waiting import PATIENCE_S, settled, wait_state
-from triode_client import MISSING, AsyncTriode, Lost, NotAllowed, Options, Unsent, View
+from triode_client import MISSING, AsyncTriode, Lost, NotAllowed, Options, Unsent
 from triode_client.link import Link
 
 QUICK = Options(delay_s=0.02, max_delay_s=0.1, connect_s=2, idle_s=5)
 
 
-@contextlib.asynccontextmanager
-async def stepping(view: View) -> AsyncIterator[list[tuple[bool, object]]]:
-    """Notes what a view goes through: (stale, value)."""
-    seen: list[tuple[bool, object]] = [(view.stale, view.value)]
+def stepping(t: Any, filter: str) -> list[tuple[bool, object]]:
+    """Notes what a view goes through from now on: (stale, value)."""
+    seen: list[tuple[bool, object]] = []
 
-    async def note() -> None:
-        while True:
-            await view.wait_changed()
-            seen.append((view.stale, view.value))
+    def begin(link: Link) -> None:
+        topic = link._topics[filter]
+        tell = topic._told
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(note)
-        yield seen
-        await wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
+        def note() -> None:
+            seen.append((topic.stale, topic.value))
+            tell()
+
+        seen.append((topic.stale, topic.value))
+        setattr(topic, "_told", note)  # noqa: B010 # a type checker knows it as a method
+
+    inside(t, begin)
+    return seen
 
 
 # ── views ───────────────────────────────────────────────────────────────────────────────────────
@@ -52,16 +52,16 @@ async def test_after_a_cut_only_what_was_missed_comes(
         first = t.client_id
         with t.watch(".n") as watch:
             assert (await anext(watch)).kind == "snapshot"
-            async with stepping(view) as seen:
-                proxy.refuses = True
-                proxy.cut()
-                await wait_state(t, "reconnecting")
-                assert view.stale
-                assert view.value == 0
-                for number in (1, 2, 3):
-                    await api.put(".n", number)
-                proxy.refuses = False
-                await settled(view, 3)
+            seen = stepping(t, ".n")
+            proxy.refuses = True
+            proxy.cut()
+            await wait_state(t, "reconnecting")
+            assert view.stale
+            assert view.value == 0
+            for number in (1, 2, 3):
+                await api.put(".n", number)
+            proxy.refuses = False
+            await settled(view, 3)
             changes = [await anext(watch) for _ in range(3)]
         assert [(change.kind, change.value) for change in changes] == [
             ("update", 1), ("update", 2), ("update", 3),
@@ -148,12 +148,12 @@ async def test_a_gap_is_stale_until_it_is_healed(connect: Connect, proxy: Proxy,
     await api.reset({"n": 0, "bulk": ""})
     filler = "x" * 200_000
     async with connect(proxy.url, options=QUICK) as t, t.view(".") as view:
-        async with stepping(view) as seen:
-            proxy.freeze()
-            for number in range(1, 80):
-                await api.merge(".", {"n": number, "bulk": filler + str(number)})
-            proxy.thaw()
-            await settled(view, {"n": 79, "bulk": filler + "79"})
+        seen = stepping(t, ".")
+        proxy.freeze()
+        for number in range(1, 80):
+            await api.merge(".", {"n": number, "bulk": filler + str(number)})
+        proxy.thaw()
+        await settled(view, {"n": 79, "bulk": filler + "79"})
         assert proxy.accepted == 1
         assert any(stale for stale, _ in seen), "no gap: the burst was too small"
     await api.reset({})

@@ -1,6 +1,12 @@
-"""Triode's client for Python, on asyncio and on Trio: live values of a JSON document on a server.
+"""Triode's client for Python: live values of a JSON document on a server.
 
-from triode_client import connect
+In plain programs:
+
+t = Triode("http://127.0.0.1:8080")
+for change in t.watch(".host.load"):
+    print(change.value)
+
+On asyncio and on Trio:
 
 async with connect("http://127.0.0.1:8080") as t:
     async for change in t.watch(".host.load"):
