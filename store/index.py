@@ -140,11 +140,17 @@ class Index:
         TooCostly.
         """
         path, after = edit.path, edit.after
+        # This is the hot loop of a write. So attributes of nodes are read in place, without a method
+        # call for each, and the two kinds of container have a loop each.
         above: list[Selection] = []  # selected at or above the edit: it goes to them as it is
         evaluated: list[Selection] = []
         gathering = Gathering(work)
         active = [self._root]
-        pending: list[Groups[Node]] = []  # to be asked of the element that the path goes through
+        # Groups below an array are asked of its elements, and only one of them has changed: the
+        # one that the path goes through. They wait here until the walk has reached it.
+        pending: list[Groups[Node]] = []
+        # The document as it is now. On the way down nothing differs from before but the place of
+        # the edit itself, so one walk serves for both.
         value = root
         last = len(path) - 1
         for depth, step in enumerate(path):
@@ -153,7 +159,9 @@ class Index:
                 for groups in pending:
                     active += _meeting(groups, value, depth, edit, gathering)
                 pending = []
-                for node in active:  # it grows: an object that meets conditions stays itself
+                # `active` grows while it is gone through, on purpose: behind a condition stands
+                # the same object, so its node belongs to this depth, not to the next.
+                for node in active:
                     if node.ends:
                         above += node.ends
                     if node.evaluated:
@@ -180,11 +188,13 @@ class Index:
                     if node.groups is not None:
                         pending.append(node.groups)
             active = inside
+            # Nobody watches anything below: most writes of a large document end here.
             if not inside and not pending:
                 break
+            # The last step may lead nowhere: what was removed is not there any more.
             if depth < last:
                 value = value[step]  # type: ignore[index]
-        else:
+        else:  # not after the `break`: only a walk that has arrived may look below the edit
             for groups in pending:
                 _gather_element(groups, edit, gathering)
             for node in active:
@@ -194,6 +204,8 @@ class Index:
                     _gather_sides(node, edit, gathering)
         matched: list[tuple[Selection, list[Event]]] = []
         if above:
+            # One object for all of them: whoever delivers sees by its identity that it has been
+            # encoded already.
             event = as_it_is(path, after)
             matched = [(selection, [event]) for selection in above]
         if gathering.was or gathering.now:
@@ -201,6 +213,7 @@ class Index:
         if gathering.stale:
             stale = gathering.stale
             for selection in stale:
+                # What it remembers has missed this edit, and must not be compared with again.
                 if selection.evaluated is not None:
                     selection.evaluated.forget()
                 matched.append((selection, [STALE]))
@@ -223,6 +236,8 @@ def _meeting(
     met = groups.met_by(value)
     path, before = edit.path, edit.before
     key = path[depth]
+    # Only an edit of exactly this member, and only of one that is tested, can change an answer
+    # (see above). All others need not make the earlier object, which costs a copy.
     if depth < len(path) - 1 or key not in groups.keys:
         return met
     assert isinstance(key, str)
@@ -231,16 +246,20 @@ def _meeting(
     place = path[:depth]
     ceased = [node for node in met_before if node not in met_after]
     if ceased:
+        # Flat is enough: what lies deeper is not the edit's, so both objects may share it.
         earlier: Json = put_back(dict(value), key, before)
         for node in ceased:
             gather(node, earlier, place, gathering.was, gathering)
     for node in met_after:
         if node not in met_before:
             gather(node, value, place, gathering.now, gathering)
+    # The walk goes on only with those that were met before and are still: what began or ceased is
+    # told in whole already, and would be told twice.
     return [node for node in met if node in met_before]
 
 
 def _gather_sides(node: Node, edit: Edit, gathering: Gathering) -> None:
+    # Not the node's own ends: those had the edit as it is.
     path, before, after = edit.path, edit.before, edit.after
     if before is not MISSING:
         gather_below(node, before, path, gathering.was, gathering)
@@ -263,6 +282,7 @@ def _differences(
     """The events of all that was gathered; evaluated selections met there go into that list."""
     was, now = gathering.was, gathering.now
     matched: list[tuple[Selection, list[Event]]] = []
+    # A dict and not a set: its order is that of the document, and the same in every process.
     for selection in {**was, **now}:
         if selection.evaluated is not None:
             evaluated.append(selection)

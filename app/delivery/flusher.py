@@ -54,15 +54,19 @@ class Flusher:
             self.runs = False
 
     async def _pass(self) -> None:
+        # Swapped, not emptied: what is published at a checkpoint below marks its group anew and
+        # belongs to the next pass, else a busy publisher would keep this one going for ever.
         dirty, self._dirty = self._dirty, []
         self._pass_bytes = 0
         written = 0
         for group in dirty:
             written += group.flush()
+            # Counted in writes, not in groups: it is the system calls that take the time.
             if written >= YIELD_CLIENTS:
                 written = 0
                 await trio.lowlevel.checkpoint()
         self._full.unpark_all()
+        # A pass without a write, or a short one, has had no checkpoint yet.
         await trio.lowlevel.checkpoint()
 
     def mark(self, group: Flushed) -> None:

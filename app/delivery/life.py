@@ -52,6 +52,7 @@ def begin(hub: HubPort, client: Client) -> None:
 def stall(hub: HubPort, client: Client) -> None:
     """A flowing client's socket did not take all: what it is owed waits from now on."""
     client.outbox = _outbox(hub)
+    # One that is ending is in no group any more, but its goodbye may have to wait as well.
     if client.group is not None:
         client.group.stall(client)
 
@@ -76,6 +77,7 @@ def drained(client: Client) -> None:
     if client.end is not None:
         _go(client)
     elif client.group is not None and not client.arrears:
+        # The empty outbox goes too: many have been slow once, and need not keep one each.
         client.outbox = client.arrears = None
         client.group.flow(client)
 
@@ -95,6 +97,7 @@ def end(
     replaces what is said (the echo of a peer's close frame).
     """
     due: list[Frame] = []
+    # `client.end` is set before anything is sent: sending may fail, and so come back here.
     if client.end is None:
         due = _leave_all(hub, client, reason)
     elif client.is_gone or how == "goodbye":
@@ -104,6 +107,7 @@ def end(
         if not _is_taken(hub, client, [*due, Frame(said)]):
             return
     _go(client)
+    # After `_go`: the abort may wake the lane's task, which must find the client gone.
     if how == "at once":
         client.lane.abort()
 
@@ -111,11 +115,13 @@ def end(
 def _is_taken(hub: HubPort, client: Client, due: list[Frame]) -> bool:
     """Send the last that a client is owed. False: some of it waits; whoever writes goes on."""
     if client.outbox is not None:
+        # Its session may wait until the client has taken more. It must not: it has to end.
         client.outbox.wake()
         hub.writers.enqueue(client, due)
         return False
     assert client.send_now is not None
     sent = 0
+    # A lazy frame is made piece by piece, and only a writer does that.
     if not any(frame.is_lazy for frame in due):
         data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
         if client.chunks is not None:
@@ -137,6 +143,7 @@ def _go(client: Client) -> None:
     if client.outbox is not None:
         client.outbox.close()
         client.outbox = None
+    # Not before it is gone: until then it costs what any other client costs.
     if client.ticket is not None:
         client.ticket.release()
     client.lane.wake()
