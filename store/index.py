@@ -140,8 +140,8 @@ class Index:
         TooCostly.
         """
         path, after = edit.path, edit.after
-        # This is the hot loop of a write. So attributes of nodes are read in place, without a method
-        # call for each, and the two kinds of container have a loop each.
+        # This is the hot loop of a write. So attributes of nodes are read in place, without a
+        # method call for each, and the two kinds of container have a loop each.
         above: list[Selection] = []  # selected at or above the edit: it goes to them as it is
         evaluated: list[Selection] = []
         gathering = Gathering(work)
