@@ -113,6 +113,7 @@ class Client:
         "rates",
         "rooms",
         "secret",
+        "sees_heartbeats",
         "send_now",
         "sent",
         "sent_bytes",
@@ -150,6 +151,8 @@ class Client:
         self.end: End | None = None
         self.is_gone = False
         self.lease: Lease | None = None
+        # As events: a browser shows a page no comments.
+        self.sees_heartbeats = False
         # By reason; None until something is dropped.
         self.drops: dict[str, int] | None = None
         # Of messages in rooms; a filter has its own.

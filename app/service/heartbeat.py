@@ -15,7 +15,7 @@ import trio
 from triode.app.delivery.resync import due_at
 from triode.app.service import holdings
 from triode.app.wire import end_reasons
-from triode.app.wire.frame import PING, SSE_HEARTBEAT, Frame, ws_frame
+from triode.app.wire.frame import PING, SSE_HEARTBEAT, Frame, control, ws_frame
 
 if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client
@@ -87,9 +87,16 @@ def _look_at(triode: Triode, client: Client, now: float) -> None:
     if now - client.pinged_at >= settings.heartbeat_s - TICK_S / 2 and not _is_fed(client):
         client.pinged_at = now
         if client.kind == "sse" or client.pingable:
-            beat = SSE_HEARTBEAT if client.kind == "sse" else _PING
-            hub.push(client, Frame(beat, count=0))
+            hub.push(client, Frame(_beat(triode, client), count=0))
             triode.metrics.heartbeats += 1
+
+
+def _beat(triode: Triode, client: Client) -> bytes:
+    if client.kind == "ws":
+        return _PING
+    if client.sees_heartbeats:
+        return control("sse", "heartbeat", {"time": triode.clock.unix_ms()})
+    return SSE_HEARTBEAT
 
 
 def _is_fed(client: Client) -> bool:

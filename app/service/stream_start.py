@@ -81,6 +81,8 @@ async def admit(
         request = from_json(body, last_event_id, settings)
     if socket and request.lease_s is not None:
         raise bad_request("lease is for event streams; a WebSocket is kept alive by its pongs")
+    if socket and request.heartbeat_events:
+        raise bad_request("heartbeat is for event streams; a WebSocket has the command ping")
     filters = tuple(await readable(gate, principal, request.texts))
     tags = as_own(request.tags) | route_tags
     request = replace(request, filters=filters, route=route, tags=tags)
@@ -135,6 +137,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
         "server": f"{SERVER}/{version}",
         "heartbeat_s": hub.settings.heartbeat_s,
     }
+    client.sees_heartbeats = request.heartbeat_events
     if request.lease_s is not None:
         client.lease = Lease(request.lease_s, trio.current_time())
         body["lease_s"] = request.lease_s

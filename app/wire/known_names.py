@@ -18,7 +18,9 @@ Names = tuple[str, ...]
 ANYWHERE: Final = ("access_token",)
 TAG: Final = "tag."  # tag.NAME; `tag.` here stands for all of them
 
-_STREAM: Final = ("filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", TAG)
+_STREAM: Final = (
+    "filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", "heartbeat", TAG
+)  # fmt: skip
 _WRITE: Final = ("path", "create", "if")
 _SELECTORS: Final = ("id", TAG)
 # A file of the server: a new value of v makes caches ask for it anew.
@@ -48,7 +50,9 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
 }
 
 # Members of the body of `POST /events`, beside `tag.NAME`.
-SUBSCRIPTION: Final = ("filter", "room", "policy", "snapshot", "since", "lease", "tags")
+SUBSCRIPTION: Final = (
+    "filter", "room", "policy", "snapshot", "since", "lease", "heartbeat", "tags"
+)  # fmt: skip
 
 # What each command may have, beside its name and `ref`.
 _NAMED: Final = ("type", "op", "cmd", "ref")

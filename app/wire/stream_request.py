@@ -32,6 +32,7 @@ OWN_EVENTS: Final = frozenset(
         "delete",
         "gap",
         "expiring",
+        "heartbeat",
         "closing",
         "ok",
         "error",
@@ -66,6 +67,7 @@ class StreamRequest:
     tags: dict[str, str] = field(default_factory=dict)
     route: SocketRoute | None = None
     lease_s: float | None = None
+    heartbeat_events: bool = False
     texts: tuple[str, ...] = ()
 
 
@@ -96,6 +98,7 @@ def from_query(
         since=last_event_id or _last(params, "lastEventId") or _last(params, "since"),
         tags=tags,
         lease=_last(params, "lease"),
+        heartbeat=_last(params, "heartbeat"),
         settings=settings,
         whole=whole,
     )
@@ -126,6 +129,7 @@ def from_json(body: Any, last_event_id: str | None, settings: Settings) -> Strea
         since=since,
         tags=tags,
         lease=body.get("lease"),
+        heartbeat=body.get("heartbeat"),
         settings=settings,
         whole=True,
     )
@@ -250,6 +254,13 @@ def check_snapshot(value: Any) -> bool:
     return bool(value != "none")
 
 
+def check_heartbeat(value: Any) -> bool:
+    """`event`, or `comment` (or None). Raises `Refusal` 400."""
+    if value not in (None, "comment", "event"):
+        raise bad_request('"heartbeat" must be "comment" or "event"')
+    return bool(value == "event")
+
+
 def check_lease(value: Any) -> float | None:
     """Seconds, as a number or its text; None is no lease. Raises `Refusal` 400."""
     if value is None:
@@ -278,6 +289,7 @@ def _checked(
     since: str | None,
     tags: dict[str, Any],
     lease: Any,
+    heartbeat: Any,
     settings: Settings,
     whole: bool,
 ) -> StreamRequest:
@@ -302,4 +314,5 @@ def _checked(
         resume=since is not None,
         tags=check_tags(tags),
         lease_s=check_lease(lease),
+        heartbeat_events=check_heartbeat(heartbeat),
     )

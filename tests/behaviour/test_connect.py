@@ -427,6 +427,32 @@ async def test_the_client_is_told_the_heartbeat_and_gets_it(
             await stream.comment(3.0)
 
 
+async def test_a_heartbeat_that_an_event_source_can_see(make_server: ServerFactory) -> None:
+    server = make_server(heartbeat=0.3)
+    target = "/events" + query([".none"], snapshot="none", heartbeat="event")
+    async with open_sse(server.port, target) as stream:
+        assert (await stream.next()).event == "connected"
+        for _ in range(2):
+            beat = await stream.next()
+            assert beat.event == "heartbeat"
+            assert beat.frame().keys() == {"type", "time"}
+        assert stream.parser.comments == []
+
+
+@pytest.mark.parametrize("path", ["/events?heartbeat=ping", "/events?heartbeat="])
+async def test_another_heartbeat_is_refused(api: Api, path: str) -> None:
+    response = await api.request("GET", path)
+    assert response.status_code == 400
+    assert "comment" in check_problem(response)["detail"]
+
+
+async def test_a_websocket_has_pings_of_its_own(server: Server) -> None:
+    with pytest.raises(ConnectionRejected) as refused:
+        async with open_ws(server, "/ws?heartbeat=event"):
+            pass
+    assert refused.value.status_code == 400
+
+
 async def test_head_of_a_stream_refusal_is_a_problem_everywhere(api: Api) -> None:
     response = await api.request("GET", "/events", params={"filter": ".a["})
     assert check_problem(response)["column"] >= 1

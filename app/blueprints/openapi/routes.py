@@ -55,6 +55,7 @@ SENT: Final = content(ref("Content")) | content(
 )
 REACHED: Final = ok("How many were selected", ref("Reached"))
 LEASE: Final = SCHEMAS["Subscription"]["properties"]["lease"]
+HEARTBEAT: Final = SCHEMAS["Subscription"]["properties"]["heartbeat"]
 LIMIT: Final = integer("At most so many clients", minimum=1)
 WRITTEN: Final = ok("Written", ref("Written"))
 TEXT: Final[Schema] = {"type": "string"}
@@ -120,6 +121,7 @@ PATHS: Final[Schema] = {
             parameters=[
                 *STREAM,
                 query("lease", LEASE),
+                query("heartbeat", HEARTBEAT),
                 field("Last-Event-ID", "Resume after this position"),
             ],
         ),

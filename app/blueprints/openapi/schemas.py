@@ -288,6 +288,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 minimum=5,
                 maximum=3600,
             ),
+            "heartbeat": {
+                "enum": ["comment", "event"],
+                "description": "As what a heartbeat comes; event streams only",
+            },
         },
         [],
     ),
