@@ -1,0 +1,1 @@
+"""A herd of native EventSources behind nginx, and a server that is restarted under them."""

@@ -1,0 +1,29 @@
+"""A hundred EventSources behind nginx; `python -m tests.herd` does it with three thousand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.behaviour.server import Server
+from tests.herd.herd import herd
+from tests.herd.nginx import NGINX, nginx
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+PATIENCE_S = 60.0
+
+
+async def test_all_come_back_after_a_restart(tmp_path: Path) -> None:
+    """With default rates, all behind one address, and with what docs/proxies.md says."""
+    server = Server("native", {"trusted_proxies": "127.0.0.1"}, tmp_path)
+    server.start()
+    try:
+        with nginx(server.port, tmp_path / "nginx") as port:
+            async with herd(port, 100, PATIENCE_S) as those:
+                found = await those.restart(server, 1.0, PATIENCE_S)
+    finally:
+        server.stop()
+    assert (found.came, found.closed) == (100, 0), found.answers
+    # Some met nginx alone: the server was away for longer than the first was told to wait.
+    assert found.answers["later, said nginx"] > 0
