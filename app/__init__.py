@@ -42,7 +42,28 @@ class Application:
         return getattr(self.make(), name)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.make()(scope, receive, send)
+        fault = self._fault() if self._made is None else None
+        if fault is None:
+            await self.make()(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": fault})
+        else:
+            raise RuntimeError(fault)
+
+    def _fault(self) -> str | None:
+        """Why it cannot be served. Of an exception at the start servers show nothing or too much."""
+        import trio
+
+        from triode.app.config.loading import Faults
+
+        if not trio.lowlevel.in_trio_run():
+            return "Triode runs on Trio: hypercorn -k trio triode:app, or triode serve"
+        try:
+            self.make()
+        except Faults as faults:
+            return f"Triode is configured wrongly: {'; '.join(faults.faults)}"
+        return None
 
 
 app = Application()

@@ -129,7 +129,7 @@ def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
     if status == 404:
         return Refusal(404, f"there is nothing at {path}")
     if isinstance(error, MethodNotAllowed | WebsocketMismatch) and not has_request_context():
-        return Refusal(400, "this path is not for WebSockets")
+        return Refusal(400, "this path is not for WebSockets; /ws is")
     if isinstance(error, MethodNotAllowed):
         return not_allowed()
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}

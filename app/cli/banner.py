@@ -142,7 +142,9 @@ def _reachable(url: str) -> str:
 def _hint(settings: Settings, address: str) -> Text:
     selection = ".host.cpu[*].busy" if settings.demo else "."
     text = Text("\nWatch it:  ", style="dim")
-    text.append(f"curl -gN '{address}/events?filter={selection}'", style="default")
+    # The terminal's commands read the variable by themselves.
+    token = '-H "Authorization: Bearer $TRIODE_TOKEN" ' if settings.auth else ""
+    text.append(f"curl -gN {token}'{address}/events?filter={selection}'", style="default")
     text.append("\n           ", style="dim")
     url = "" if address == DEFAULT_URL else f"--url {address} "
     return text.append(

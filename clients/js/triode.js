@@ -395,8 +395,13 @@ export function triode(url = OWN, options = {}) {
     timeoutMs = 20_000, // for a link to open, or an answer over HTTP to come
     token: tokenGiven, // text, or a function that gives or promises one
     WebSocket = globalThis.WebSocket, // null: event streams only
+    ...unknown
   } = options;
-  const base = new URL(url, globalThis.location?.href);
+  for (const name in unknown) throw new TypeError('unknown option ' + name);
+  const page = globalThis.location?.href;
+  const base = URL.canParse(url, page) && new URL(url, page);
+  if (!/^(http|ws)s?:/.test(base.protocol))
+    throw new TypeError(`not the address of a server: "${url}"; write http://HOST:PORT`);
   base.pathname = base.pathname.replace(/(\/ws)?\/?$/, '/'); // also of a WebSocket
 
   const asksToken = typeof tokenGiven === 'function';

@@ -1,14 +1,19 @@
-"""Between Hypercorn and Quart-Trio, over real sockets: what is left when a WebSocket has ended."""
+"""Between an ASGI server and Quart-Trio: what is said at a start that fails, what is left when a
+WebSocket has ended.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 import trio
 
 from tests.app.test_blueprints_body import over_tcp
 from tests.app.web import serving
+from triode.app import Application
 from triode.app.lanes import asgi_adapter
 from triode.app.wire import end_reasons
 
@@ -38,3 +43,33 @@ async def test_hypercorn_is_not_left_with_a_full_queue(monkeypatch: pytest.Monke
                 while await stream.receive_some():
                     pass
             assert web.triode.hub.ended[-1].reason == end_reasons.ABUSE.label
+
+
+async def started(app: Application) -> dict[str, Any]:
+    """What the application answers to the start of its lifespan, if it fails."""
+    told: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    await app({"type": "lifespan"}, receive, send)
+    return told[0]
+
+
+def test_under_asyncio_it_says_how_to_serve_it() -> None:
+    """`hypercorn triode:app` without `-k trio`, uvicorn: else each request is a traceback."""
+    answer = asyncio.run(started(Application()))
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "hypercorn -k trio triode:app" in answer["message"]
+    with pytest.raises(RuntimeError, match="hypercorn -k trio"):
+        asyncio.run(Application()({"type": "http"}, None, None))
+
+
+async def test_a_wrong_configuration_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIODE_MAX_CLIENTS", "x")
+    answer = await started(Application())
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "TRIODE_MAX_CLIENTS must be a whole number" in answer["message"]

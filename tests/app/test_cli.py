@@ -354,7 +354,7 @@ def test_the_start_up_block_says_what_is_in_force() -> None:
         "raise the hard limit to 5100",
         "tokens needed",
         "! Tokens travel without TLS",
-        "curl -gN 'http://127.0.0.1:8080/events?filter=.'",
+        'curl -gN -H "Authorization: Bearer $TRIODE_TOKEN" ',
     ):
         assert part in text
     assert SECRET not in text

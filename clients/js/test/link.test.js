@@ -55,6 +55,12 @@ test('it connects by itself, to the address of a page, a prefix, or a WebSocket'
   assert.equal(await address('live'), 'wss://page.test/app/live/ws');
 });
 
+test('what is no address, or no option, is said at once', () => {
+  for (const url of ['127.0.0.1:8080', 'localhost:8080', 'ftp://a.test', ''])
+    assert.throws(() => triode(url), /not the address of a server: ".*"; write http/);
+  assert.throws(() => triode('http://a.test', { tokn: 'x' }), /unknown option tokn/);
+});
+
 test('it waits twice as long after each failure, up to a limit', async (context) => {
   const { sockets, waits, seconds } = start(context, { maxDelayMs: 10_000 });
   for (const wait of [0, 1, 2, 4, 8, 10]) {
