@@ -52,7 +52,7 @@ class Application:
             raise RuntimeError(fault)
 
     def _fault(self) -> str | None:
-        """Why it cannot be served. Of an exception at the start servers show nothing or too much."""
+        """Why it cannot be served. Servers show of an exception at the start nothing or all."""
         import trio
 
         from triode.app.config.loading import Faults
