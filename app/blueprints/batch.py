@@ -168,11 +168,15 @@ class Run:
                 return decode(line, max_depth=depth)  # noqa: ASYNC910 # `answers` has the checkpoints
             return await decode_json(line, max_depth=depth)
         except JsonError as error:
-            refusal = malformed(error)
-        except Refusal as refused:
-            refusal = refused
-        refusal.extra["line"] = number
-        raise refusal
+            raise _of_line(number, malformed(error)) from None
+        except Refusal as refusal:
+            _of_line(number, refusal)
+            raise
+
+
+def _of_line(number: int, refusal: Refusal) -> Refusal:
+    refusal.extra["line"] = number
+    return refusal
 
 
 def failed(refusal: Refusal, ref: dict[str, Any]) -> bytes:

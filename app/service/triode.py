@@ -179,9 +179,13 @@ class Triode:
         try:
             return self.store.prepare(op, work)
         except WriteError as error:
-            refusal = refusal_of(grant, root, op, error, work)
-            self.metrics.writes_failed += 1
-            raise refusal from error
+            # In no variable: through its traceback it would hold itself, and the value that was to
+            # be written, until the garbage collector comes.
+            raise self._failed(refusal_of(grant, root, op, error, work)) from error
+
+    def _failed(self, refusal: Refusal) -> Refusal:
+        self.metrics.writes_failed += 1
+        return refusal
 
     def _commit(self, prepared: Prepared) -> Position:
         committed = self.store.commit(
