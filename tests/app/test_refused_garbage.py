@@ -64,7 +64,7 @@ async def test_a_refused_write_leaves_nothing_behind(
             answer = await ask(web, method, target, body, kind)
         gc.collect()
         assert [each for each in uncollected if isinstance(each, Refusal)] == []
-        assert [each for each in uncollected if each == body or each == ROWS] == []
+        assert [each for each in uncollected if each in (body, ROWS)] == []
         assert answer == status
 
 
