@@ -31,7 +31,16 @@ SERVER_CORE: Final = CORES[0]
 LOAD_CORE: Final = CORES[1] if len(CORES) > 1 else CORES[0]
 START_S: Final = 15.0
 PROGRAMS: Final = {"load": ("load.c", "stream.c", "http.c"), "limit": ("limit.c",)}
-TRIODE_FLAGS: Final = ("--http-rate", "0", "--ws-rate", "0", "--max-heads", "20000")
+TRIODE_FLAGS: Final = (
+    "--http-rate",
+    "0",
+    "--ws-rate",
+    "0",
+    "--cpu-share",
+    "0",
+    "--max-heads",
+    "20000",
+)
 
 
 def build() -> None:

@@ -67,7 +67,8 @@ class Remembered:
 
 class Evaluated:
     """One such filter. `evaluations` counts those of everything; `cost` is what one takes, as far
-    as that is known; `total` what all have taken; `bytes` what its places take, in memory.
+    as that is known; `total` what all have taken, and all edits; `charged` how much of that
+    somebody has been charged for, a free slot. `bytes` is what its places take, in memory.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class Evaluated:
         "_places",
         "_remembered",
         "bytes",
+        "charged",
         "cost",
         "evaluations",
         "total",
@@ -93,6 +95,8 @@ class Evaluated:
         self.cost = 0
         self.evaluations = 0
         self.total = 0
+        self.charged = 0
+        self.charged = 0
 
     @property
     def is_stale(self) -> bool:
@@ -132,14 +136,17 @@ class Evaluated:
 
     def refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
         """What the edit, which `root` already shows, is for this filter's subscribers."""
-        if self.is_stale:
-            renewed = self.renew(root, work)
-            return [STALE if renewed is None else Event("snapshot", (), renewed)]
+        left = work.left
         try:
+            if self.is_stale:
+                renewed = self.renew(root, work)
+                return [STALE if renewed is None else Event("snapshot", (), renewed)]
             return self._refresh(root, edit, work)
         except TooCostly:
             self._remember(None)
             return [STALE]
+        finally:
+            self.total += left - work.left
 
     def _refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
         work.charge(1 + len(edit.path))
@@ -175,13 +182,13 @@ class Evaluated:
             selected = dict(self._filter.select(root, work))
         except TooCostly:
             # At least so much; who has really evaluated it says how much (see `learn`).
-            self.learn(left + 1)
+            self.cost = left + 1
             raise
-        self.learn(left - work.left)
+        self.cost = left - work.left
         return selected
 
     def learn(self, cost: int) -> None:
-        """It has taken so many steps to evaluate it."""
+        """Somebody has evaluated it, which took so many steps."""
         self.cost = cost
         self.total += cost
 

@@ -65,6 +65,8 @@ class Index:
     def __init__(self) -> None:
         self._root = Node()
         self._selections: dict[str, Selection] = {}
+        # Those that are evaluated, which are few.
+        self.evaluated: dict[Selection, None] = {}
         self.remembered = Remembered()
 
     def __len__(self) -> int:
@@ -99,6 +101,7 @@ class Index:
         node = descend(self._root, prefix)
         selection = Selection(filter, node, evaluated)
         node.evaluated[selection] = None
+        self.evaluated[selection] = None
         return selection
 
     def remove(self, selection: Selection) -> None:
@@ -114,6 +117,7 @@ class Index:
         del self._selections[selection.filter.text]
         if selection.evaluated is not None:
             selection.evaluated.forget()
+            del self.evaluated[selection]
         node = selection.node
         del (node.ends if selection.evaluated is None else node.evaluated)[selection]
         prune(node)
@@ -123,7 +127,9 @@ class Index:
         gets a snapshot at the next write that may concern them.
         """
         enough = self.remembered.bytes - size
-        every = [s.evaluated for s in self if s.evaluated is not None and s.evaluated.bytes]
+        every = [
+            s.evaluated for s in self.evaluated if s.evaluated is not None and s.evaluated.bytes
+        ]
         for evaluated in sorted(every, key=lambda each: each.bytes, reverse=True):
             if self.remembered.bytes <= enough:
                 return

@@ -9,6 +9,7 @@ is shown and is not valid is refused, never taken for anonymous.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -20,6 +21,7 @@ from triode.app.runtime.once import Once
 from triode.app.wire.refusal import Refusal, forbidden, unauthorized
 from triode.limits.address import Networks, client_ip, ip_key
 from triode.limits.admission import Admission, ClientTicket, Full
+from triode.limits.cpu_share import CpuShares
 from triode.limits.grant import FULL, Grant
 from triode.limits.principal import (
     Check,
@@ -85,6 +87,7 @@ class Gate:
         self.http_rates = Buckets(settings.http_rate)
         self.ws_rates = Buckets(settings.ws_rate)
         self.route_rates: dict[str, Buckets] = {}
+        self.cpu = CpuShares(settings.cpu_share_s)
         self.shares = Shares(settings, self.trusted)
         self.admission = Admission(
             total=settings.max_clients,
@@ -205,7 +208,9 @@ class Gate:
         except Refusal:
             self._charge(ip_key(self.address(head)))
             raise
-        return principal, self.check_rate(head, principal)  # noqa: ASYNC910 # waits only for a host application that decides
+        fields = self.check_rate(head, principal)
+        self.check_share(principal, fields)
+        return principal, fields  # noqa: ASYNC910 # waits only for a host application that decides
 
     async def _ask_host(self, authorize: Authorize, head: Head) -> Principal:
         """What the host application says of a request. Raises `Refusal`: its own, and 500 or 503
@@ -245,6 +250,30 @@ class Gate:
             raise self._too_many(verdict, fields)
         return fields
 
+    def check_share(self, principal: Principal, fields: dict[str, str] | None = None) -> None:
+        """Raises `Refusal` 429 while somebody has caused more work than its share."""
+        wait_s = self.cpu.wait_s(principal.key, trio.current_time())
+        if not wait_s:
+            return
+        self.metrics.over_share += 1
+        retry_s = math.ceil(wait_s) + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
+        allowed_s = self.settings.cpu_share_s
+        raise Refusal(
+            429,
+            f"what you have asked for took too much of the server's time: {allowed_s:g} s of a "
+            f"minute are allowed; retry in {retry_s} s",
+            extra={"retry_after": retry_s, "limit": allowed_s},
+            headers={**(fields or {}), "Retry-After": str(retry_s)},
+            close=4429,
+        )
+
+    def charge_work(self, principal: Principal, steps: float) -> None:
+        """Somebody has caused so much work. What is done within a moment is not counted: the rates
+        bound it.
+        """
+        if principal.key:
+            self.cpu.charge(principal.key, steps, trio.current_time())
+
     def rates_of(self, route: SocketRoute | None) -> Buckets:
         """The rates of the commands of a route's clients."""
         if route is None:
@@ -255,7 +284,10 @@ class Gate:
         return rates
 
     def check_command(self, client: Client) -> None:
-        """Count one command of a WebSocket client. Raises `Refusal` 429 for one too many."""
+        """Count one command of a WebSocket client. Raises `Refusal` 429 for one too many, and for
+        who has had more than its share.
+        """
+        self.check_share(client.principal)
         now = trio.current_time()
         rates = client.rates
         if rates is None or rates.allow(client.id, now):
@@ -268,6 +300,7 @@ class Gate:
         """Forget who has been idle for long. `now` is Trio's time."""
         for rates in (self.http_rates, self.ws_rates, *self.route_rates.values()):
             rates.sweep(now)
+        self.cpu.sweep(now)
 
     def _too_many(self, verdict: Verdict, fields: dict[str, str]) -> Refusal:
         self.metrics.rate_limited += 1

@@ -16,7 +16,7 @@ long.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -84,8 +84,10 @@ async def _items(triode: Triode, kind: str) -> Iterable[tuple[int, Any]]:
 class _Got(Reading):
     """What a `get` has read."""
 
-    def __init__(self, triode: Triode, filters: Sequence[Filter], ref: dict[str, Any]) -> None:
-        super().__init__(triode, filters)
+    def __init__(
+        self, triode: Triode, principal: Principal, filter: Filter, ref: dict[str, Any]
+    ) -> None:
+        super().__init__(triode, principal, [filter])
         start = {"type": "ok", **ref, "ok": True, "id": str(self.position)}
         self.head = encode(start)[:-1] + b',"items":'
 
@@ -153,7 +155,7 @@ class Run:
         check_command("get", command)
         self._triode.metrics.commands_total += 1
         filter = await filter_of(self._triode, self._principal, command)
-        got = _Got(self._triode, [filter], ref)
+        got = _Got(self._triode, self._principal, filter, ref)
         try:
             await got.afford()
         except BaseException:

@@ -14,6 +14,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from triode.app.blueprints.gated import gated, visit
 from triode.app.blueprints.json_answer import json_response
 from triode.app.runtime.metrics import RATE_WINDOW_S, exposition, registry
+from triode.app.service import filter_costs
 from triode.app.service.client_queries import ends_log, furthest_behind, portraits
 from triode.app.service.health import DocumentSize, gauges, health, memory
 from triode.app.wire.known_names import check_query
@@ -55,6 +56,7 @@ def blueprint(triode: Triode) -> Blueprint:
             "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
             "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},
             "memory": memory(triode.ledger),
+            "cpu": filter_costs.dearest(triode, now_s),
             "ends_log": ends_log(triode.hub, triode.clock),
         }
         if wanted is not None:

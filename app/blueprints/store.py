@@ -168,7 +168,7 @@ async def _read_selected(
     unchanged = not_modified(triode.store, seen.head, *places)
     if unchanged is not None:
         return Response(b"", status=304, headers=headers | {"ETag": unchanged})  # noqa: ASYNC910 # what need not wait does not
-    reading = Reading(triode, filters)
+    reading = Reading(triode, seen.principal, filters)
     try:
         await reading.afford()
     except BaseException:

@@ -196,6 +196,12 @@ class Settings:
     match_work: int = option(
         2_000, _count, "Steps of one write for all filters that must be evaluated again.", "N"
     )
+    cpu_share_s: float = option(
+        20.0,
+        duration(0, 60),
+        "CPU time that one token or address may cause in a minute; 0 is off.",
+        "TIME",
+    )
     max_depth: int = option(256, whole(1, 512), "Deepest nesting of JSON.", "N")
     max_head_bytes: int = option(16_384, size(512, 1 * MIB), "Largest request head.", "SIZE")
     max_heads: int = option(

@@ -52,6 +52,7 @@ class Metrics:
         self.resumes_refused = 0
         self.http_requests = 0
         self.rate_limited = 0
+        self.over_share = 0
         self.listener = ListenerCounts()
         self.http2_floods = 0
         self.http2_stuck = 0
@@ -173,6 +174,7 @@ FAMILIES: Final = (
     Family("resumes_refused", "Resumes whose position was unknown; a snapshot followed"),
     Family("http_requests", "HTTP requests that reached the routes"),
     Family("rate_limited", "Requests and commands refused by a rate limit"),
+    Family("over_share", "Requests and commands refused to who has used up its CPU share"),
     Family("accept_errors", "Failed accepts, such as too many open files"),
     Family("idle_closed", "Idle connections closed to make room for new ones"),
     Family("turned_away", "Connections refused because there were too many"),

@@ -37,7 +37,7 @@ async def readable(gate: Gate, principal: Principal, texts: Iterable[str]) -> li
             try:
                 filter = parse_filter(text, meter)
             except TooCostly:
-                filter = await in_turns(ANY, partial(parse_filter, text))
+                filter = await in_turns(ANY, partial(_parse, gate, principal, text))
                 meter = Meter(TURN_STEPS)
         except FilterError as error:
             raise malformed_filter(error) from error
@@ -45,3 +45,10 @@ async def readable(gate: Gate, principal: Principal, texts: Iterable[str]) -> li
         gate.require_read(principal, text)
         filters.append(filter)
     return filters  # noqa: ASYNC910 # waits only when there is something to wait for
+
+
+def _parse(gate: Gate, principal: Principal, text: str, meter: Meter) -> Filter:
+    try:
+        return parse_filter(text, meter)
+    finally:
+        gate.charge_work(principal, meter.spent)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from triode.app.delivery.resync import due_at
-from triode.app.service import holdings
+from triode.app.service import filter_costs, holdings
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import PING, SSE_HEARTBEAT, Frame, control, ws_frame
 
@@ -39,6 +39,7 @@ async def pulse(triode: Triode) -> None:
         if beat % SWEEP_EVERY == 0:
             _sweep(triode)
         holdings.settle(triode.ledger)
+        filter_costs.settle(triode)
         now = trio.current_time()
         triode.below.cut(now - triode.settings.write_deadline_s)
         triode.hub.rooms.sweep(now)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from triode.app.service.triode import Triode
+    from triode.limits.principal import Principal
     from triode.store.change import Position
     from triode.store.filter import Filter
     from triode.store.path import Path
@@ -37,8 +38,10 @@ T = TypeVar("T")
 class Reading:
     """What is selected of the document at `position`. It holds a pin until it is closed."""
 
-    def __init__(self, triode: Triode, filters: Sequence[Filter]) -> None:
+    def __init__(self, triode: Triode, principal: Principal, filters: Sequence[Filter]) -> None:
         """Pins the document as it is now."""
+        self._triode = triode
+        self._principal = principal
         self.position: Position = triode.store.position
         self.filters = filters
         self._limit = triode.settings.max_work
@@ -55,7 +58,7 @@ class Reading:
         try:
             self._nodes = list(union(self.filters, self._root, meter))
         except TooCostly:
-            await affordable(self._limit, self.filters, self._root)
+            await affordable(self._triode, self._principal, self.filters, self._root)
 
     def pieces(self, make: Callable[[Nodes], Iterator[bytes]]) -> Iterator[bytes]:
         """What `make` makes of all that is selected. An empty piece is a pause: wait for a turn."""
@@ -79,16 +82,21 @@ class Reading:
         self.close()
 
 
-async def affordable(limit: int, filters: Sequence[Filter], root: Json) -> None:
-    """Raises `Refusal` 422 when these filters take more than `limit` steps on `root`, which has to
-    stay as it is meanwhile.
+async def affordable(
+    triode: Triode, principal: Principal, filters: Sequence[Filter], root: Json
+) -> None:
+    """Raises `Refusal` 422 when these filters take more than a request may on `root`, which has to
+    stay as it is meanwhile. Charges it to `principal`.
     """
 
     def evaluate(meter: Meter) -> None:
-        deque(union(filters, root, meter), maxlen=0)
+        try:
+            deque(union(filters, root, meter), maxlen=0)
+        finally:
+            triode.gate.charge_work(principal, meter.spent)
 
     try:
-        await in_turns(limit, evaluate)
+        await in_turns(triode.settings.max_work, evaluate)
     except TooCostly as error:
         raise too_costly(error) from error
 

@@ -147,7 +147,7 @@ class Session:
         frame = selection(triode.store, filter, ref, Meter(TURN_STEPS))
         if frame is None:
             with triode.store.document.pin() as root:
-                await affordable(triode.settings.max_work, [filter], root)
+                await affordable(triode, client.principal, [filter], root)
             require_pin_room(triode.ledger)
             # Of the document as it is by now: the client may have been sent what has changed
             # meanwhile. So it may have grown, too.

@@ -147,7 +147,7 @@ class Triode:
 
     async def _write_in_turns(self, op: Operation, principal: Principal) -> Position:
         store, limit = self.store, self.settings.max_work
-        prepare = partial(self._prepare, op, principal)
+        prepare = partial(self._prepare_long, op, principal)
         for _ in range(ATTEMPTS):
             with store.document.pin() as root:
                 seq = store.seq
@@ -186,6 +186,12 @@ class Triode:
     def _failed(self, refusal: Refusal) -> Refusal:
         self.metrics.writes_failed += 1
         return refusal
+
+    def _prepare_long(self, op: Operation, principal: Principal, meter: Meter) -> Prepared:
+        try:
+            return self._prepare(op, principal, meter)
+        finally:
+            self.gate.charge_work(principal, meter.spent)
 
     def _commit(self, prepared: Prepared) -> Position:
         committed = self.store.commit(

@@ -55,7 +55,7 @@ FLAGS = frozenset(
 Settings = dict[str, str | int | float]
 
 # Most tests are not about rates, and one machine sends them all.
-OPEN: Settings = {"http_rate": 0, "ws_rate": 0}
+OPEN: Settings = {"http_rate": 0, "ws_rate": 0, "cpu_share": 0}
 
 
 class ServerFault(AssertionError):

@@ -258,6 +258,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
             },
             "gauges": {"type": "object", "additionalProperties": {"type": "number"}},
             "memory": {"type": "object", "description": "The ledger: what is held, in bytes"},
+            "cpu": object_(
+                {
+                    "share_s": number("Seconds of a minute that one may cause; 0 is off"),
+                    "filters": array(
+                        object_({"filter": text("A filter"), "s": number("Seconds")}),
+                        "Those evaluated for each write that have taken most, in all",
+                    ),
+                    "principals": array(
+                        object_({"key": text("Token or address"), "owes_s": number("Seconds")}),
+                        "Those who have caused most work of late",
+                    ),
+                },
+                ["share_s", "filters", "principals"],
+            ),
             "ends_log": array(
                 object_(
                     {
@@ -272,7 +286,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             ),
             "clients": array(ref("Client"), "With ?clients=: the furthest behind first"),
         },
-        ["position", "counters", "rates", "gauges", "memory", "ends_log"],
+        ["position", "counters", "rates", "gauges", "memory", "cpu", "ends_log"],
     ),
     "Subscription": object_(
         {
