@@ -4,10 +4,14 @@ whoever writes ten lines of script.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.behaviour.auth import ADMIN, DOCUMENT
 from tests.behaviour.server import Server
+from tests.herd.nginx import NGINX, nginx
 
 from .chromium import LOST, Log, refused, until
 from .conftest import PageFactory, ServerFactory, http, restart, url_of
@@ -107,6 +111,24 @@ def test_an_event_source_gets_the_state_anew_after_a_restart(
     assert second["epoch"] != first["epoch"]
     assert second["resumed"] is False
     until(page, "() => JSON.stringify(seen.at(-1)).includes('\"value\":2')")
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+def test_an_event_source_behind_nginx_outlives_the_servers_absence(
+    serve: ServerFactory, open_page: PageFactory, log: Log, tmp_path: Path
+) -> None:
+    """With what docs/proxies.md says; else it is closed for good by nginx's 502."""
+    log.expect(LOST)
+    server = serve()
+    with nginx(server.port, tmp_path / "nginx") as port:
+        page = open_page(f"http://127.0.0.1:{port}{BLANK}")
+        page.evaluate(SOURCE, "/events?filter=.")
+        page.evaluate("() => { window.away = 0; source.onerror = () => { away += 1; }; }")
+        wait_for(page, 1, type="snapshot")
+        server.stop()
+        until(page, "() => away >= 3")  # the end of the stream, and nginx in the server's stead
+        server.start(server.port)
+        wait_for(page, 2, type="snapshot")
 
 
 def test_a_web_socket_speaks_commands_and_is_told_when_to_come_back(
