@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import trio
 
+from tests.app.lanes import FakeLane
 from triode.app.config.settings import Settings
 from triode.app.service import filter_costs
 from triode.app.service.filter_parsing import readable
@@ -79,22 +78,8 @@ async def test_without_a_share_nobody_is_refused(autojump_clock: object) -> None
     triode.gate.check_share(DEAR)
 
 
-class Lane:
-    """Takes nothing and needs nothing."""
-
-    name = "asgi"
-    deflate_from = 0
-    send_now = None
-
-    def wake(self) -> None:
-        """Nothing."""
-
-    def abort(self) -> None:
-        """Nothing."""
-
-
 def watch(triode: Triode, principal: Principal, text: str) -> None:
-    client: Any = triode.hub.open("ws", Lane(), principal, "", {})  # type: ignore[arg-type]
+    client = triode.hub.open("ws", FakeLane(), principal, "", {})
     triode.hub.subscribe(client, [(parse_filter(text), client.policy)])
 
 
