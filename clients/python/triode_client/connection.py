@@ -140,8 +140,9 @@ class Connection:
 
     async def receive(self) -> Mapping[str, Any]:
         """The next frame. Raises `Hangup`, and `Ended` for a frame larger than we take."""
-        # Who watches shall see each change before the next one comes.
-        await anyio.lowlevel.checkpoint()
+        if self._messages:
+            # Who watches shall see each change before the next one comes.
+            await anyio.lowlevel.checkpoint()
         while not self._messages:
             if self._over.is_set():
                 raise self._end()
@@ -152,7 +153,7 @@ class Connection:
             raise Hangup(1007, "what came is not JSON") from exc
         if not isinstance(frame, dict) or "type" not in frame:
             raise Hangup(1007, "what came is no frame of Triode's")
-        return frame
+        return frame  # noqa: ASYNC910 # it has waited, for its turn or for the network
 
     async def _read(self) -> None:
         protocol = self._protocol

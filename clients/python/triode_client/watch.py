@@ -94,12 +94,13 @@ class Watch(Backlog, Generic[T]):
 
         Cancelled, no change is lost. Stops once the watch is closed.
         """
-        await anyio.lowlevel.checkpoint()
         if self._topic is None and not self._closed:
             self._begin()
+        if self._changes or self._failure or self._closed:
+            await anyio.lowlevel.checkpoint()
         while not self._closed:
             if (change := self.take()) is not None:
-                return typed(change, self._convert)
+                return typed(change, self._convert)  # noqa: ASYNC910 # it has waited, above or below
             await self._bell.wait()
         raise StopAsyncIteration
 
