@@ -5,7 +5,7 @@ take waits for ever, all of it copied: its buffers let more in whenever they are
 from or not. An exception on the way ends the whole server, and a peer can cause
 some: data for a stream that has been answered, or a path that is not ASCII. So here
 
-- what comes is handled in pieces of a few frames, each in its turn (`app/runtime/pace.py`);
+- what comes is handled in pieces of a few frames, each in its turn (`app/runtime/effort.py`);
 - frames without content have a rate; beyond it the connection ends with ENHANCE_YOUR_CALM;
 - what goes wrong ends the connection, and no other;
 - an answer goes into the buffer piece by piece, and a stream whose client takes none of a piece
@@ -40,7 +40,8 @@ from hypercorn.protocol.ws_stream import WSStream
 
 from triode.app.config.settings import DEFAULTS
 from triode.app.net.http2_frames import Frames, TooManyFrames
-from triode.app.runtime.pace import moment, took
+from triode.app.runtime.effort import Effort
+from triode.app.runtime.turns import next_turn, turn, turn_at_once
 
 if TYPE_CHECKING:
     from hypercorn.protocol.events import Event as StreamEvent
@@ -61,6 +62,7 @@ class Http2(H2Protocol):
         extensions = getattr(getattr(self.app, "app", None), "extensions", {})
         self._triode: Triode | None = extensions.get("triode")
         settings = DEFAULTS if self._triode is None else self._triode.settings
+        self._effort = Effort()
         self._frames = Frames(settings.http2_rate)
         self._write_deadline_s = settings.write_deadline_s
         server: Any = getattr(self.send, "__self__", None)
@@ -75,13 +77,19 @@ class Http2(H2Protocol):
             await super().handle(event)
             return
         try:
-            for piece in self._frames.pieces(event.data, trio.current_time()):
-                this = await moment()
-                since = trio.current_time()
+            now = trio.current_time()
+            if not self._effort.is_light(now) and not turn_at_once():
+                await turn()
+            begun = False
+            for piece in self._frames.pieces(event.data, now):
+                if begun:
+                    await next_turn()
                 if self.closed:
-                    return
+                    return  # noqa: ASYNC910 # Hypercorn's reading waits
+                since = trio.current_time()
                 await super().handle(RawData(data=piece))
-                took(this, since)
+                self._effort.add(since)
+                begun = True
         except TooManyFrames:
             if self._triode is not None:
                 self._triode.metrics.http2_floods += 1

@@ -16,6 +16,8 @@ import trio
 from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
 from triode.app.net.request_head import answer, check_websocket, is_websocket
+from triode.app.runtime.effort import Effort
+from triode.app.runtime.turns import next_turn, turn, turn_at_once
 from triode.app.service import stream_start
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons
@@ -37,9 +39,14 @@ if TYPE_CHECKING:
     from triode.limits.principal import Principal
 
 RECEIVE_BYTES: Final = 64 * 1024
-# Read before others get a turn, where a peer sends faster than we read: at most 700 frames, or
-# some milliseconds.
-TURN_BYTES: Final = 4 * 1024
+# Read in one turn, where a peer sends faster than we read: at most 350 frames, or two milliseconds;
+# where the peer compresses, a thousandth of what it may become.
+TURN_BYTES: Final = 2 * 1024
+TURN_BYTES_DEFLATED: Final = 512
+# Taken at once of a peer that is light (`app/runtime/effort.py`): at most 20 frames, or one that is
+# longer; and so many of its messages.
+LIGHT_BYTES: Final = 128
+LIGHT_MESSAGES: Final = 2
 # Messages handled before others get a turn, or for how long: some are a millisecond of work.
 MESSAGES_PER_TURN: Final = 50
 TURN_S: Final = 0.002
@@ -196,6 +203,8 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
     assert isinstance(lane, NativeLane)
     reader: MessageReader | None = None
     session = Session(triode, client)
+    effort = Effort()
+    turn_bytes = TURN_BYTES_DEFLATED if lane.inflates else TURN_BYTES
     try:
         while True:
             data = await connection.receive(RECEIVE_BYTES)
@@ -209,24 +218,58 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
                 # Made when first needed: most clients only listen.
                 most = triode.settings.max_message_bytes
                 reader = MessageReader(most, triode.messages, deflates=lane.inflates)
-            for at in range(0, len(data), TURN_BYTES):
-                await _take(triode, session, client, reader, data[at : at + TURN_BYTES])
+            at = 0
+            while at < len(data):
+                if at == 0 and effort.is_light(client.active_at):
+                    size = _first_of(data)
+                    most = LIGHT_MESSAGES
+                else:
+                    size = turn_bytes
+                    most = MESSAGES_PER_TURN
+                    if at:
+                        await next_turn()
+                    elif not turn_at_once():
+                        await turn()
+                await _take(triode, session, client, reader, effort, data[at : at + size], most)
                 if client.has_ended():
                     return await _goodbye(connection, client)
-                if at + TURN_BYTES < len(data):
-                    await trio.lowlevel.checkpoint()
+                at += size
     finally:
         if reader is not None:
             reader.close()
 
 
+def _first_of(data: bytes | bytearray) -> int:
+    """How much of a read to take at once, if it begins with a frame."""
+    if len(data) <= LIGHT_BYTES:
+        return LIGHT_BYTES
+    length = data[1] & 0x7F
+    if length == 126:
+        length = int.from_bytes(data[2:4], "big")
+    return min(TURN_BYTES, max(LIGHT_BYTES, 8 + length))
+
+
 async def _take(  # noqa: ASYNC910 # waits only when there is something to wait for
-    triode: Triode, session: Session, client: Client, reader: MessageReader, data: bytes
+    triode: Triode,
+    session: Session,
+    client: Client,
+    reader: MessageReader,
+    effort: Effort,
+    data: bytes,
+    most: int,
 ) -> None:
-    """Carry out what is whole with these bytes. The client may end by that."""
+    """Carry out what is whole with these bytes, `most` messages of it at once. The client may end
+    by that.
+    """
     hub = triode.hub
-    until = trio.current_time() + TURN_S
-    for index, message in enumerate(reader.feed(data)):
+    since = trio.current_time()
+    until, done = since + TURN_S, 0
+    for message in reader.feed(data):
+        if done == most or (done and trio.current_time() > until):
+            effort.add(since)
+            await next_turn()
+            since = trio.current_time()
+            until, done, most = since + TURN_S, 0, MESSAGES_PER_TURN
         if type(message) is Pongs:
             hub.push(client, Frame(message, count=0))
             await session.keep_pace()
@@ -234,9 +277,8 @@ async def _take(  # noqa: ASYNC910 # waits only when there is something to wait 
             await session.receive(message)
         if client.has_ended():
             return
-        if index % MESSAGES_PER_TURN == MESSAGES_PER_TURN - 1 or trio.current_time() > until:
-            await trio.lowlevel.checkpoint()
-            until = trio.current_time() + TURN_S
+        done += 1
+    effort.add(since)
     if reader.end is not None:
         if reader.answer:
             hub.end(client, reader.end, goodbye=reader.answer)

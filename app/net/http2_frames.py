@@ -15,8 +15,8 @@ from triode.limits.rate import Buckets, Rate
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES: Final = 9
-# Frames of one piece: a millisecond of work, at most.
-FRAMES_PER_PIECE: Final = 16
+# Frames of one piece: a millisecond of work or two, if all are requests.
+FRAMES_PER_PIECE: Final = 4
 
 _DATA, _HEADERS, _WINDOW_UPDATE, _CONTINUATION = 0x0, 0x1, 0x8, 0x9
 _END: Final = 0x1  # END_STREAM of DATA and HEADERS

@@ -30,18 +30,56 @@ T = TypeVar("T")
 # turn in each would make somebody wait for three turns.
 ROUNDS: Final = 3
 
-_line: trio.lowlevel.RunVar[trio.StrictFIFOLock] = trio.lowlevel.RunVar("line")
+
+class _Line(trio.abc.Instrument):
+    """Who waits for a turn, and whether somebody has one in this round."""
+
+    def __init__(self) -> None:
+        self.lock = trio.StrictFIFOLock()
+        self.taken = False
+
+    def after_io_wait(self, timeout: float) -> None:
+        """A round begins."""
+        self.taken = False
+
+
+_line: trio.lowlevel.RunVar[_Line] = trio.lowlevel.RunVar("line")
+
+
+def _the_line() -> _Line:
+    try:
+        return _line.get()
+    except LookupError:
+        line = _Line()
+        _line.set(line)
+        trio.lowlevel.add_instrument(line)
+        return line
 
 
 async def turn() -> None:
     """Wait for the next turn, behind all who have asked before: some checkpoints."""
-    try:
-        line = _line.get()
-    except LookupError:
-        line = trio.StrictFIFOLock()
-        _line.set(line)
-    async with line:
+    line = _the_line()
+    async with line.lock:
         await rounds()
+        line.taken = True
+
+
+def turn_at_once() -> bool:
+    """Take a turn in this round, if nobody has one and nobody waits for one. For a peer's work: it
+    has waited for the peer before.
+    """
+    line = _the_line()
+    if line.taken or line.lock.locked():
+        return False
+    line.taken = True
+    return True
+
+
+async def next_turn() -> None:
+    """As `turn`; in the next round already, if nobody else wants one."""
+    await trio.lowlevel.checkpoint()
+    if not turn_at_once():
+        await turn()
 
 
 async def rounds() -> None:

@@ -10,12 +10,12 @@ import click
 import httpx
 import trio
 
-from tests.abuse import filters, memory, writes
+from tests.abuse import connections, filters, memory, writes
 from tests.abuse.attacker import Abuse, Attacker
 from tests.abuse.bystander import Bystander
 from tests.behaviour.server import OPEN, Server
 
-TABLE: tuple[Abuse, ...] = (*filters.TABLE, *writes.TABLE)
+TABLE: tuple[Abuse, ...] = (*filters.TABLE, *writes.TABLE, *connections.TABLE)
 BOUND_MS = 10.0
 PATIENCE_S = 120.0
 

@@ -18,6 +18,7 @@ from triode.app.delivery import lazy_frame as lazy_frame_module
 from triode.app.delivery import snapshot as snapshot_module
 from triode.app.delivery.lazy_frame import SharedFeed
 from triode.app.delivery.subscriber import Client
+from triode.app.lanes.native import NativeLane
 from triode.app.service import running, stream_start
 from triode.app.service.session import Session
 from triode.app.service.triode import Triode
@@ -43,7 +44,7 @@ async def start(nursery: trio.Nursery, root: Json, **options: int) -> Triode:
 
 def connect(
     triode: Triode,
-    lane: FakeLane | AsgiLane,
+    lane: FakeLane | AsgiLane | NativeLane,
     *filters: str,
     kind: Kind = "ws",
     rooms: tuple[str, ...] = (),
