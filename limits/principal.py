@@ -9,16 +9,22 @@ in a silent fall to anonymous. Identity comes only from here, never from a heade
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from triode.limits.address import ip_key
 from triode.limits.grant import FULL, Grant
+from triode.limits.jwt_key import is_base64url
 from triode.limits.token import TokenInfo, Tokens
 from triode.store.cache import Cache, weight_of
 
 MAX_CREDENTIALS: Final = 4  # enough for every place once; more is somebody guessing
+
+# A WebSocket's token, where a browser lets a page set nothing but subprotocols: this, and the token
+# in base64url without padding.
+BEARER_PROTOCOL: Final = "base64url.bearer.authorization.triode."
 
 Check = Callable[[str], "Principal | None"]
 
@@ -120,9 +126,10 @@ def credentials(
 ) -> list[str]:
     """The tokens a request presents, in the order they are tried, each once.
 
-    Authorization Bearer (any case of the scheme, any white space), X-API-Key, then `access_token`
-    in the query. Other schemes belong to proxies and are left alone. A blank credential is given
-    as "", so that it is refused rather than taken for none. At most MAX_CREDENTIALS.
+    Authorization Bearer (any case of the scheme, any white space), X-API-Key, a subprotocol
+    (BEARER_PROTOCOL), then `access_token` in the query. Other schemes belong to proxies and are left
+    alone. A blank credential is given as "", so that it is refused rather than taken for none. At
+    most MAX_CREDENTIALS.
     """
     found: list[str] = []
     bearer = _bearer(headers_get("authorization"))
@@ -131,6 +138,9 @@ def credentials(
     api_key = headers_get("x-api-key")
     if api_key is not None:
         found.append(_header_text(api_key.strip()))
+    for name in (headers_get("sec-websocket-protocol") or "").split(","):
+        if name.strip().startswith(BEARER_PROTOCOL):
+            found.append(_unpacked(name.strip().removeprefix(BEARER_PROTOCOL)))
     found.extend(text.strip() for text in params.get("access_token", ()))
     return list(dict.fromkeys(found))[:MAX_CREDENTIALS]
 
@@ -140,6 +150,16 @@ def _bearer(header: str | None) -> str | None:
     if scheme.lower() != "bearer":
         return None
     return _header_text(rest[0].strip()) if rest else ""
+
+
+def _unpacked(text: str) -> str:
+    """A token out of base64url; "", which is refused, if it is none."""
+    if not is_base64url(text):
+        return ""
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().strip()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _header_text(text: str) -> str:

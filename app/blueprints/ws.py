@@ -21,7 +21,7 @@ from triode.app.runtime.turns import between
 from triode.app.service import stream_start
 from triode.app.service.below import wire_in
 from triode.app.service.session import Session
-from triode.app.wire import end_reasons
+from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.frame import BINARY, CLOSE, TEXT, unwrap
 from triode.app.wire.refusal import Refusal
 from triode.store.value import encode
@@ -76,7 +76,7 @@ def blueprint(triode: Triode) -> Blueprint:
                 content_type="application/problem+json",
             )
         try:
-            await websocket.accept()
+            await websocket.accept(subprotocol=subprotocol.chosen(head.members(subprotocol.FIELD)))
             await _converse(triode, client)
         finally:
             lane.done()

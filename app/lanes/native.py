@@ -20,7 +20,7 @@ from triode.app.runtime.effort import Effort
 from triode.app.runtime.turns import next_turn, turn, turn_at_once
 from triode.app.service import stream_start
 from triode.app.service.session import Session
-from triode.app.wire import end_reasons
+from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.chunks import Chunks
 from triode.app.wire.compression import negotiate
 from triode.app.wire.frame import Frame
@@ -170,6 +170,9 @@ def _upgrade(head: Head, extensions: str | None) -> bytes:
     key = (head.get("sec-websocket-key") or "").encode()
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     field = b"" if extensions is None else f"Sec-WebSocket-Extensions: {extensions}\r\n".encode()
+    protocol = subprotocol.chosen(head.members(subprotocol.FIELD))
+    if protocol is not None:
+        field += f"Sec-WebSocket-Protocol: {protocol}\r\n".encode()
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, field)

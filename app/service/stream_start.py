@@ -18,7 +18,7 @@ from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
 from triode.app.service.filter_parsing import readable
-from triode.app.wire import end_reasons
+from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
@@ -71,6 +71,7 @@ async def admit(
     gate.pages.check_host(head)
     if socket:
         gate.pages.check_origin(head)
+        subprotocol.chosen(head.members(subprotocol.FIELD))
     principal, fields = await gate.visit(head)
     route, route_tags = triode.route_of(head.decoded_path)
     last_event_id = head.get("last-event-id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import time
 
@@ -11,6 +12,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 
 from .auth import ADMIN, DOCUMENT, READ, SECRET, bearer, issue
 from .clients import (
+    PATIENCE_S,
     Api,
     RawWs,
     open_api,
@@ -68,6 +70,49 @@ async def test_three_ways_to_present_a_token(guarded: Server, admin: Api, way: s
     if way != "query":
         async with open_api(guarded) as api:
             assert (await api.request("GET", READ, headers=headers)).status_code == 200
+
+
+def packed(token: str) -> str:
+    text = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+    return f"base64url.bearer.authorization.triode.{text}"
+
+
+async def handshake(server: Server, *offered: str) -> bytes:
+    """The head that answers a WebSocket which offers these subprotocols."""
+    request = (
+        "GET /ws?filter=.prices HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"Sec-WebSocket-Protocol: {', '.join(offered)}\r\n\r\n"
+    )
+    answer = b""
+    async with open_socket(server) as stream:
+        await stream.send_all(request.encode())
+        with trio.fail_after(PATIENCE_S):
+            while b"\r\n\r\n" not in answer:
+                answer += await stream.receive_some(65536)
+    return answer.partition(b"\r\n\r\n")[0].lower()
+
+
+async def test_a_token_as_a_subprotocol_is_never_the_one_chosen(
+    guarded: Server, admin: Api
+) -> None:
+    token = (await issue(admin, read=[".prices"]))["token"]
+    for offered in (["triode", packed(token)], [packed(token), "mqtt", "triode"]):
+        head = await handshake(guarded, *offered)
+        assert head.startswith(b"http/1.1 101"), head
+        assert b"sec-websocket-protocol: triode" in head.split(b"\r\n")
+    alone = await handshake(guarded, packed(token))
+    assert alone.startswith(b"http/1.1 400"), alone
+    for wrong in (packed(token[:-2]), packed(""), packed(token) + "="):
+        assert (await handshake(guarded, "triode", wrong)).startswith(b"http/1.1 401"), wrong
+
+
+async def test_a_subprotocol_of_others_is_not_chosen(server: Server) -> None:
+    head = await handshake(server, "mqtt")
+    assert head.startswith(b"http/1.1 101")
+    assert b"sec-websocket-protocol" not in head
+    assert b"sec-websocket-protocol: triode" in await handshake(server, "mqtt", "triode")
 
 
 @pytest.mark.parametrize("name", ["bearer", "Bearer", "BEARER"])

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+
 import pytest
 
 from triode.limits.grant import FULL, NONE
 from triode.limits.principal import (
     MAX_CREDENTIALS,
+    BEARER_PROTOCOL,
     Principal,
     TokenRefused,
     anonymous,
@@ -47,6 +50,30 @@ def test_order_and_no_doubles() -> None:
     assert present(headers, access_token=["c", "a", ""]) == ["a", "b", "c", ""]
     assert present({}, other=["x"]) == []
     assert present({"x-api-key": ""}) == [""]
+
+
+def packed(text: str | bytes) -> str:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return BEARER_PROTOCOL + urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        ("", []),
+        ("triode, mqtt", []),
+        (f"triode, {packed('abc=')}", ["abc="]),
+        (f"{packed('é')},triode", ["é"]),
+        (f"{packed('a')}, {packed('b')}", ["a", "b"]),
+        (BEARER_PROTOCOL, [""]),
+        (packed("abc=") + "=", [""]),
+        (packed(b"\xff"), [""]),
+        (BEARER_PROTOCOL + "!", [""]),
+        (packed("abc").upper(), []),
+    ],
+)
+def test_subprotocols(offered: str, expected: list[str]) -> None:
+    assert credentials({"sec-websocket-protocol": offered}.get, {}) == expected
 
 
 def test_bounded() -> None:
