@@ -127,9 +127,9 @@ def credentials(
     """The tokens a request presents, in the order they are tried, each once.
 
     Authorization Bearer (any case of the scheme, any white space), X-API-Key, a subprotocol
-    (BEARER_PROTOCOL), then `access_token` in the query. Other schemes belong to proxies and are left
-    alone. A blank credential is given as "", so that it is refused rather than taken for none. At
-    most MAX_CREDENTIALS.
+    (BEARER_PROTOCOL), then `access_token` in the query. Other schemes belong to proxies and are
+    left alone. A blank credential is given as "", so that it is refused rather than taken for none.
+    At most MAX_CREDENTIALS.
     """
     found: list[str] = []
     bearer = _bearer(headers_get("authorization"))

@@ -6,8 +6,8 @@ import pytest
 
 from triode.limits.grant import FULL, NONE
 from triode.limits.principal import (
-    MAX_CREDENTIALS,
     BEARER_PROTOCOL,
+    MAX_CREDENTIALS,
     Principal,
     TokenRefused,
     anonymous,
