@@ -449,3 +449,30 @@ async def test_beyond_the_connections_an_eventsource_comes_back_later(crowded: S
         refused = await exchange(crowded, head + b"*/*\r\n\r\n", patience_s=5)
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert json.loads(refused.partition(b"\r\n\r\n")[2])["which"] == "connections"
+
+
+@pytest.fixture(scope="session")
+def few_http(make_server: ServerFactory) -> Server:
+    return make_server(max_http=20)
+
+
+@pytest.mark.native(reason="under Hypercorn connections are its own matter")
+async def test_slow_bodies_have_places_and_stand_in_the_ledger(few_http: Server) -> None:
+    head = b"PUT /store?path=.a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with contextlib.AsyncExitStack() as stack, open_api(few_http) as api:
+        for _ in range(19):  # one is left to ask
+            stream = await stack.enter_async_context(open_socket(few_http))
+            await stream.send_all(head + b"Content-Length: 100000\r\n\r\n1")
+
+        async def all_counted() -> bool:
+            accounts = (await api.request("GET", "/stats")).json()["memory"]["accounts"]
+            slow = accounts["bodies"]["held"] >= 19 * 10_000
+            return bool(slow and accounts["connections"]["held"] >= 20 * 20_000)
+
+        await eventually(all_counted)
+        beyond = await exchange(few_http, head + b"Content-Length: 1\r\n\r\n1", patience_s=5)
+        assert beyond.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(beyond.partition(b"\r\n\r\n")[2])["which"] == "http"
+        # A stream needs none of these places.
+        async with open_sse(few_http.port, "/events?filter=.") as stream_of_events:
+            assert stream_of_events.status == 200
