@@ -222,6 +222,33 @@ def test_a_program_that_forgets_to_close_ends_and_says_goodbye(server: Server) -
     assert time.monotonic() - began < 10
 
 
+def test_it_can_be_interrupted_while_it_waits(server: Server) -> None:
+    """By Ctrl-C, or the stop button of a notebook; and goes on afterwards."""
+    source = """
+        import os, signal, sys, threading
+        from triode_client import Triode
+
+        def interrupt():
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        t = Triode(sys.argv[1])
+        t.set(".", {"n": 1})
+        try:
+            for change in t.watch(".n"):
+                interrupt()
+        except KeyboardInterrupt:
+            print("a watch")
+        with t.view(".n") as view:
+            try:
+                interrupt()
+                view.wait_changed()
+            except KeyboardInterrupt:
+                print("a call")
+        print(t.get(".n"))
+    """
+    assert run(source, url(server)).stdout == "a watch\na call\n1\n"
+
+
 def test_a_child_of_a_fork_has_a_connection_of_its_own(server: Server) -> None:
     """As with Gunicorn's `--preload`, or Celery."""
     source = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 
@@ -43,6 +44,19 @@ async def test_a_token_is_its_rights(connect: Connect, guarded: Server, admin: A
             async with t.room("closed"):
                 pass
         async with t.room("open"):
+            pass
+
+
+async def test_a_token_is_in_no_log_and_brings_no_field_of_its_own(
+    connect: Connect, guarded: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = f"http://127.0.0.1:{guarded.port}"
+    async with connect(url, token=ADMIN) as t:
+        await t.get()
+    assert ADMIN not in caplog.text
+    with pytest.raises(ValueError, match="a token of one line"):
+        async with connect(url, token="a\r\nX-Admin: 1"):
             pass
 
 
