@@ -4,7 +4,7 @@ ends.
     start   sockets bound → lifespan (services start) → accept
     signal  readiness 503, as all else that is new → goodbye to each client → drain → lifespan ends
 
-A second signal ends the process at once.
+A second signal ends the process at once. SIGHUP ends nothing (`app/service/reload.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +37,7 @@ from triode.app.net.request_head import is_websocket
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
 from triode.app.service.gc_policy import Collector
+from triode.app.service.reload import Read, on_hangup
 from triode.app.service.shutdown import say_goodbye
 from triode.app.service.triode import Triode
 
@@ -86,6 +87,8 @@ async def _serve(
 ) -> None:
     settings = server.settings
     limits = _handoff_limits(settings)
+    context = _ssl_context(settings)
+    reads: Sequence[Read] = (server.gate.read_jwt_keys, partial(_read_tls, settings, context))
     config = make_config(limits)
     wants = partial(is_native, server)
     idle = IdleConnections(server.metrics.listener)
@@ -111,11 +114,12 @@ async def _serve(
                 connections=settings.max_connections or most_connections(),
             ),
             counts=server.metrics.listener,
-            ssl_context=_ssl_context(settings),
+            ssl_context=context,
             idle=idle,
         )
         server.ledger.account("connections", read=reception.door.held_bytes)
         services.start_soon(idle_wait.watch)
+        services.start_soon(on_hangup, reads)
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,
@@ -203,6 +207,18 @@ def _handoff_limits(settings: Settings) -> HandoffLimits:
         write_deadline_s=settings.write_deadline_s,
         max_head_bytes=settings.max_head_bytes,
     )
+
+
+def _read_tls(settings: Settings, context: ssl.SSLContext | None) -> Callable[[], None]:
+    """Check the certificate's files; what makes `context` show them in handshakes to come."""
+    _ssl_context(settings)  # loaded at once, a key that does not fit would spoil the one in use
+    certfile = settings.certfile
+
+    def put() -> None:
+        if context is not None and certfile is not None:
+            context.load_cert_chain(certfile, settings.keyfile)
+
+    return put
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:

@@ -99,6 +99,17 @@ class Gate:
         )
         self._anonymous = self._anonymous_grant()
 
+    def read_jwt_keys(self) -> Callable[[], None]:
+        """Read the keys of JWTs anew; what puts them in force for all that is checked from then on.
+        Raises ValueError.
+        """
+        verifier = jwt_verifier(self.settings)
+
+        def put() -> None:
+            self.jwt = verifier
+
+        return put
+
     @property
     def is_open(self) -> bool:
         """Whether nobody needs a token, and nobody said that this is meant for everyone."""
