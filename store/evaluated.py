@@ -53,7 +53,9 @@ _COMPARE_STEPS: Final = 1
 
 
 # Most places end with an index or go through one. Names are the document's own.
-_INT_BYTES: Final = 28
+_INT_BYTES: Final = 32
+# CPython gives small objects multiples of 16 bytes.
+_ROUNDED: Final = 15
 
 
 class Remembered:
@@ -130,7 +132,8 @@ class Evaluated:
         self._places = places
         held = 0
         if places:
-            held = getsizeof(places) + len(places) * (getsizeof(next(iter(places))) + _INT_BYTES)
+            path = getsizeof(next(iter(places))) + _ROUNDED & ~_ROUNDED
+            held = getsizeof(places) + len(places) * (path + _INT_BYTES)
         self._remembered.bytes += held - self.bytes
         self.bytes = held
 
