@@ -36,6 +36,7 @@ from triode.app.net.listener import serve as accept_on
 from triode.app.net.request_head import is_websocket
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
+from triode.app.service.boot import boot, let_go
 from triode.app.service.gc_policy import Collector
 from triode.app.service.reload import Read, on_hangup
 from triode.app.service.shutdown import say_goodbye
@@ -69,13 +70,19 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     """
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
-    await running.load(server)  # what is wrong with the file is told before anything is served
-    sockets = open_sockets(
-        settings.host,
-        settings.port,
-        backlog=settings.backlog,
-        send_buffer_bytes=settings.send_buffer_bytes or None,
-    )
+    try:
+        # What is wrong with the log or the file is told before anything is served.
+        await boot(server)
+        await running.load(server)
+        sockets = open_sockets(
+            settings.host,
+            settings.port,
+            backlog=settings.backlog,
+            send_buffer_bytes=settings.send_buffer_bytes or None,
+        )
+    except BaseException:
+        await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own
+        raise
     with ExitStack() as held:
         for sock in sockets:
             held.enter_context(sock)

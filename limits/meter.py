@@ -36,6 +36,10 @@ class Meter:
         """Steps charged so far, a refused charge included."""
         return self.limit - self.left
 
+    def again(self) -> Meter:
+        """A meter with the whole budget once more, which gives way as this one does."""
+        return Meter(self.limit, pause=self._pause, turn=self._turn)
+
     def charge(self, steps: int) -> None:
         """Take `steps` off the budget, before the work is done. Raises `TooCostly`."""
         self.left -= steps

@@ -32,11 +32,13 @@ class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=Tr
     """What a write may take from here on. A setting of the server, but it decides what is refused:
     so it changes only by an entry.
 
-    `max_bytes`: of the document; None is no bound. `max_work`: steps of one write.
+    `max_bytes` and `max_footprint`: of the document as JSON and in memory; None is no bound.
+    `max_work`: steps of one write.
     """
 
     max_bytes: int | None = None
     max_work: int = 1 << 62
+    max_footprint: int | None = None
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):

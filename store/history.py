@@ -16,7 +16,6 @@ from triode.store.change import Change, Edit, Rearranged, Whole
 from triode.store.footprint import footprint
 from triode.store.json_type import MISSING
 from triode.store.splice import Splice, splice
-from triode.store.touched import Touched
 from triode.store.value import copy_measured
 from triode.store.work import FREE
 
@@ -55,13 +54,12 @@ class History:
         self.gone_bytes = 0  # what the last `append` let go of, roughly
         self._bytes = 0
         self._changes: deque[tuple[Change, int]] = deque()
-        self._touched = Touched()
         self._floor = start_seq
 
     @property
     def bytes(self) -> int:
         """The memory that the changes held take, within a fifth."""
-        return self._bytes + self._touched.bytes
+        return self._bytes
 
     @property
     def items(self) -> int:
@@ -91,8 +89,7 @@ class History:
         """
         gone: list[Change] = []
         seq = change.position.seq
-        touched = self._touched
-        held = self._bytes + touched.bytes
+        held = self._bytes
         if seq != self._floor + len(self._changes) + 1:
             self._clear(gone, seq - 1)
         edits, cost = self.weigh(change.edits) if kept is None else kept
@@ -106,19 +103,17 @@ class History:
             return gone
         self._changes.append((change, cost))
         self._bytes += cost
-        touched.add(seq, edits)
-        while len(self._changes) > self.max_items or self._bytes + touched.bytes > most:
+        while len(self._changes) > self.max_items or self._bytes > most:
             oldest, freed = self._changes.popleft()
             self._bytes -= freed
             self._floor += 1
-            touched.forget(self._floor, oldest.edits)
             gone.append(oldest)
-        self.gone_bytes = held + cost - self._bytes - touched.bytes
+        self.gone_bytes = held + cost - self._bytes
         return gone
 
     def take_back(self, change: Change) -> None:
-        """The change appended last did not happen. The history begins anew: what it said about
-        places that were touched before cannot be had back.
+        """The change appended last did not happen. What went to make room for it cannot be had
+        back: the history begins anew.
         """
         self._clear([], change.position.seq - 1)
 
@@ -132,12 +127,6 @@ class History:
             raise ValueError(f"changes after {seq} are not all here")
         return [change for change, _ in islice(self._changes, seq - self._floor, None)]
 
-    def touched_since(self, path: Path, seq: int) -> bool | None:
-        """Whether an edit after `seq` was at, above or below an actual path. None: not known."""
-        if not self.covers(seq):
-            return None
-        return self._touched.since(path, seq)
-
     def forget(self) -> list[Change]:
         """Let go of all changes; returns them. Nobody can resume from before this moment."""
         gone: list[Change] = []
@@ -148,7 +137,6 @@ class History:
     def _clear(self, gone: list[Change], floor: int) -> None:
         gone.extend(change for change, _ in self._changes)
         self._changes.clear()
-        self._touched.clear()
         self._bytes = 0
         self._floor = floor
 

@@ -34,6 +34,10 @@ class Lineage(Struct, frozen=True):
         capped = [Position(end.epoch, min(end.seq, seq)) for end in ends]
         return Lineage(epoch, tuple(capped[-KEPT:]))
 
+    def knows(self, epoch: str) -> bool:
+        """Whether it is the present epoch or one whose end is known."""
+        return epoch == self.epoch or any(epoch == end.epoch for end in self.ended)
+
     def seq_of(self, position: Position, last_seq: int) -> int | None:
         """The number by which a position is known now; None: it is not a state of this log, whose
         last change is `last_seq`.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.history import History
     from triode.store.path import Path
+    from triode.store.touched import Touched
     from triode.store.trie import Selection
     from triode.store.value import Json
     from triode.store.work import Work
@@ -64,10 +65,16 @@ class Replay:
 
     `edits` is how many edits will be undone and redone, as far as that is known (`sift`);
     `evaluates` whether a filter among them is evaluated for that, which can fail. Raises ValueError
-    if `history` does not cover `seq`.
+    if `history` does not cover `seq`. `touched`, when given, knows where nothing has changed.
     """
 
-    def __init__(self, history: History, filters: Sequence[Filter], seq: int) -> None:
+    def __init__(
+        self,
+        history: History,
+        filters: Sequence[Filter],
+        seq: int,
+        touched: Touched | None = None,
+    ) -> None:
         if not history.covers(seq):
             raise ValueError(f"the history does not reach back to {seq}")
         self._filters = list(dict.fromkeys(filters))
@@ -75,9 +82,10 @@ class Replay:
         self.evaluates = not all(filter.indexable for filter in filters)
         # Places that nothing has touched need no look at the changes: most who come back.
         subtrees = {_subtree(filter) for filter in filters}
-        touched = {path for path in subtrees if history.touched_since(path, seq) is not False}
-        self._sieve = _Sieve(touched)
-        self._changes = history.since(seq) if touched else []
+        if touched is not None:
+            subtrees = {path for path in subtrees if touched.since(path, seq) is not False}
+        self._sieve = _Sieve(subtrees)
+        self._changes = history.since(seq) if subtrees else []
         self._sifted = 0
         self._steps: list[_Step] = []
 
@@ -149,9 +157,10 @@ def replay(
     seq: int,
     *,
     max_evaluations: int = MAX_EVALUATIONS,
+    touched: Touched | None = None,
 ) -> list[Replayed]:
     """All of a `Replay` at once."""
-    run = Replay(history, filters, seq).run(root, max_evaluations=max_evaluations)
+    run = Replay(history, filters, seq, touched).run(root, max_evaluations=max_evaluations)
     return [replayed for part in run for replayed in part]
 
 

@@ -19,14 +19,16 @@ from msgspec.structs import replace
 
 from triode.store.change import Change, Edit, Position
 from triode.store.document import Document
-from triode.store.history import History, Kept
+from triode.store.history import MAX_CHANGE_BYTES, History, Kept
 from triode.store.index import Event, Index, Selection
+from triode.store.lineage import Lineage
 from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation
 from triode.store.patch import MAX_OPS
 from triode.store.replay import Replay
 from triode.store.splice import Splice
+from triode.store.touched import Touched, Touches
 from triode.store.value import approx_bytes, copy_deep, weigh
-from triode.store.work import FREE
+from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +60,8 @@ class Prepared(Struct, frozen=True):
 # What is copied for the events of one change, in all. More is told by a snapshot.
 KEPT_BYTES: Final = 512 * 1024
 _CONDITION_STEPS: Final = 3
+# What the history counts for a change without edits.
+SKIPPED_BYTES: Final = 270
 # Dropping less than this takes under a millisecond.
 LARGE_BYTES: Final = 128 * 1024
 
@@ -107,7 +111,9 @@ class Store:
         self.max_bytes = max_bytes
         self.max_footprint: int | None = None
         self.history = History(max_items=history_items, max_bytes=history_bytes)
+        self.touched = Touched()
         self.index = Index()
+        self.lineage = Lineage(epoch)
         self.epoch = epoch
         self.seq = 0
         # To be taken apart by `dismantle`, see there. Unbounded, but each was part of the document.
@@ -117,6 +123,35 @@ class Store:
     def position(self) -> Position:
         """Where the log stands: the position of the last change."""
         return Position(self.epoch, self.seq)
+
+    def restore(
+        self, root: Json, seq: int, lineage: Lineage, *, size: int, footprint: int, touches: Touches
+    ) -> None:
+        """Go on from what was kept: the document as it was after the change `seq`, what it was
+        counted to take as text and in memory, and what was touched before. Nobody may be subscribed
+        yet.
+        """
+        self.document = Document(root)
+        self.bytes, self.footprint = size, footprint
+        self.touched = Touched(touches)
+        history = self.history
+        self.history = History(history.max_items, history.max_bytes, start_seq=seq)
+        self.lineage, self.epoch, self.seq = lineage, lineage.epoch, seq
+
+    def begin_log(self, lineage: Lineage) -> None:
+        """The changes to come stand in a log, which is empty: the document is what it begins
+        with.
+        """
+        assert self.seq == 0
+        self.lineage, self.epoch = lineage, lineage.epoch
+
+    def seq_of(self, position: Position) -> int | None:
+        """The number of the change that a position names; None when it is none of this log."""
+        return self.lineage.seq_of(position, self.seq)
+
+    def skip(self, *, time_ms: int) -> None:
+        """A write that stands in the log was refused: it has its number, and changes nothing."""
+        self.commit(Prepared(self.seq, (), 0, 0, ((), SKIPPED_BYTES)), time_ms=time_ms)
 
     def submit(
         self, op: Operation, *, time_ms: int, work: Work = FREE, matching: Work = FREE
@@ -128,8 +163,12 @@ class Store:
         """
         return self.commit(self.prepare(op, work), time_ms=time_ms, matching=matching)
 
-    def prepare(self, op: Operation, work: Work) -> Prepared:
+    def prepare(self, op: Operation, work: Work, weighing: Work | None = None) -> Prepared:
         """All of a write that may take long, or fail. Nothing has happened yet.
+
+        Whether it is refused depends on `work` and on nothing that differs between processes. What
+        the history will keep of it does: so that has a budget of its own, `weighing`, and what does
+        not fit is not kept. Without `weighing` it is charged to `work` as well.
 
         It holds for `commit` as long as no other write comes between. Raises as `submit` does. If
         others run meanwhile, the document has to be pinned.
@@ -151,7 +190,15 @@ class Store:
             raise Full(
                 op.path, f"the document would take {held} bytes of memory; it may take {most}"
             )
-        return Prepared(seq, edits, grown, swollen, self.history.weigh(edits, work))
+        return Prepared(seq, edits, grown, swollen, self._weigh(edits, work, weighing))
+
+    def _weigh(self, edits: tuple[Edit, ...], work: Work, weighing: Work | None) -> Kept:
+        if weighing is None:
+            return self.history.weigh(edits, work)
+        try:
+            return self.history.weigh(edits, weighing)
+        except TooCostly:
+            return edits, MAX_CHANGE_BYTES + 1
 
     def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
         """Do what was prepared: in one step, and it cannot fail.
@@ -182,6 +229,7 @@ class Store:
         # An estimate on both sides of the sum, so it may drift.
         self.footprint = max(0, self.footprint + prepared.swollen)
         self.seq += 1
+        self.touched.add(self.seq, edits)
         if gone:
             self._discard(gone)
         return Committed(change, matched)
@@ -198,19 +246,15 @@ class Store:
         """Whether all that came after `position` is still known: only then may a stream go on
         from there.
         """
-        return (
-            position is not None
-            and position.epoch == self.epoch
-            and position.seq <= self.seq
-            and self.history.covers(position.seq)
-        )
+        seq = None if position is None else self.seq_of(position)
+        return seq is not None and self.history.covers(seq)
 
     def missed(self, filters: Sequence[Filter], position: Position) -> Replay:
         """What each of `filters` is owed for the changes after `position`.
 
         Call only where `can_resume(position)`.
         """
-        return Replay(self.history, filters, position.seq)
+        return Replay(self.history, filters, position.seq, self.touched)
 
     def forget_history(self) -> None:
         """Let go of the recent changes, when memory is short. Who resumes gets a snapshot."""
@@ -240,8 +284,8 @@ class Store:
             path = self.document.resolve(op.path)
         except NotFound:
             path = op.path  # not there yet; `create` may make it
-        known = position.epoch == self.epoch and position.seq <= self.seq
-        if not known or self.history.touched_since(path, position.seq) is not False:
+        seq = self.seq_of(position)
+        if seq is None or self.touched.since(path, seq) is not False:
             raise Conflict(
                 op.path,
                 f"the place has changed since {position}, or that is too long ago to tell: "

@@ -16,7 +16,9 @@ long.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -36,18 +38,29 @@ from triode.app.blueprints.request_body import (
 )
 from triode.app.runtime.decoding import AT_ONCE_BYTES
 from triode.app.runtime.turns import between
-from triode.app.service.execute import execute, filter_of, name_of, ref_of
+from triode.app.service.execute import (
+    WRITES,
+    begin_write,
+    execute,
+    filter_of,
+    name_of,
+    ref_of,
+)
+from triode.app.service.journal import MOST_UNDER_WAY, refusal_for
 from triode.app.service.reading import Reading
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.value import JsonError, decode, encode
 
 if TYPE_CHECKING:
+    from triode.app.service.journal import Write
     from triode.app.service.triode import Triode
     from triode.limits.principal import Principal
     from triode.store.filter import Filter
 
 SLICE: Final = 50
+# After the last command.
+_END: Final = (0, object())
 TURN_S: Final = 0.002
 
 log = logging.getLogger("triode")
@@ -98,6 +111,8 @@ class Run:
     def __init__(self, triode: Triode, principal: Principal) -> None:
         self._triode = triode
         self._principal = principal
+        # Where a log is kept: the writes that were begun and whose answers are not given yet.
+        self._begun: deque[tuple[dict[str, Any], Write | Refusal]] = deque()
 
     async def answers(
         self, items: Iterable[tuple[int, Any]], *, as_array: bool
@@ -107,25 +122,30 @@ class Run:
         To be closed also when cancelled, as Quart does with bodies: it may hold a pin.
         """
         due = bytearray(b"[" if as_array else b"")
+        answers = self._answers
+        if self._triode.journal is not None:
+            answers, items = self._answers_ahead, chain(items, [_END])
         until = trio.current_time() + TURN_S
+        comma = b""
         for done, (number, item) in enumerate(items, 1):
-            if done > 1 and as_array:
-                due += b","
-            answer = await self._answer(number, item)
-            if isinstance(answer, bytes):
-                due += answer
-            else:
-                with answer:
-                    due += answer.head
-                    for piece in answer.pieces(item_pieces):
-                        due += piece
-                        if len(due) >= PIECE_BYTES:
-                            yield bytes(due)  # noqa: ASYNC119 # Quart closes bodies, which releases the pin
-                            due.clear()
-                        await between(piece)
-                due += b"}"
-            if not as_array:
-                due += b"\n"
+            for answer in await answers(number, item):
+                due += comma
+                if as_array:
+                    comma = b","
+                if isinstance(answer, bytes):
+                    due += answer
+                else:
+                    with answer:
+                        due += answer.head
+                        for piece in answer.pieces(item_pieces):
+                            due += piece
+                            if len(due) >= PIECE_BYTES:
+                                yield bytes(due)  # noqa: ASYNC119 # Quart closes bodies, which releases the pin
+                                due.clear()
+                            await between(piece)
+                    due += b"}"
+                if not as_array:
+                    due += b"\n"
             if done % SLICE == 0 or trio.current_time() > until:
                 if len(due) >= PIECE_BYTES:
                     yield bytes(due)
@@ -134,22 +154,67 @@ class Run:
                 until = trio.current_time() + TURN_S
         yield bytes(due + b"]" if as_array else due)
 
-    async def _answer(self, number: int, item: Any) -> bytes | _Got:
+    async def _answers_ahead(self, number: int, item: Any) -> Sequence[bytes | _Got]:
+        """Begins a write before those ahead of it are answered; the answers that are there by now,
+        in order. Anything else waits for all of them.
+        """
+        given: list[bytes | _Got] = []
+        if item is _END[1]:
+            await self._settle(given, 0)
+            return given  # noqa: ASYNC910 # `answers` has the checkpoints
+        ref: dict[str, Any] = {}
+        try:
+            item = await self._decode(number, item) if type(item) is bytes else item
+            ref = ref_of(item)
+            name = name_of(item)
+            if name not in WRITES:
+                await self._settle(given, 0)
+                given += await self._answers(number, item)
+                return given  # noqa: ASYNC910 # `answers` has the checkpoints
+            self._triode.metrics.commands_total += 1
+            write = await begin_write(self._triode, name, item, self._principal)
+        except Refusal as refusal:
+            self._begun.append((ref, refusal))
+        else:
+            self._begun.append((ref, write))
+        await self._settle(given, MOST_UNDER_WAY)
+        return given  # noqa: ASYNC910 # `answers` has the checkpoints
+
+    async def _settle(self, given: list[bytes | _Got], most: int) -> None:  # noqa: ASYNC910 # `answers` has the checkpoints
+        """Move answers to `given`: those that are there, and until at most so many are not."""
+        begun = self._begun
+        while begun:
+            ref, write = begun[0]
+            if isinstance(write, Refusal):
+                given.append(failed(write, ref))
+            elif write.is_settled or len(begun) > most:
+                await write.settled()
+                if write.error is None:
+                    given.append(
+                        encode({"type": "ok", **ref, "ok": True, "id": str(write.position)})
+                    )
+                else:
+                    given.append(failed(refusal_for(self._triode.metrics, write.error), ref))
+            else:
+                return  # noqa: ASYNC910 # `answers` has the checkpoints
+            begun.popleft()
+
+    async def _answers(self, number: int, item: Any) -> Sequence[bytes | _Got]:
         """The answer to one command: encoded, or what a `get` has read."""
         ref: dict[str, Any] = {}
         try:
             command = await self._decode(number, item) if type(item) is bytes else item
             ref = ref_of(command)
             if name_of(command) == "get":
-                return await self._get(command, ref)
+                return (await self._get(command, ref),)
             result = await execute(self._triode, command, self._principal)
         except Refusal as refusal:
-            return failed(refusal, ref)  # noqa: ASYNC910 # `answers` has the checkpoints
+            return (failed(refusal, ref),)  # noqa: ASYNC910 # `answers` has the checkpoints
         except Exception:
             log.exception("a command in a batch failed")
             self._triode.metrics.errors_total += 1
-            return failed(Refusal(500, "the server failed to do this; it is logged"), ref)  # noqa: ASYNC910 # `answers` has the checkpoints
-        return encode({"type": "ok", **ref, "ok": True, **result})
+            return (failed(Refusal(500, "the server failed to do this; it is logged"), ref),)  # noqa: ASYNC910 # `answers` has the checkpoints
+        return (encode({"type": "ok", **ref, "ok": True, **result}),)
 
     async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> _Got:
         check_command("get", command)

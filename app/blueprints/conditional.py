@@ -66,8 +66,8 @@ def require_match(store: Store, head: Head, *paths: Path) -> None:
 
 def unchanged(store: Store, path: Path, position: Position) -> bool:
     """Whether the place is known not to have changed after `position`."""
-    known = position.epoch == store.epoch and position.seq <= store.seq
-    return known and store.history.touched_since(path, position.seq) is False
+    seq = store.seq_of(position)
+    return seq is not None and store.touched.since(path, seq) is False
 
 
 def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Operation:
@@ -116,7 +116,7 @@ def _newest(store: Store, given: str) -> Position:
     """
     tags = _TAG.findall(given)
     positions = [_position(text) for weak, text in tags if not weak]
-    usable = [one for one in positions if one is not None and one.epoch == store.epoch]
+    usable = [one for one in positions if one is not None and store.lineage.knows(one.epoch)]
     if usable:
         return max(usable, key=lambda one: one.seq)
     if any(weak for weak, _text in tags):

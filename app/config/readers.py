@@ -154,6 +154,12 @@ def read_file(value: object) -> Path:
         raise ValueError(f"must be a file that can be read: {exc.strerror}") from None
 
 
+def read_data(value: object) -> Path | None:
+    """A folder to keep the log in, which need not be there yet; None for `memory`."""
+    text = read_text(value)
+    return None if text == "memory" else Path(text).expanduser()
+
+
 def read_origins(value: object) -> tuple[str, ...]:
     """Web origins (RFC 6454 section 6.2), such as `https://example.org:8443`; or `*` for all.
 

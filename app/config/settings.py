@@ -25,6 +25,7 @@ from triode.app.config.readers import (
     duration,
     format_duration,
     format_size,
+    read_data,
     read_field_names,
     read_file,
     read_filters,
@@ -278,6 +279,12 @@ class Settings:
     )
     room_history_bytes: int = option(
         16 * MIB, size(0), "Bytes of messages that all rooms keep.", "SIZE"
+    )
+    data: Path | None = option(
+        None,
+        read_data,
+        "Folder in which the document is kept; memory: it ends with the process.",
+        "DIR",
     )
     load: Path | None = option(
         None, read_file, "JSON file with the document to begin with.", "FILE"

@@ -13,6 +13,7 @@ import trio
 
 from triode.app.runtime.turns import turn
 from triode.app.service.filter_parsing import readable
+from triode.app.service.journal import MOST_UNDER_WAY, refusal_for
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_event, check_filter_text, check_room
@@ -32,7 +33,10 @@ from triode.store.patch import MAX_OPS
 from triode.store.path import PathError, parse_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from triode.app.delivery.subscriber import Client
+    from triode.app.service.journal import Write
     from triode.app.service.triode import Triode
     from triode.limits.principal import Principal
     from triode.store.filter import Filter
@@ -128,6 +132,22 @@ async def execute(
     raise bad_request(f"unknown command {name[:64]!r}", member="type")
 
 
+async def begin_write(
+    triode: Triode,
+    name: str,
+    command: dict[str, Any],
+    principal: Principal,
+    tell: Callable[[Write], None] | None = None,
+) -> Write:
+    """Begin a write where a log is kept; `tell` is called when it is decided. Those of one task
+    keep their order. Raises `Refusal`; then nothing was done.
+    """
+    journal = triode.journal
+    assert journal is not None
+    check_command(name, command)
+    return await journal.submit(operation_of(name, command), principal, tell)
+
+
 def _member(command: dict[str, Any], name: str, called: str | None = None) -> Any:
     try:
         return command[name]
@@ -158,6 +178,8 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
         raise bad_request('"atomic" must be true or false', member="atomic")
     if atomic:
         return await _atomic(triode, principal, ops)
+    if triode.journal is not None:
+        return await _batch_logged(triode, principal, ops)
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
     until = trio.current_time() + TURN_S
@@ -172,6 +194,35 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
             errors.append({"index": index} | refusal.body())
     answer: dict[str, Any] = {"positions": positions}
     return answer | {"errors": errors} if errors else answer  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+
+
+async def _batch_logged(triode: Triode, principal: Principal, ops: list[Any]) -> dict[str, Any]:
+    """All are begun before the first one is waited for."""
+    begun: list[Write | Refusal] = []
+    for index, op in enumerate(ops):
+        await _settled(begun[index - MOST_UNDER_WAY] if index >= MOST_UNDER_WAY else None)
+        try:
+            begun.append(await begin_write(triode, _write_name(op), op, principal))
+        except Refusal as refusal:
+            begun.append(refusal)
+    positions: list[str | None] = []
+    errors: list[dict[str, Any]] = []
+    for index, write in enumerate(begun):
+        await _settled(write)
+        if not isinstance(write, Refusal) and write.error is None:
+            positions.append(str(write.position))
+            continue
+        error = write if isinstance(write, Refusal) else write.error
+        assert error is not None
+        positions.append(None)
+        errors.append({"index": index} | refusal_for(triode.metrics, error).body())
+    answer: dict[str, Any] = {"positions": positions}
+    return answer | {"errors": errors} if errors else answer  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+
+
+async def _settled(write: Write | Refusal | None) -> None:  # noqa: ASYNC910 # as above
+    if write is not None and not isinstance(write, Refusal):
+        await write.settled()
 
 
 async def _atomic(triode: Triode, principal: Principal, ops: list[Any]) -> dict[str, Any]:
@@ -189,11 +240,16 @@ async def _atomic(triode: Triode, principal: Principal, ops: list[Any]) -> dict[
 
 
 def _write_of(op: Any) -> Operation:
+    name = _write_name(op)
+    check_command(name, op)
+    return operation_of(name, op)
+
+
+def _write_name(op: Any) -> str:
     name = name_of(op)
     if name not in WRITES:
         raise bad_request(f"a batch holds writes only, not {name[:64]!r}", member="ops")
-    check_command(name, op)
-    return operation_of(name, op)
+    return name
 
 
 def _publish(

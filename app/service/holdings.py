@@ -60,6 +60,8 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     store.max_footprint = int(ledger.limit * DOCUMENT_SHARE)
     ledger.account("document", store.max_footprint, read=lambda: store.footprint)
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
+    # It has bounds of its own, and decides what is refused: it can't be let go.
+    ledger.account("touched", read=lambda: store.touched.bytes)
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
     ledger.account("places", read=lambda: store.index.remembered.bytes)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from triode.app.runtime.metrics import watch_loop
+from triode.app.service.boot import boot, let_go
 from triode.app.service.deferred_free import dispose
 from triode.app.service.heartbeat import pulse
+from triode.app.service.saving import save_when_due
 from triode.app.service.shutdown import end_with_hypercorn
 from triode.app.wire.refusal import Refusal
 from triode.limits.grant import FULL
@@ -40,12 +42,16 @@ async def run(
             triode.settings.admin_token, FULL, now=triode.clock.unix_s(), label="admin"
         )
     try:
+        await boot(triode)
         await load(triode)
         # Its parser takes a tenth of a second to load, and everybody would wait at the first use.
         # Not later either: there may be no file descriptor left to read it with.
         import_module("triode.store.jsonpath")
         async with trio.open_nursery() as nursery:
             await nursery.start(triode.hub.run)
+            if triode.journal is not None:
+                await nursery.start(triode.journal.run)
+                nursery.start_soon(save_when_due, triode)
             nursery.start_soon(pulse, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)
@@ -58,6 +64,7 @@ async def run(
             task_status.started()
     finally:
         triode.ready = False
+        await let_go(triode)  # noqa: ASYNC102 # it has a deadline of its own
 
 
 class NotLoaded(ValueError):
@@ -83,7 +90,11 @@ async def load(triode: Triode) -> None:
             await trio.lowlevel.checkpoint()
     except StopIteration as done:
         try:
-            triode.write_nowait(Set((), done.value))
+            op = Set((), done.value)
+            if triode.journal is None:
+                triode.write_nowait(op)
+            else:
+                await triode.journal.write_first(op)
         except Refusal as refusal:
             raise NotLoaded(
                 f"{path} cannot be loaded: {refusal.detail} (--max-document-bytes)"

@@ -8,6 +8,7 @@ about for itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -15,9 +16,17 @@ import trio
 from triode.app.delivery.snapshot import selection, selection_feed
 from triode.app.runtime.decoding import decode_in_turns
 from triode.app.service import renewal, stream_start
-from triode.app.service.execute import execute, filter_of, name_of, ref_of
+from triode.app.service.execute import (
+    WRITES,
+    begin_write,
+    execute,
+    filter_of,
+    name_of,
+    ref_of,
+)
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_pin_room
+from triode.app.service.journal import UnderWay, refusal_for
 from triode.app.service.reading import affordable
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triode.app.delivery.subscriber import Client
+    from triode.app.service.journal import Write
     from triode.app.service.triode import Triode
 
 # So many refused messages in a row end the connection: whoever sends them does not read the
@@ -54,13 +64,15 @@ MEMBERS_SHOWN: Final = 1000
 class Session:
     """The commands of one WebSocket client."""
 
-    __slots__ = ("_client", "_errors", "_over_rate", "_triode")
+    __slots__ = ("_client", "_errors", "_over_rate", "_triode", "_under_way")
 
     def __init__(self, triode: Triode, client: Client) -> None:
         self._triode = triode
         self._client = client
         self._errors = 0
         self._over_rate = 0
+        # Writes that the log has not answered yet.
+        self._under_way: UnderWay | None = None
 
     async def receive(self, message: bytes | bytearray | memoryview | str) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
         """Carry out one message and push its answer. Ends the connection after too many bad ones
@@ -89,12 +101,12 @@ class Session:
             self._triode.gate.check_command(self._client)
             if malformed is not None:
                 raise malformed
-            await self._carry_out(command, ref)
+            if not await self._begin_write(command, ref):
+                await self._carry_out(command, ref)
+                self._succeeded()
         except Refusal as refusal:
+            await self._answered()
             self._refuse(refusal, ref)
-        else:
-            self._errors = 0
-            self._over_rate = max(0, self._over_rate - 1)
 
     async def keep_pace(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
         """Wait while more is to be written than should be, to this client or to all: whoever does
@@ -108,6 +120,46 @@ class Session:
                 return  # noqa: ASYNC910 # waits only when there is something to wait for
             await outbox.progress()
             client.active_at = trio.current_time()
+
+    async def _begin_write(self, command: Any, ref: dict[str, Any]) -> bool:  # noqa: ASYNC910 # as `receive`
+        """Where a log is kept, a write is answered when it is in it; meanwhile the next ones are
+        begun. Anything else waits until those before it are answered: False, it is to be done.
+        """
+        if self._triode.journal is None:
+            return False  # noqa: ASYNC910 # as `receive`
+        name = name_of(command)
+        if name not in WRITES:
+            await self._answered()
+            return False  # noqa: ASYNC910 # as `receive`
+        if self._under_way is None:
+            self._under_way = UnderWay()
+        await self._under_way.room()
+        told = partial(self._told, ref)
+        self._triode.metrics.commands_total += 1
+        await begin_write(self._triode, name, command, self._client.principal, told)
+        self._under_way.count += 1
+        return True  # noqa: ASYNC910 # as `receive`
+
+    async def _answered(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+        """Wait until all writes that were begun are answered."""
+        if self._under_way is not None:
+            await self._under_way.none_left()
+
+    def _told(self, ref: dict[str, Any], write: Write) -> None:
+        """The log has answered; in the order in which the writes were begun."""
+        assert self._under_way is not None
+        self._under_way.done()
+        if self._client.has_ended():
+            return
+        if write.error is None:
+            self._ok(ref, {"id": str(write.position)})
+            self._succeeded()
+        else:
+            self._refuse(refusal_for(self._triode.metrics, write.error), ref)
+
+    def _succeeded(self) -> None:
+        self._errors = 0
+        self._over_rate = max(0, self._over_rate - 1)
 
     def _refuse(self, refusal: Refusal, ref: dict[str, Any]) -> None:
         self._triode.metrics.refused[refusal.status] += 1

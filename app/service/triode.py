@@ -23,13 +23,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from triode.app.access.access import Gate
-from triode.app.access.write_rights import cost_refusal, refusal_of, require_operation
+from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
+from triode.app.log.sqlite import SqliteLog
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics
 from triode.app.runtime.turns import in_turns
 from triode.app.service.below import Below
+from triode.app.service.decision import decide
 from triode.app.service.holdings import open_ledger
+from triode.app.service.journal import Journal
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import check_event
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
     from triode.app.delivery.subscriber import Client
+    from triode.app.log.log import Log
     from triode.store.change import Position
     from triode.store.store import Prepared
     from triode.store.value import Json
@@ -89,10 +93,12 @@ class Triode:
         root: Json | None = None,
         *,
         authorize: Authorize | None = None,
+        log: Log | None = None,
     ) -> None:
-        """`root` is the document to begin with. `authorize(head)` is asked who makes a request, on
-        HTTP, event streams and WebSockets alike, in place of Triode's own tokens; it gives a
-        `Principal`, or gives or raises a `Refusal`.
+        """`root` is the document to begin with. `log` keeps all writes, in place of the folder of
+        the settings; what it holds already stands in place of `root`. `authorize(head)` is asked
+        who makes a request, on HTTP, event streams and WebSockets alike, in place of Triode's own
+        tokens; it gives a `Principal`, or gives or raises a `Refusal`.
         """
         self.settings = settings
         self.version = version()
@@ -115,6 +121,9 @@ class Triode:
         self.ledger = open_ledger(settings, self.hub, self.store)
         self.bodies = self.ledger.accounts["bodies"]
         self.messages = self.ledger.accounts["messages"]
+        if log is None and settings.data is not None:
+            log = SqliteLog(settings.data)
+        self.journal = None if log is None else Journal(self, log)
         self.started_at = 0.0
         self.draining = False
         self.ready = False
@@ -129,6 +138,8 @@ class Triode:
         or is done whole. Raises `Refusal`: 403 without the right, 404, 409, 412, 422, 507 as the
         store says, 422 with `limit` and `cost` when it takes more work than a request may.
         """
+        if self.journal is not None:
+            return await self.journal.write(op, principal)
         await self.hub.flusher.room()
         try:
             if not self._writing.locked():
@@ -143,59 +154,73 @@ class Triode:
             return await self._write_in_turns(op, principal)
 
     def _write_at_once(self, op: Operation, principal: Principal) -> Position:
-        return self._commit(self._prepare(op, principal, Meter(AT_ONCE_STEPS)))
+        return self.commit(self.prepare(op, principal, Meter(AT_ONCE_STEPS)), self.clock.unix_ms())
 
     async def _write_in_turns(self, op: Operation, principal: Principal) -> Position:
         store, limit = self.store, self.settings.max_work
-        prepare = partial(self._prepare_long, op, principal)
+        prepare = partial(self.prepare_long, op, principal)
         for _ in range(ATTEMPTS):
             with store.document.pin() as root:
                 seq = store.seq
                 try:
                     prepared = await in_turns(limit, prepare, alone=True)
                 except TooCostly as error:
-                    self.metrics.writes_failed += 1
-                    refuse = partial(cost_refusal, principal.grant, root, op, error)
-                    raise await in_turns(limit, refuse, alone=True) from error
+                    raise await self.refuse_cost(op, principal, root, error) from error
                 except Refusal:
                     if seq == store.seq:
                         raise
                     continue
             if seq == store.seq:
-                return self._commit(prepared)  # noqa: ASYNC910 # `in_turns` is a checkpoint
+                return self.commit(prepared, self.clock.unix_ms())  # noqa: ASYNC910 # `in_turns` is a checkpoint
             # The code that embeds us has written in the meantime (`write_nowait`).
         raise Refusal(503, "the document changes faster than this write can be planned; try again")
 
     def write_nowait(self, op: Operation, principal: Principal = OWNER) -> Position:
         """As `write`, in one step, whatever it takes. For code that can't wait; bound what you
-        write with it.
+        write with it. There is no such thing where a log is kept: that takes its time.
         """
-        return self._commit(self._prepare(op, principal, FREE))
+        if self.journal is not None:
+            raise RuntimeError("with a log (--data) every write waits for it: use `write`")
+        return self.commit(self.prepare(op, principal, FREE), self.clock.unix_ms())
 
-    def _prepare(self, op: Operation, principal: Principal, work: Work) -> Prepared:
-        """Raises `Refusal` and `TooCostly`."""
-        grant, root = principal.grant, self.store.document.root
-        require_operation(grant, root, op, work)
+    async def refuse_cost(
+        self, op: Operation, principal: Principal, root: Json, error: TooCostly
+    ) -> Refusal:
+        """The answer to a write that took more work than it may; `root` is still as it was."""
+        self.metrics.writes_failed += 1
+        refuse = partial(cost_refusal, principal.grant, root, op, error)
+        return await in_turns(error.limit, refuse, alone=True)
+
+    def prepare_long(self, op: Operation, principal: Principal, meter: Meter) -> Prepared:
+        """As `prepare`; for what takes long."""
+        weighing = meter.again()
         try:
-            return self.store.prepare(op, work)
+            return self.prepare(op, principal, meter, weighing)
+        finally:
+            self.gate.charge_work(principal, meter.spent + weighing.spent)
+
+    def prepare(
+        self, op: Operation, principal: Principal, work: Work, weighing: Work | None = None
+    ) -> Prepared:
+        """A write, decided and ready for `commit`. Raises `Refusal` and `TooCostly`."""
+        grant = principal.grant
+        try:
+            return decide(self.store, op, grant, work, weighing)
         except WriteError as error:
             # In no variable: through its traceback it would hold itself, and the value that was to
             # be written, until the garbage collector comes.
-            raise self._failed(refusal_of(grant, root, op, error, work)) from error
+            raise self._failed(
+                refusal_of(grant, self.store.document.root, op, error, work)
+            ) from error
 
     def _failed(self, refusal: Refusal) -> Refusal:
         self.metrics.writes_failed += 1
         return refusal
 
-    def _prepare_long(self, op: Operation, principal: Principal, meter: Meter) -> Prepared:
-        try:
-            return self._prepare(op, principal, meter)
-        finally:
-            self.gate.charge_work(principal, meter.spent)
-
-    def _commit(self, prepared: Prepared) -> Position:
+    def commit(self, prepared: Prepared, time_ms: int) -> Position:
+        """Do what was prepared, and owe its events to whoever watches. In one step."""
         committed = self.store.commit(
-            prepared, time_ms=self.clock.unix_ms(), matching=Meter(self.settings.match_work)
+            prepared, time_ms=time_ms, matching=Meter(self.settings.match_work)
         )
         self.metrics.writes_total += 1
         self.hub.deliver(committed)

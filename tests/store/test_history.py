@@ -8,13 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from triode.store.change import MAX_SEQ, Change, Edit, Position, parse_position
 from triode.store.history import History
 from triode.store.operation import Merge, Operation, Set
-from triode.store.path import Path
 from triode.store.store import Store
 from triode.store.touched import Touched
 from triode.store.value import MISSING
@@ -103,89 +100,6 @@ class TestBounds:
             filled(25, max_items=10).since(2)
 
 
-class TestTouched:
-    @pytest.mark.parametrize(
-        ("path", "touched"),
-        [
-            ((), True),
-            (("a",), True),
-            (("a", 0), True),
-            (("a", 0, "b"), True),
-            (("a", 0, "b", "c"), True),
-            (("a", 1), False),
-            (("a", 0, "c"), False),
-            (("b",), False),
-        ],
-    )
-    def test_at_above_or_below(self, path: Path, touched: bool) -> None:
-        history = History(10, 10_000)
-        history.append(change(1, Edit(("x",), 1, 2), Edit(("a", 0, "b"), 1, 2)))
-        assert history.touched_since(path, 0) is touched
-        assert history.touched_since(path, 1) is False
-
-    def test_unknown(self) -> None:
-        history = filled(20, max_items=10)
-        assert history.touched_since(("other",), 5) is None
-        assert history.touched_since(("other",), 21) is None
-        assert history.touched_since(("other",), 10) is False
-
-    @given(
-        st.lists(st.lists(st.sampled_from("ab"), max_size=3).map(tuple), max_size=8),
-        st.lists(st.sampled_from("ab"), max_size=3).map(tuple),
-        st.integers(0, 8),
-    )
-    def test_against_a_scan(self, paths: list[Any], path: Any, seq: int) -> None:
-        history = History(100, 10**6)
-        for number, edited in enumerate(paths, 1):
-            history.append(change(number, Edit(edited, 1, 2)))
-        if seq > len(paths):
-            assert history.touched_since(path, seq) is None
-        else:
-            expected = any(
-                edited[: len(path)] == path or path[: len(edited)] == edited
-                for edited in paths[seq:]
-            )
-            assert history.touched_since(path, seq) is expected
-
-
-class TestTouchedTrie:
-    """`store.touched` on its own: no larger than what is kept, and one look-up is no scan."""
-
-    @given(
-        st.lists(
-            st.lists(
-                st.lists(st.sampled_from("abc"), max_size=4).map(tuple), min_size=1, max_size=3
-            ),
-            max_size=12,
-        ),
-        st.integers(0, 12),
-        st.lists(st.sampled_from("abc"), max_size=4).map(tuple),
-    )
-    def test_against_a_scan_after_forgetting(self, steps: list[Any], kept: int, path: Any) -> None:
-        touched = Touched()
-        changes = [[Edit(edited, 1, 2) for edited in step] for step in steps]
-        for seq, edits in enumerate(changes, 1):
-            touched.add(seq, edits)
-        floor = max(0, len(changes) - kept)
-        for seq in range(1, floor + 1):
-            touched.forget(seq, changes[seq - 1])
-        for seq in range(floor, len(changes) + 1):
-            expected = any(
-                edit.path[: len(path)] == path or path[: len(edit.path)] == edit.path
-                for edits in changes[seq:]
-                for edit in edits
-            )
-            assert touched.since(path, seq) is expected
-        for seq in range(floor + 1, len(changes) + 1):
-            touched.forget(seq, changes[seq - 1])
-        assert touched.bytes == 0
-
-    def test_no_scan(self) -> None:
-        history = filled(100)
-        history._changes.clear()  # a scan would find nothing now
-        assert history._touched.since(("n",), 99)
-
-
 def _weighed(root: Any, op: Callable[[int], Operation], count: int) -> tuple[int, int]:
     """What the history counts after so many writes, and what goes when it goes."""
     store = Store(root, epoch="e", history_items=10**6, history_bytes=10**9)
@@ -194,9 +108,10 @@ def _weighed(root: Any, op: Callable[[int], Operation], count: int) -> tuple[int
     try:
         for number in range(count):
             store.submit(op(number), time_ms=10**12 + number)
-        counted = store.history.bytes
+        counted = store.history.bytes + store.touched.bytes
         held = tracemalloc.get_traced_memory()[0]
         store.history = History(1, 1)
+        store.touched = Touched()
         gc.collect()
         return counted, held - tracemalloc.get_traced_memory()[0]
     finally:

@@ -29,6 +29,7 @@ from triode.store.index import Event, Index, Selection
 from triode.store.operation import Append, Delete, Set, WriteError
 from triode.store.path import parse_path
 from triode.store.replay import Replay, Replayed, replay
+from triode.store.touched import Touched
 from triode.store.value import Json, equal
 from triode.store.work import TooCostly, Work
 
@@ -39,6 +40,7 @@ class Live:
     def __init__(self, root: Json, texts: list[str]) -> None:
         self.document = Document(copy.deepcopy(root))
         self.history = History(max_items=10_000, max_bytes=1 << 30)
+        self.touched = Touched()
         self.index = Index()
         self.filters = [parse_filter(text) for text in texts]
         for filter in self.filters:
@@ -56,6 +58,7 @@ class Live:
             for selection, events in self.index.match(self.document.root, edit):
                 sent.setdefault(selection, []).extend(copy.deepcopy(events))
         self.history.append(Change(position, 1000 + self.seq, tuple(edits)))
+        self.touched.add(self.seq, tuple(edits))
         by_filter = {selection.filter: events for selection, events in sent.items()}
         self.record += [
             Replayed(position, 1000 + self.seq, filter, by_filter[filter])
@@ -105,7 +108,7 @@ def test_replay_is_what_was_sent_live(data: st.DataObject) -> None:
             views.pop()
     before = copy.deepcopy(live.document.root)
     for seq, held in enumerate(views):
-        replayed = replay(live.document.root, live.history, live.filters, seq)
+        replayed = replay(live.document.root, live.history, live.filters, seq, touched=live.touched)
         wanted = live.since(seq)
         # A change of one edit has one order; what a batch sends is in sequence, per edit.
         assert same(replayed, wanted), f"{replayed} is not {wanted}"
@@ -147,7 +150,7 @@ def test_a_whole_value_is_that_of_its_time() -> None:
     live = Live({"a": [{"on": False, "n": [0]}]}, [".a[on=true]"])
     live.write(put(".a[0].on", True))
     live.write(Append(("a", 0, "n"), 1))
-    replayed = replay(live.document.root, live.history, live.filters, 0)
+    replayed = replay(live.document.root, live.history, live.filters, 0, touched=live.touched)
     assert [sent.events for sent in replayed] == [
         [Event("update", ("a", 0), {"on": True, "n": [0]})],
         [Event("update", ("a", 0, "n", 1), 1)],
@@ -158,7 +161,7 @@ def test_appends_beside_a_selected_element_are_undone_with_it() -> None:
     live = Live({"a": []}, [".a[0]"])
     for value in range(4):
         live.write(Append(("a",), value))
-    [first] = replay(live.document.root, live.history, live.filters, 0)
+    [first] = replay(live.document.root, live.history, live.filters, 0, touched=live.touched)
     assert (first.position.seq, first.events) == (1, [Event("update", ("a", 0), 0)])
 
 
@@ -175,7 +178,7 @@ def test_only_what_can_concern_a_filter_is_undone(monkeypatch: pytest.MonkeyPatc
         return match(index, root, edit, work)
 
     monkeypatch.setattr(Index, "match", counting)
-    assert len(replay(live.document.root, live.history, live.filters, 0)) == 1
+    assert len(replay(live.document.root, live.history, live.filters, 0, touched=live.touched)) == 1
     assert len(asked) == 1
 
 
@@ -184,19 +187,26 @@ def test_what_the_history_does_not_cover_is_refused() -> None:
     live.history = History(max_items=2, max_bytes=1 << 20)
     for value in range(5):
         live.write(put(".a", value))
-    assert len(replay(live.document.root, live.history, live.filters, 3)) == 2
+    assert len(replay(live.document.root, live.history, live.filters, 3, touched=live.touched)) == 2
     with pytest.raises(ValueError, match="does not reach back"):
-        replay(live.document.root, live.history, live.filters, 0)
-    assert replay(live.document.root, live.history, live.filters, 5) == []
+        replay(live.document.root, live.history, live.filters, 0, touched=live.touched)
+    assert replay(live.document.root, live.history, live.filters, 5, touched=live.touched) == []
 
 
 def test_evaluations_are_bounded() -> None:
     live = Live({"a": []}, ["$.a[?@ > 1]"])
     for value in range(10):
         live.write(Append(("a",), value))
-    assert len(replay(live.document.root, live.history, live.filters, 0)) == 8
+    assert len(replay(live.document.root, live.history, live.filters, 0, touched=live.touched)) == 8
     with pytest.raises(TooCostly):
-        replay(live.document.root, live.history, live.filters, 0, max_evaluations=5)
+        replay(
+            live.document.root,
+            live.history,
+            live.filters,
+            0,
+            touched=live.touched,
+            max_evaluations=5,
+        )
     # Descent looks only at what was written: nothing to bound.
     assert (
         replay(live.document.root, live.history, [parse_filter("..x")], 0, max_evaluations=1) == []
@@ -207,8 +217,8 @@ def test_changes_are_looked_at_within_a_budget_and_later_the_rest() -> None:
     live = Live({"a": {"x": 0}}, [".a.x"])
     for value in range(2000):
         live.write(put(".a.x" if value % 100 == 0 else ".a.y", value))
-    whole = replay(live.document.root, live.history, live.filters, 0)
-    part = Replay(live.history, live.filters, 0)
+    whole = replay(live.document.root, live.history, live.filters, 0, touched=live.touched)
+    part = Replay(live.history, live.filters, 0, live.touched)
     meter = Meter(500)
     with pytest.raises(TooCostly):
         part.sift(meter)
@@ -224,7 +234,11 @@ def test_looking_gives_way_to_others() -> None:
         live.write(put(".a.y", value))
     live.write(put(".a.x", 1))
     assert (
-        sum(not step for step in Replay(live.history, live.filters, 0).run(live.document.root)) >= 9
+        sum(
+            not step
+            for step in Replay(live.history, live.filters, 0, live.touched).run(live.document.root)
+        )
+        >= 9
     )
 
 
@@ -237,7 +251,7 @@ def test_what_nothing_has_touched_is_told_without_a_look_at_the_changes(
         live.write(put(".a.y", value))
     monkeypatch.setattr(History, "since", lambda self, seq: pytest.fail("looked"))
     meter = Meter(0)
-    quick = Replay(live.history, live.filters, 0)
+    quick = Replay(live.history, live.filters, 0, live.touched)
     quick.sift(meter)
     assert meter.spent == 0
     assert quick.edits == 0
@@ -247,7 +261,10 @@ def test_an_edit_above_is_not_overlooked() -> None:
     for path, value in ((".", {"a": {"x": 1}}), (".a", {"x": 1}), (".a.x", 1), (".a.x.z", 1)):
         live = Live({"a": {"x": {"z": 0}}}, [".a.x"])
         live.write(put(path, value))
-        assert len(replay(live.document.root, live.history, live.filters, 0)) == 1
+        assert (
+            len(replay(live.document.root, live.history, live.filters, 0, touched=live.touched))
+            == 1
+        )
 
 
 @pytest.mark.parametrize("text", [".a[0:]", ".a[x>1]"])
@@ -256,8 +273,10 @@ def test_matching_past_changes_is_charged(text: str) -> None:
     live = Live({"a": []}, [text])
     for _ in range(5):
         live.write(put(".a", objects))
-    whole = replay(live.document.root, live.history, live.filters, 0)
+    whole = replay(live.document.root, live.history, live.filters, 0, touched=live.touched)
     assert len(whole) == 5
-    run = Replay(live.history, live.filters, 0).run(live.document.root, work=Meter(3000))
+    run = Replay(live.history, live.filters, 0, live.touched).run(
+        live.document.root, work=Meter(3000)
+    )
     with pytest.raises(TooCostly):
         deque(run, maxlen=0)

@@ -1,0 +1,396 @@
+"""A write's way when there is a log: nobody sees what a crash could take back.
+
+    submit → queue → (all that waits) → log → commit → decide → document → deliver → answer
+
+While one batch is being committed, what comes waits, and is the next batch: the more writers there
+are, the more of them share one sync of the disk. So a write costs its writer a sync, and the server
+a part of one.
+
+A write is decided only when it is applied, behind all that was logged before it. One that is
+refused has its number in the log all the same, and changes nothing. When nothing is under way, a
+write that would be refused is refused at once, and not logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+from triode.app.log.log import Batch, LogFull
+from triode.app.runtime.turns import in_turns
+from triode.app.service.decision import begin_bounds, grant_kept
+from triode.app.wire.refusal import Refusal, bad_request
+from triode.limits.meter import Meter
+from triode.limits.principal import OWNER
+from triode.store.entry import Bounds, Entry, encode_batch, encode_entry
+from triode.store.json_type import JsonError
+from triode.store.work import TooCostly
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from triode.app.config.settings import Settings
+    from triode.app.delivery.hub import Hub
+    from triode.app.log.log import Log
+    from triode.app.runtime.clock import Clock
+    from triode.app.runtime.metrics import Metrics
+    from triode.limits.principal import Principal
+    from triode.store.change import Position
+    from triode.store.json_type import Json
+    from triode.store.operation import Operation
+    from triode.store.store import Prepared, Store
+    from triode.store.work import Work
+
+log = logging.getLogger("triode")
+
+# One commit: more would make those wait longer who come first.
+BATCH_ITEMS: Final = 512
+BATCH_BYTES: Final = 1024 * 1024
+# Of one client.
+MOST_UNDER_WAY: Final = 256
+# What may be under way of all writers; more has to wait.
+WAITING_ITEMS: Final = 16 * 1024
+WAITING_BYTES: Final = 64 * 1024 * 1024
+# What a write may take without waiting for its turn.
+AT_ONCE_STEPS: Final = 500
+TURN_S: Final = 0.002
+IDLE_S: Final = 0.2
+
+
+class Applier(Protocol):
+    """What a journal applies its writes to: `Triode`, which has one."""
+
+    settings: Settings
+    metrics: Metrics
+    clock: Clock
+    store: Store
+    hub: Hub
+
+    def going_away(self) -> Refusal:
+        """The answer while it ends."""
+
+    def prepare(self, op: Operation, principal: Principal, work: Work) -> Prepared:
+        """Raises `Refusal` and `TooCostly`."""
+
+    def prepare_long(self, op: Operation, principal: Principal, meter: Meter) -> Prepared:
+        """As `prepare`."""
+
+    async def refuse_cost(
+        self, op: Operation, principal: Principal, root: Json, error: TooCostly
+    ) -> Refusal:
+        """The answer to what is too costly."""
+
+    def commit(self, prepared: Prepared, time_ms: int) -> Position:
+        """Do it, and tell those who watch."""
+
+
+class Write:
+    """A write under way. `position` or `error` is there when it is `decided`."""
+
+    __slots__ = ("decided", "error", "line", "op", "position", "principal", "tell", "time_ms")
+
+    def __init__(
+        self,
+        op: Operation | Bounds,
+        principal: Principal,
+        line: bytes,
+        time_ms: int,
+        tell: Callable[[Write], None] | None,
+    ) -> None:
+        self.op = op
+        self.principal = principal
+        self.line = line
+        self.time_ms = time_ms
+        self.position: Position | None = None
+        self.error: Exception | None = None
+        self.decided: trio.Event | None = None
+        self.tell = tell
+
+    def settle(self, position: Position | None, error: Exception | None = None) -> None:
+        """It is decided. Never twice."""
+        assert not self.is_settled
+        self.position, self.error = position, error
+        if self.tell is not None:
+            self.tell(self)
+        if self.decided is not None:
+            self.decided.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is decided."""
+        return self.position is not None or self.error is not None
+
+    async def settled(self) -> None:  # noqa: ASYNC910 # what need not wait does not
+        """Wait until it is decided."""
+        if not self.is_settled:
+            if self.decided is None:
+                self.decided = trio.Event()
+            await self.decided.wait()
+
+    async def answer(self) -> Position:
+        """Wait until it is decided; its position. Raises `Refusal`. To be asked once."""
+        await self.settled()
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                # Through its traceback it would hold itself, and the value that was to be written.
+                self.error = None
+        assert self.position is not None
+        return self.position  # noqa: ASYNC910 # what need not wait does not
+
+
+class UnderWay:
+    """The writes that one client has begun and that are not decided."""
+
+    __slots__ = ("_changed", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def done(self) -> None:
+        """One of them is decided."""
+        self.count -= 1
+        self._changed.unpark_all()
+
+    async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+        """Wait until one more may be begun."""
+        while self.count >= MOST_UNDER_WAY:
+            await self._changed.park()
+
+    async def none_left(self) -> None:  # noqa: ASYNC910 # as above
+        """Wait until all are decided."""
+        while self.count:
+            await self._changed.park()
+
+
+class Journal:
+    """All writes of one Triode, in one order."""
+
+    def __init__(self, triode: Applier, log: Log) -> None:
+        self._triode = triode
+        self.log = log
+        settings = triode.settings
+        # Those that this process was started with. What the log says holds until they are in it.
+        self.wanted = Bounds(
+            settings.max_document_bytes, settings.max_work, triode.store.max_footprint
+        )
+        self.bounds = self.wanted
+        self._queue: deque[Write] = deque()
+        self._under_way = 0
+        self._bytes = 0
+        self.last_ms = 0
+        self._come = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self._ended = False
+        self.is_begun = False
+        self.full = trio.Event()
+
+    # ── writers ─────────────────────────────────────────────────────────────────────────────────
+
+    async def write(self, op: Operation, principal: Principal) -> Position:
+        """As `Triode.write`."""
+        write = await self.submit(op, principal)
+        return await write.answer()
+
+    async def submit(
+        self,
+        op: Operation,
+        principal: Principal,
+        tell: Callable[[Write], None] | None = None,
+    ) -> Write:
+        """Put a write into the queue; those of one task keep their order. `tell` is called when it
+        is decided, in the same step.
+
+        Waits while too much is under way. Cancelled, nothing was done. Raises `Refusal` for what
+        can be refused at once.
+        """
+        flusher = self._triode.hub.flusher
+        while flusher.full or not self._has_room():
+            await flusher.room()
+            if not self._has_room():
+                await self._room.park()
+        if self._ended:
+            raise self._triode.going_away()
+        if not self._under_way:
+            self._refuse_at_once(op, principal)
+        write = self._written(op, principal, tell)
+        self._under_way += 1
+        self._bytes += len(write.line)
+        self._queue.append(write)
+        self._come.unpark()
+        return write  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+
+    def _has_room(self) -> bool:
+        return self._under_way < WAITING_ITEMS and self._bytes < WAITING_BYTES
+
+    def _refuse_at_once(self, op: Operation, principal: Principal) -> None:
+        try:
+            self._triode.prepare(op, principal, self._meter())
+        except Refusal:
+            raise
+        except Exception:  # noqa: S110 # a long one, or a fault: it comes again, and is logged there
+            pass
+
+    def _written(
+        self,
+        op: Operation | Bounds,
+        principal: Principal,
+        tell: Callable[[Write], None] | None = None,
+    ) -> Write:
+        # Time is data, and does not run back, whatever is done to the clock.
+        self.last_ms = time_ms = max(self.last_ms, self._triode.clock.unix_ms())
+        by = "" if principal is OWNER else principal.name
+        try:
+            line = encode_entry(Entry(time_ms, op, by, grant_kept(principal.grant)))
+        except JsonError as error:
+            raise bad_request(f"not JSON: {error.detail}") from error
+        return Write(op, principal, line, time_ms, tell)
+
+    # ── the log ─────────────────────────────────────────────────────────────────────────────────
+
+    async def begin(  # noqa: ASYNC910 # waits only when there is something to write
+        self, bounds: Bounds, last_ms: int
+    ) -> None:
+        """Go on after the log was read, with `bounds` found there; the settings' hold from now."""
+        self.bounds = bounds
+        self.last_ms = last_ms
+        self.is_begun = True
+        if self.wanted != bounds:
+            await self._carry_out([self._written(self.wanted, OWNER)])
+
+    async def write_first(self, op: Operation) -> Position:
+        """A write before `run`. Raises `Refusal`."""
+        write = self._written(op, OWNER)
+        await self._carry_out([write])
+        return await write.answer()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what is submitted, until cancelled. Raises `LogBroken`: then the process has to
+        end.
+        """
+        writes: list[Write] = []
+        task_status.started()
+        try:
+            while True:
+                if not self._queue:
+                    await self._wait()
+                writes = self._take()
+                await self._carry_out(writes)
+                self._under_way -= len(writes)
+                self._bytes -= sum(len(write.line) for write in writes)
+                self._room.unpark_all()
+        finally:
+            self._ended = True
+            self._room.unpark_all()
+            self._give_up([*writes, *self._queue])
+
+    async def _wait(self) -> None:
+        with trio.move_on_after(IDLE_S):
+            await self._come.park()
+            return
+        await self.log.tidy()
+        if not self._queue:
+            await self._come.park()
+
+    def _take(self) -> list[Write]:
+        writes: list[Write] = []
+        size = 0
+        while self._queue and len(writes) < BATCH_ITEMS and size < BATCH_BYTES:
+            write = self._queue.popleft()
+            writes.append(write)
+            size += len(write.line)
+        return writes
+
+    async def _carry_out(self, writes: list[Write]) -> None:
+        first = self._triode.store.seq + 1
+        data = encode_batch([write.line for write in writes])
+        try:
+            await self.log.append(Batch(first, first + len(writes) - 1, data))
+        except LogFull as error:
+            self.full.set()
+            self._triode.metrics.writes_failed += len(writes)
+            for write in writes:
+                write.settle(None, full(error))
+            return  # noqa: ASYNC910 # `append` is a checkpoint
+        until = trio.current_time() + TURN_S
+        for write in writes:
+            await self._triode.hub.flusher.room()
+            await self._apply(write)
+            if trio.current_time() > until:
+                await trio.lowlevel.checkpoint()
+                until = trio.current_time() + TURN_S
+
+    async def _apply(self, write: Write) -> None:  # noqa: ASYNC910 # waits only when it takes long
+        """In one step, unless it takes long."""
+        triode, op = self._triode, write.op
+        if isinstance(op, Bounds):
+            begin_bounds(triode.store, op, time_ms=write.time_ms)
+            self.bounds = op
+            write.settle(triode.store.position)
+            return  # noqa: ASYNC910 # as above
+        try:
+            try:
+                prepared = triode.prepare(op, write.principal, self._meter())
+            except TooCostly:
+                prepared = await self._prepare_in_turns(op, write.principal)
+        except Exception as error:
+            if not isinstance(error, Refusal):
+                log.exception("a write could not be decided; it is refused")
+            triode.store.skip(time_ms=write.time_ms)
+            write.settle(None, error)
+        else:
+            write.settle(triode.commit(prepared, write.time_ms))
+
+    async def _prepare_in_turns(self, op: Operation, principal: Principal) -> Prepared:
+        """Nobody else writes meanwhile. Raises `Refusal`."""
+        triode = self._triode
+        prepare = partial(triode.prepare_long, op, principal)
+        try:
+            return await in_turns(self.bounds.max_work, prepare, alone=True)
+        except TooCostly as error:
+            root = triode.store.document.root
+            raise await triode.refuse_cost(op, principal, root, error) from error
+
+    def _meter(self) -> Meter:
+        return Meter(min(AT_ONCE_STEPS, self.bounds.max_work))
+
+    def _give_up(self, writes: list[Write]) -> None:
+        for write in writes:
+            if not write.is_settled:
+                write.settle(None, unknown())
+
+
+def refusal_for(metrics: Metrics, error: Exception) -> Refusal:
+    """The answer to a write that came to nothing. A fault of ours is in the server's log."""
+    if isinstance(error, Refusal):
+        return error
+    metrics.errors_total += 1
+    return Refusal(500, "the server failed to do this; it is logged")
+
+
+def full(error: LogFull) -> Refusal:
+    """The answer while the disk is full."""
+    return Refusal(
+        507,
+        f"{error}: nothing was written; reading goes on, and writing when there is room again",
+        title="Log full",
+        extra={"retry_after": 10},
+        headers={"Retry-After": "10"},
+    )
+
+
+def unknown() -> Refusal:
+    """The answer when the end comes between a write and its outcome."""
+    return Refusal(
+        503,
+        "the server ends, and it is not known whether this was written; read the place again",
+        title="Outcome unknown",
+        extra={"retry_after": 1},
+        headers={"Retry-After": "1"},
+    )

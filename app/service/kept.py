@@ -1,0 +1,73 @@
+"""A snapshot as a log keeps it: a head, and the document as JSON.
+
+piece 0     {"version":1,"seq":90210,"time_ms":…,"bytes":…,"footprint":…,"bounds":{…},"touches":{…}}
+piece 1 …   the document, cut anywhere
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+
+from triode.app.log.log import LogRefused
+from triode.store.entry import Bounds
+from triode.store.touched import Touches
+from triode.store.value import encode_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from triode.store.value import Json
+
+VERSION: Final = 1
+PIECE_BYTES: Final = 1024 * 1024
+
+
+class Head(Struct, frozen=True):
+    """What there is beside the document. `bytes` and `footprint` are its size as the store
+    counts it.
+    """
+
+    seq: int
+    time_ms: int
+    bytes: int
+    footprint: int
+    bounds: Bounds
+    touches: Touches
+    version: int = VERSION
+
+
+def encode_head(head: Head) -> bytes:
+    """Piece 0."""
+    return msgspec.json.encode(head)
+
+
+def decode_head(data: bytes) -> Head:
+    """Raises `LogRefused`."""
+    try:
+        head = msgspec.json.decode(data, type=Head)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise LogRefused(f"a damaged snapshot: {error}") from error
+    if head.version != VERSION:
+        raise LogRefused(
+            f"a snapshot of version {head.version}; this Triode reads {VERSION}: use a newer one"
+        )
+    return head
+
+
+def document_pieces(root: Json) -> Iterator[bytes]:
+    """The pieces of a document, which must not change meanwhile; an empty one is a pause."""
+    batch: list[bytes] = []
+    size = 0
+    for part in encode_steps(root):
+        batch.append(part)
+        size += len(part)
+        if size >= PIECE_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+        else:
+            yield b""
+    if batch:
+        yield b"".join(batch)

@@ -1,0 +1,71 @@
+"""Snapshots of the document into the log, so that a start reads less, and old log can go."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from triode.app.log.log import LogFull
+from triode.app.runtime.turns import turn
+from triode.app.service.kept import Head, document_pieces, encode_head
+
+if TYPE_CHECKING:
+    from triode.app.service.triode import Triode
+
+log = logging.getLogger("triode")
+
+LEAST_BYTES: Final = 32 * 1024 * 1024
+LOOK_EVERY_S: Final = 1.0
+AGAIN_AFTER_S: Final = 30.0
+
+
+async def save_when_due(triode: Triode) -> None:
+    """Make a snapshot whenever there is much log since the last one, or no room; until
+    cancelled. Raises `LogBroken`.
+    """
+    journal = triode.journal
+    assert journal is not None
+    while True:
+        with trio.move_on_after(LOOK_EVERY_S):
+            await journal.full.wait()
+        if not journal.full.is_set() and not is_due(journal.log.bytes, triode.store.bytes):
+            continue
+        try:
+            await save(triode)
+            journal.full = trio.Event()
+        except LogFull:
+            log.warning("there is no room for a snapshot; it is tried again")
+            await trio.sleep(AGAIN_AFTER_S)
+
+
+def is_due(log_bytes: int, document_bytes: int) -> bool:
+    """Whether reading the log takes so much longer than reading the document that a snapshot
+    pays.
+    """
+    return log_bytes > max(LEAST_BYTES, document_bytes // 2)
+
+
+async def save(triode: Triode) -> None:
+    """One snapshot, of this moment. Others run meanwhile. Raises `LogFull` and `LogBroken`."""
+    store, journal = triode.store, triode.journal
+    assert journal is not None
+    with store.document.pin() as root:
+        head = Head(
+            store.seq,
+            journal.last_ms,
+            store.bytes,
+            store.footprint,
+            journal.bounds,
+            store.touched.state(),
+        )
+        snapshot = await journal.log.begin_snapshot(head.seq)
+        await journal.log.add_piece(snapshot, encode_head(head))
+        for piece in document_pieces(root):
+            if piece:
+                await journal.log.add_piece(snapshot, piece)
+            else:
+                await turn()
+    await journal.log.finish_snapshot(snapshot)
+    log.info("a snapshot of %d is kept", head.seq)

@@ -1,0 +1,406 @@
+"""Writes where a log is kept: their order, their answers, and what is there afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.app.lanes import FakeLane
+from tests.app.test_exactness_found import connect
+from triode.app.config.settings import Settings
+from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
+from triode.app.log.memory import MemoryLog
+from triode.app.service import running
+from triode.app.service.execute import execute
+from triode.app.service.journal import BATCH_ITEMS, MOST_UNDER_WAY
+from triode.app.service.saving import save
+from triode.app.service.session import Session
+from triode.app.service.triode import Triode
+from triode.app.wire import end_reasons
+from triode.app.wire.refusal import Refusal
+from triode.limits.grant import Grant
+from triode.limits.principal import Principal
+from triode.store.change import Position
+from triode.store.entry import decode_batch
+from triode.store.filter import parse_filter
+from triode.store.lineage import Lineage
+from triode.store.operation import Append, Increment, Merge, Patch, Set
+from triode.store.operation import Batch as AllOrNothing
+from triode.store.value import encode
+
+
+class SlowLog(MemoryLog):
+    """Each commit waits until it is let through, or fails with what was put in its place."""
+
+    def __init__(self) -> None:
+        super().__init__(Lineage("e0"))
+        self.batches: list[Batch] = []
+        self._gate = trio.Event()
+        self.fails_with: Exception | None = None
+
+    async def append(self, batch: Batch) -> None:
+        await self._gate.wait()
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.batches.append(batch)
+        await super().append(batch)
+
+    def open_up(self) -> None:
+        """From now on no commit waits."""
+        self._gate.set()
+
+
+def fresh() -> MemoryLog:
+    return MemoryLog(Lineage("e0"))
+
+
+@asynccontextmanager
+async def running_on(log: MemoryLog, root: Any = None, **options: Any) -> AsyncIterator[Triode]:
+    options = {"http_rate": None, "ws_rate": None} | options
+    triode = Triode(Settings(**options), root, log=log)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(running.run, triode)
+        yield triode
+        nursery.cancel_scope.cancel()
+
+
+def state(triode: Triode) -> tuple[Any, ...]:
+    store = triode.store
+    return store.document.root, store.seq, store.bytes, store.max_bytes, store.touched.state()
+
+
+SHOP = Principal("token:t_1", "shop", Grant(read=(".a",), write=(".a", ".list")))
+
+
+class TestRestart:
+    async def test_all_is_there_again(self) -> None:
+        log = fresh()
+        async with running_on(log, {"a": 1, "list": [1, 2]}) as triode:
+            await triode.write(Merge((), {"b": {"c": None, "d": 2}}))
+            position = await triode.write(Set(("a",), 5))
+            await triode.write(Append(("list",), 3), SHOP)
+            await triode.write(Patch((), [{"op": "move", "from": "/list/0", "path": "/x"}]))
+            await triode.write(AllOrNothing((Increment(("a",)), Set(("y",), []))))
+            await triode.write(Set(("a",), 7, if_position=position.__class__("e0", 5)))
+            before = state(triode)
+        async with running_on(log) as triode:
+            assert state(triode) == before
+            assert triode.store.document.root == {
+                "a": 7, "b": {"d": 2}, "x": 1, "list": [2, 3], "y": []
+            }  # fmt: skip
+            assert triode.store.epoch == "e0"
+            # Who was at a position goes on from there.
+            assert triode.store.can_resume(position)
+            assert [c.position.seq for c in triode.store.history.since(position.seq)] == [
+                3,
+                4,
+                5,
+                6,
+            ]
+
+    async def test_what_was_refused_is_refused_again(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"a": 1}) as triode:
+            async with trio.open_nursery() as nursery:
+                refused: list[int] = []
+
+                async def write(op: Any, principal: Principal = SHOP) -> None:
+                    try:
+                        await triode.write(op, principal)
+                    except Refusal as refusal:
+                        refused.append(refusal.status)
+
+                # Behind the first one all are logged, and decided when it is their turn.
+                for op in (
+                    Increment(("a",)),
+                    Set(("b",), 1),  # not granted
+                    Increment(("a",), 1, if_position=triode.store.position),  # has changed
+                    Set(("a", "b"), 1),  # a number has no members
+                    Set(("a",), {"deep": 1}),
+                    Set(("a", "b"), 2),  # now it can be
+                ):
+                    nursery.start_soon(write, op)
+                    await trio.testing.wait_all_tasks_blocked()
+                log.open_up()
+            assert sorted(refused) == [403, 404, 412]
+            before = state(triode)
+            assert before[1] == 6
+        assert before[0] == {"a": {"deep": 1, "b": 2}}
+        async with running_on(log) as triode:
+            assert state(triode) == before
+
+    @pytest.mark.parametrize("at", [0, 3, 9, 20])
+    async def test_from_a_snapshot_as_from_the_start(self, at: int) -> None:
+        log = fresh()
+        async with running_on(log, {"n": 0}) as triode:
+            for number in range(20):
+                if number == at:
+                    await save(triode)
+                    await save(triode)  # so the one that the log began with goes
+                await triode.write(Set(("n",), number))
+            if at == 20:
+                await save(triode)
+                await save(triode)
+            before = state(triode)
+        # Neither may matter: what is kept for resuming, and what is allowed from now on.
+        async with running_on(log, history_items=3) as triode:
+            assert state(triode) == before
+            triode.store.prepare(Set(("m",), 1, if_position=Position("e0", 2)), _Free())
+
+    async def test_a_smaller_bound_does_not_undo_what_is_there(self) -> None:
+        log = fresh()
+        async with running_on(log, {}) as triode:
+            await triode.write(Set(("text",), "x" * 5000))
+            before = triode.store.document.root
+        async with running_on(log, max_document_bytes=1000, max_work=1000) as triode:
+            assert triode.store.document.root == before
+            with pytest.raises(Refusal) as refused:
+                await triode.write(Set(("more",), "x" * 5000))
+            assert refused.value.status == 507
+            seq = triode.store.seq
+        async with running_on(log, max_document_bytes=1000, max_work=1000) as triode:
+            assert triode.store.seq == seq  # the bounds are in the log once
+
+    async def test_a_document_given_later_is_not_taken(self) -> None:
+        log = fresh()
+        async with running_on(log, {"first": 1}) as triode:
+            assert triode.store.document.root == {"first": 1}
+        async with running_on(log, {"second": 2}) as triode:
+            assert triode.store.document.root == {"first": 1}
+
+    async def test_a_hole_is_refused(self) -> None:
+        log = fresh()
+        async with running_on(log, {}) as triode:
+            for number in range(3):
+                await triode.write(Set(("n",), number))
+        del log._batches[1]
+        with pytest.raises(BaseExceptionGroup) as failed:
+            async with running_on(log):
+                pass
+        assert failed.group_contains(LogRefused, match="2 to 2 are not in the log")
+
+
+class _Free:
+    left = 1 << 60
+
+    def charge(self, steps: int) -> None:
+        pass
+
+
+class TestOrder:
+    async def test_nobody_sees_what_is_not_committed(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"a": 0}) as triode, trio.open_nursery() as nursery:
+            client = connect(triode, FakeLane())
+            triode.hub.subscribe(client, [(parse_filter(".a"), client.policy)])
+            nursery.start_soon(triode.write, Set(("a",), 1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert triode.store.document.root == {"a": 0}
+            assert triode.store.seq == 0
+            log.open_up()
+            await trio.testing.wait_all_tasks_blocked()
+            assert triode.store.document.root == {"a": 1}
+
+    async def test_all_that_waits_is_one_commit(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"n": 0}) as triode:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(triode.write, Increment(("n",)))
+                await trio.testing.wait_all_tasks_blocked()
+                for _ in range(BATCH_ITEMS + 10):
+                    nursery.start_soon(triode.write, Increment(("n",)))
+                await trio.testing.wait_all_tasks_blocked()
+                log.open_up()
+            assert triode.store.document.root == {"n": BATCH_ITEMS + 11}
+        assert [(batch.first, batch.last) for batch in log.batches] == [
+            (1, 1), (2, BATCH_ITEMS + 1), (BATCH_ITEMS + 2, BATCH_ITEMS + 11)
+        ]  # fmt: skip
+
+    async def test_who_wrote_what_with_which_rights(self) -> None:
+        log = SlowLog()
+        log.open_up()
+        async with running_on(log, {"a": 0}) as triode:
+            await triode.write(Set(("a",), 1), SHOP)
+            await triode.write(Set(("a",), 2))
+        one, two = [decode_batch(batch.data)[0] for batch in log.batches]
+        assert (one.by, one.grant) == ("shop", {"read": [".a"], "write": [".a", ".list"]})
+        assert (two.by, two.grant) == ("", None)
+        assert 0 < one.time_ms <= two.time_ms
+
+    async def test_what_is_refused_alone_is_not_logged(self) -> None:
+        log = fresh()
+        async with running_on(log, {"a": 0}) as triode:
+            with pytest.raises(Refusal):
+                await triode.write(Set(("b", "c"), 1))
+            assert triode.store.seq == 0
+            assert str(await triode.write(Set(("b",), 1))) == "e0:1"
+
+
+class TestSession:
+    """What one WebSocket writes without waiting for the answers."""
+
+    async def test_it_pipelines_and_the_answers_come_in_order(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"n": 0}) as triode, trio.open_nursery() as nursery:
+            lane = FakeLane()
+            session = Session(triode, connect(triode, lane))
+            commands: list[dict[str, Any]] = [
+                {"type": "increment", "path": ".n"},
+                {"type": "set", "path": ".n.m", "value": 1},
+                {"type": "nonsense"},
+                {"type": "increment", "path": ".n"},
+                {"type": "get", "filter": ".n"},
+                {"type": "batch", "ops": [
+                    {"type": "increment", "path": ".n"}, {"type": "delete", "path": ".x"}
+                ]},
+                {"type": "increment", "path": ".n"},
+            ]  # fmt: skip
+
+            async def say() -> None:
+                for ref, command in enumerate(commands):
+                    await session.receive(encode(command | {"ref": ref}))
+
+            nursery.start_soon(say)
+            await trio.testing.wait_all_tasks_blocked()
+            log.open_up()
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
+            answers: list[Any] = [m for m in lane.messages() if "ref" in m]
+            assert [m["ref"] for m in answers] == list(range(len(commands)))
+            kinds = [m["type"] for m in answers]
+            assert kinds == ["ok", "error", "error", "ok", "ok", "ok", "ok"]
+            assert answers[4]["items"] == [{"path": ".n", "value": 2}]
+            assert answers[5]["positions"][1] is None
+            assert answers[5]["errors"][0]["status"] == 404
+            assert triode.store.document.root == {"n": 4}
+        assert [batch.last + 1 - batch.first for batch in log.batches] == [2, 1, 2, 1]
+
+    async def test_so_many_may_be_under_way_and_no_more(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"n": 0}) as triode, trio.open_nursery() as nursery:
+            session = Session(triode, connect(triode, FakeLane()))
+            begun = 0
+
+            async def say() -> None:
+                nonlocal begun
+                for _ in range(MOST_UNDER_WAY + 50):
+                    await session.receive(encode({"type": "increment", "path": ".n"}))
+                    begun += 1
+
+            nursery.start_soon(say)
+            await trio.testing.wait_all_tasks_blocked()
+            assert begun == MOST_UNDER_WAY
+            log.open_up()
+            await trio.testing.wait_all_tasks_blocked()
+            assert begun == MOST_UNDER_WAY + 50
+            assert triode.store.document.root == {"n": MOST_UNDER_WAY + 50}
+
+    async def test_a_client_that_left_has_written_what_it_had_begun(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"n": 0}) as triode:
+            client = connect(triode, FakeLane())
+            session = Session(triode, client)
+            for _ in range(5):
+                await session.receive(encode({"type": "increment", "path": ".n"}))
+            triode.hub.end(client, end_reasons.CLIENT_LOST, "silently")
+            log.open_up()
+            await trio.testing.wait_all_tasks_blocked()
+            assert triode.store.document.root == {"n": 5}
+
+    async def test_a_batch_is_begun_whole(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"n": 0}) as triode:
+            answers: list[Any] = []
+
+            async def say() -> None:
+                ops = [{"type": "increment", "path": ".n"}] * 100
+                answers.append(await execute(triode, {"type": "batch", "ops": ops}))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say)
+                await trio.testing.wait_all_tasks_blocked()
+                log.open_up()
+            assert answers == [{"positions": [f"e0:{n}" for n in range(1, 101)]}]
+        assert len(log.batches) == 1
+
+
+class TestFaults:
+    async def test_a_full_log_refuses_and_goes_on(self) -> None:
+        log = SlowLog()
+        log.open_up()
+        async with running_on(log, {"n": 0}) as triode:
+            await triode.write(Increment(("n",)))
+            log.fails_with = LogFull("the disk is full")
+            with pytest.raises(Refusal) as refused:
+                await triode.write(Increment(("n",)))
+            assert (refused.value.status, refused.value.extra) == (507, {"retry_after": 10})
+            assert triode.store.seq == 1
+            log.fails_with = None
+            assert str(await triode.write(Increment(("n",)))) == "e0:2"
+        assert [batch.last for batch in log.batches] == [1, 2]
+
+    async def test_a_broken_log_ends_all_and_nobody_is_told_a_lie(self) -> None:
+        log = SlowLog()
+        outcomes: list[Any] = []
+
+        async def write(triode: Triode) -> None:
+            with trio.CancelScope(shield=True):
+                try:
+                    outcomes.append(await triode.write(Increment(("n",))))
+                except Refusal as refusal:
+                    outcomes.append(refusal.title)
+
+        async def live() -> None:
+            async with running_on(log, {"n": 0}) as triode, trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(write, triode)
+                await trio.testing.wait_all_tasks_blocked()
+                log.fails_with = LogBroken("disk I/O error")
+                log.open_up()
+                await trio.sleep_forever()
+
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await live()
+        assert failed.group_contains(LogBroken)
+        assert outcomes == ["Outcome unknown"] * 3
+
+    async def test_cancelled_a_write_is_done_whole(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"n": 0}) as triode:
+            with trio.move_on_after(0):
+                await triode.write(Increment(("n",)))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(triode.write, Increment(("n",)))
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            log.open_up()
+            await trio.testing.wait_all_tasks_blocked()
+            assert triode.store.document.root in ({"n": 1}, {"n": 2})
+
+    async def test_what_cannot_wait_cannot_write(self) -> None:
+        async with running_on(fresh(), {}) as triode:
+            with pytest.raises(RuntimeError, match="use `write`"):
+                triode.write_nowait(Set(("a",), 1))
+
+    async def test_a_long_write_keeps_its_place(self) -> None:
+        log = SlowLog()
+        async with running_on(log, {"many": {}}) as triode:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(triode.write, Set(("first",), 1))
+                await trio.testing.wait_all_tasks_blocked()
+                many = {f"k{n}": {"v": n} for n in range(5000)}
+                nursery.start_soon(triode.write, Merge(("many",), many))
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(triode.write, Set(("many", "k7"), "later"))
+                await trio.testing.wait_all_tasks_blocked()
+                log.open_up()
+            root: Any = triode.store.document.root
+            assert root["many"]["k7"] == "later"
+            before = state(triode)
+        async with running_on(log) as triode:
+            assert state(triode) == before
