@@ -75,7 +75,7 @@ async def test_clients_are_ended_until_enough_is_free_and_no_further() -> None:
         await triode.write(Set(("a",), "x" * 200_000))
         await triode.write(Set(("b",), "x" * 190_000))
         await trio.testing.wait_all_tasks_blocked()
-        triode.ledger.limit = 300_000
+        triode.ledger.limit = triode.store.footprint + 300_000
         settle(triode.ledger)
         # Both of `.a`: with one of them nothing is free, and then that is enough.
         assert [client.end for client in clients] == [end_reasons.MEMORY] * 2 + [None]
