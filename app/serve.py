@@ -10,12 +10,14 @@ A second signal ends the process at once. SIGHUP ends nothing (`app/service/relo
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -31,7 +33,8 @@ from triode.app.lanes.native import serve as serve_stream
 from triode.app.net import idle_wait
 from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.idle_connections import IdleConnections
-from triode.app.net.listener import open_sockets
+from triode.app.net.inherited import NotInherited, inherited_sockets
+from triode.app.net.listener import listen_options, open_sockets
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.request_head import is_websocket
 from triode.app.runtime.machine import most_connections
@@ -74,12 +77,7 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
         # What is wrong with the log or the file is told before anything is served.
         await boot(server)
         await running.load(server)
-        sockets = open_sockets(
-            settings.host,
-            settings.port,
-            backlog=settings.backlog,
-            send_buffer_bytes=settings.send_buffer_bytes or None,
-        )
+        sockets = _sockets(settings)
     except BaseException:
         await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own
         raise
@@ -139,6 +137,24 @@ async def _serve(
         stop.set()
         await ended.wait()
         services.cancel_scope.cancel()
+
+
+def _sockets(settings: Settings) -> list[socket.socket]:
+    """Those that were handed over, or our own."""
+    send_buffer_bytes = settings.send_buffer_bytes or None
+    sockets = inherited_sockets(os.environ, os.getpid())
+    for sock in sockets:
+        host = sock.getsockname()[0]
+        if not (settings.auth or settings.insecure or ip_address(host).is_loopback):
+            raise NotInherited(f"{host} is open to others: set admin_token or jwt_key, or insecure")
+        for one in listen_options(send_buffer_bytes=send_buffer_bytes):
+            sock.setsockopt(*one)
+    return sockets or open_sockets(
+        settings.host,
+        settings.port,
+        backlog=settings.backlog,
+        send_buffer_bytes=send_buffer_bytes,
+    )
 
 
 def _started(

@@ -21,6 +21,7 @@ from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
 from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
 from triode.app.config.validation import warnings
+from triode.app.net.inherited import NotInherited
 from triode.app.runtime.machine import SPARE_FILES
 
 CANNOT_START: Final = 1
@@ -93,6 +94,9 @@ def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
         trio.run(partial(serve_forever, settings, bound=announce))
     except NotLoaded as error:
         click.echo(f"triode: --load: {error}", err=True)
+        sys.exit(CANNOT_START)
+    except NotInherited as error:
+        click.echo(f"triode: LISTEN_FDS: {error}", err=True)
         sys.exit(CANNOT_START)
     except OSError as exc:
         advice = "no such host" if isinstance(exc, gaierror) else _BIND_ADVICE.get(exc.errno or 0)

@@ -76,18 +76,11 @@ def open_sockets(
     inherit them (Linux): a call less for each. The kernel cuts `backlog` to net.core.somaxconn.
     Raises OSError.
     """
-    options: list[tuple[int, int, int]] = [
-        (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    ]
-    if send_buffer_bytes:
-        options.append((socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes))
-    if receive_buffer_bytes:
-        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes))
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES))
-    if user_timeout_s and hasattr(socket, "TCP_USER_TIMEOUT"):
-        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout_s * 1000)))
+    options = listen_options(
+        send_buffer_bytes=send_buffer_bytes,
+        receive_buffer_bytes=receive_buffer_bytes,
+        user_timeout_s=user_timeout_s,
+    )
     opened: list[socket.socket] = []
     try:
         for family, address in _addresses(host, port):
@@ -101,6 +94,28 @@ def open_sockets(
             sock.close()
         raise
     return opened
+
+
+def listen_options(
+    *,
+    send_buffer_bytes: int | None = None,
+    receive_buffer_bytes: int | None = None,
+    user_timeout_s: float | None = 60.0,
+) -> list[tuple[int, int, int]]:
+    """What to set on a listening socket, for those it accepts."""
+    options: list[tuple[int, int, int]] = [
+        (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    ]
+    if send_buffer_bytes:
+        options.append((socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes))
+    if receive_buffer_bytes:
+        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes))
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES))
+    if user_timeout_s and hasattr(socket, "TCP_USER_TIMEOUT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout_s * 1000)))
+    return options
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
