@@ -28,8 +28,9 @@ from typing import Any, Final
 from jwt import PyJWS
 from jwt.exceptions import PyJWTError
 
+from triode.limits.base64url import is_base64url
 from triode.limits.grant import MEMBERS, NONE, Grant
-from triode.limits.jwt_key import JwtKey, hmac_key, is_base64url, jwks, pem_key
+from triode.limits.jwt_key import JwtKey, hmac_key, jwks, pem_key
 from triode.limits.known import first_unknown
 from triode.limits.principal import Principal, TokenRefused
 

@@ -11,7 +11,6 @@ beside public keys in one set, base64 that is not the one spelling of its bytes.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError, PyJWTError
+
+from triode.limits.base64url import is_base64url
 
 MIN_HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}  # RFC 7518 section 3.2
 MIN_RSA_BITS: Final = 2_048
@@ -38,8 +39,6 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 _HMAC = HMACAlgorithm(HMACAlgorithm.SHA256)
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth")
 _BYTE_MEMBERS = ("k", "n", "e", "x", "y")
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # Keys of a broken chip have a modulus that is a power of 65537 modulo each small prime (ROCA,
 # CVE-2017-15361). Of other keys one in 200 million looks so modulo all of these.
 _ROCA_PRIMES = (
@@ -55,18 +54,6 @@ class JwtKey:
     algorithm: str
     material: bytes | PublicKey = field(repr=False)
     kid: str | None = None
-
-
-def is_base64url(text: str) -> bool:
-    """Whether this is base64url as RFC 7515 wants it: no padding, no white space, and no bit set
-    that stands for nothing. Every other text would be a second spelling of the same bytes.
-    """
-    if not text:
-        return True
-    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
-        return False
-    unused = {0: 0, 2: 4, 3: 2}[len(text) % 4]
-    return _ALPHABET.index(text[-1]) % (1 << unused) == 0
 
 
 def hmac_key(secret: str | bytes, kid: str | None = None, algorithm: str = "HS256") -> JwtKey:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from triode.limits.address import ip_key
+from triode.limits.base64url import is_base64url
 from triode.limits.grant import FULL, Grant
-from triode.limits.jwt_key import is_base64url
 from triode.limits.token import TokenInfo, Tokens
 from triode.store.cache import Cache, weight_of
 

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from triode.app.service import filter_parsing
+
 TESTS = Path(__file__).resolve().parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A server loads JSONPath in a thread, by its first use. Virtual time does not wait for threads.
+    filter_parsing._jsonpath._is_loaded = True
     config.addinivalue_line(
         "markers", "native(reason): a behaviour that only the native lane can have, and why"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from codecs import BOM_UTF8
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import trio
@@ -44,9 +43,6 @@ async def run(
     try:
         await boot(triode)
         await load(triode)
-        # Its parser takes a tenth of a second to load, and everybody would wait at the first use.
-        # Not later either: there may be no file descriptor left to read it with.
-        import_module("triode.store.jsonpath")
         async with trio.open_nursery() as nursery:
             await nursery.start(triode.hub.run)
             if triode.journal is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import count
+from unittest.mock import patch
 
 import pytest
 import trio
 
 from triode.app.config.settings import Settings
+from triode.app.service import filter_parsing
 from triode.app.service.filter_parsing import readable
 from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
@@ -94,3 +96,18 @@ async def test_what_may_not_be_read_is_403() -> None:
     with pytest.raises(Refusal) as caught:
         await readable(triode.gate, Principal("k", "x", Grant(read=(".a",))), [".a", ".b"])
     assert caught.value.status == 403
+
+
+async def test_what_cannot_be_loaded_ends_the_request_and_not_the_server() -> None:
+    """Without a file descriptor no module can be read. The next one finds it, when there are."""
+    triode = Triode(Settings())
+    module = filter_parsing._Module("triode.store.jsonpath")
+    full = OSError(24, "Too many open files")
+    with patch.object(filter_parsing, "_jsonpath", module):
+        with (
+            patch.object(filter_parsing, "import_module", side_effect=full),
+            pytest.raises(Refusal, match="JSONPath could not be loaded") as refused,
+        ):
+            await readable(triode.gate, OWNER, ["$.a"])
+        assert refused.value.status == 503
+        assert len(await readable(triode.gate, OWNER, ["$.a", "$.b"])) == 2

@@ -15,11 +15,11 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorith
 
 from triode.app.config.jwt_key import read_keys
 from triode.app.config.settings import JWT_ALGORITHMS
+from triode.limits.base64url import is_base64url
 from triode.limits.jwt import JwtVerifier
 from triode.limits.jwt_key import (
     ALGORITHMS,
     RSA_ALGORITHMS,
-    is_base64url,
     jwks,
     pem_key,
     pem_keys,
