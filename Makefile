@@ -45,8 +45,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	@# ruff's ASYNC rules lack the checkpoint and shield analysis of the original; see .flake8.
 	$(BIN)/flake8 app store limits
-	$(BIN)/flake8 --disable ASYNC109,ASYNC124,ASYNC127 clients/python
-	$(BIN)/flake8 --disable ASYNC109,ASYNC124,ASYNC127,ASYNC910 tests
+	$(BIN)/flake8 --enable ASYNC1,ASYNC2,ASYNC3,ASYNC910 --disable ASYNC109,ASYNC124,ASYNC127 clients/python
+	$(BIN)/flake8 --disable ASYNC109,ASYNC124,ASYNC127 tests
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -53,5 +53,5 @@ def attach(app: QuartTrio, triode: Triode, url_prefix: str = "") -> None:
         await app.nursery.start(run)
 
     @app.after_serving
-    async def stop() -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+    async def stop() -> None:
         scope.cancel()

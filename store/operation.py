@@ -14,7 +14,7 @@ copies them (`copy_deep`) first.
 
 from __future__ import annotations
 
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -87,7 +87,7 @@ class Batch(_Logged, frozen=True, tag="batch"):
         return ()
 
 
-Operation: TypeAlias = Union[Set, Merge, Patch, Delete, Increment, Append, Batch]  # noqa: UP007
+Operation: TypeAlias = Set | Merge | Patch | Delete | Increment | Append | Batch
 
 
 class WriteError(Exception):

@@ -221,7 +221,7 @@ class Gate:
             raise
         fields = self.check_rate(head, principal)
         self.check_share(principal, fields)
-        return principal, fields  # noqa: ASYNC910 # waits only for a host application that decides
+        return principal, fields
 
     async def _ask_host(self, authorize: Authorize, head: Head) -> Principal:
         """What the host application says of a request. Raises `Refusal`: its own, and 500 or 503
@@ -246,7 +246,7 @@ class Gate:
         if not isinstance(said, Principal):
             log.error("authorize must give a Principal or a Refusal, not %s", type(said).__name__)
             raise Refusal(500, "the server failed to find out who asks; it is logged")
-        return said  # noqa: ASYNC910 # waited for it
+        return said
 
     def check_rate(self, head: Head, principal: Principal) -> dict[str, str]:
         """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there
@@ -256,7 +256,7 @@ class Gate:
 
     def _charge(self, key: str) -> dict[str, str]:
         verdict = self.http_rates.take(key, trio.current_time())
-        fields = rate_headers(verdict, jitter=random.random())  # noqa: S311 # spreads a herd, keeps no secret
+        fields = rate_headers(verdict, jitter=random.random())
         if not verdict.allowed:
             raise self._too_many(verdict, fields)
         return fields
@@ -267,7 +267,7 @@ class Gate:
         if not wait_s:
             return
         self.metrics.over_share += 1
-        retry_s = math.ceil(wait_s) + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
+        retry_s = math.ceil(wait_s) + random.randrange(FULL_RETRY_S)
         allowed_s = self.settings.cpu_share_s
         raise Refusal(
             429,
@@ -340,7 +340,7 @@ class Gate:
 
     def no_place(self, full: Full) -> Refusal:
         """503 with a jittered `Retry-After`."""
-        retry_s = 1 + random.randrange(FULL_RETRY_S)  # noqa: S311 # spreads a herd, keeps no secret
+        retry_s = 1 + random.randrange(FULL_RETRY_S)
         advice = ""
         if full.which == "per_ip":
             advice = "; all of one address are counted together, see max_clients_per_ip"

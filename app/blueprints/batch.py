@@ -161,7 +161,7 @@ class Run:
         given: list[bytes | _Got] = []
         if item is _END[1]:
             await self._settle(given, 0)
-            return given  # noqa: ASYNC910 # `answers` has the checkpoints
+            return given
         ref: dict[str, Any] = {}
         try:
             item = await self._decode(number, item) if type(item) is bytes else item
@@ -170,7 +170,7 @@ class Run:
             if name not in WRITES:
                 await self._settle(given, 0)
                 given += await self._answers(number, item)
-                return given  # noqa: ASYNC910 # `answers` has the checkpoints
+                return given
             self._triode.metrics.commands_total += 1
             write = await begin_write(self._triode, name, item, self._principal)
         except Refusal as refusal:
@@ -178,9 +178,9 @@ class Run:
         else:
             self._begun.append((ref, write))
         await self._settle(given, MOST_UNDER_WAY)
-        return given  # noqa: ASYNC910 # `answers` has the checkpoints
+        return given
 
-    async def _settle(self, given: list[bytes | _Got], most: int) -> None:  # noqa: ASYNC910 # `answers` has the checkpoints
+    async def _settle(self, given: list[bytes | _Got], most: int) -> None:
         """Move answers to `given`: those that are there, and until at most so many are not."""
         begun = self._begun
         while begun:
@@ -196,7 +196,7 @@ class Run:
                 else:
                     given.append(failed(refusal_for(self._triode.metrics, write.error), ref))
             else:
-                return  # noqa: ASYNC910 # `answers` has the checkpoints
+                return
             begun.popleft()
 
     async def _answers(self, number: int, item: Any) -> Sequence[bytes | _Got]:
@@ -209,11 +209,11 @@ class Run:
                 return (await self._get(command, ref),)
             result = await execute(self._triode, command, self._principal)
         except Refusal as refusal:
-            return (failed(refusal, ref),)  # noqa: ASYNC910 # `answers` has the checkpoints
+            return (failed(refusal, ref),)
         except Exception:
             log.exception("a command in a batch failed")
             self._triode.metrics.errors_total += 1
-            return (failed(Refusal(500, "the server failed to do this; it is logged"), ref),)  # noqa: ASYNC910 # `answers` has the checkpoints
+            return (failed(Refusal(500, "the server failed to do this; it is logged"), ref),)
         return (encode({"type": "ok", **ref, "ok": True, **result}),)
 
     async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> _Got:
@@ -226,13 +226,13 @@ class Run:
         except BaseException:
             got.close()
             raise
-        return got  # noqa: ASYNC910 # `answers` has the checkpoints
+        return got
 
     async def _decode(self, number: int, line: bytes) -> Any:
         depth = self._triode.settings.max_depth
         try:
             if len(line) <= AT_ONCE_BYTES:
-                return decode(line, max_depth=depth)  # noqa: ASYNC910 # `answers` has the checkpoints
+                return decode(line, max_depth=depth)
             return await decode_json(line, max_depth=depth)
         except JsonError as error:
             raise _of_line(number, malformed(error)) from None

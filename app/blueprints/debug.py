@@ -35,7 +35,7 @@ def blueprint(triode: Triode) -> Blueprint:
     bp = gated("triode_debug", triode)
     profiling = trio.Semaphore(1, max_value=1)
 
-    async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def admins_only() -> None:
         triode.gate.require_admin(visit().principal)
 
     bp.before_request(admins_only)

@@ -48,7 +48,7 @@ class DirectRoute:
         except Exception as error:
             response = answer(self._triode, error, incoming)
         depart(self._triode, head, seen, response)
-        return response  # noqa: ASYNC910 # what need not wait does not; sending has the checkpoints
+        return response
 
 
 class DirectRoutes:

@@ -86,7 +86,7 @@ def error_handler(triode: Triode) -> Handler:
         # Also for paths that belong to no blueprint: a page has to be able to read why.
         if isinstance(incoming, Request):
             depart(triode, head_of(incoming), g.get("triode_visit"), response)
-        return response  # noqa: ASYNC910 # Quart awaits around it
+        return response
 
     return handle
 

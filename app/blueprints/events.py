@@ -92,7 +92,7 @@ class EventStream(ResponseBody):
         self._token = trio.lowlevel.current_trio_token()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
-        return self._send()  # noqa: ASYNC910 # the stream itself waits
+        return self._send()
 
     async def __aexit__(self, *_exc: object) -> None:
         self._leave()
@@ -162,7 +162,7 @@ def blueprint(triode: Triode) -> Blueprint:
             if later is None:
                 raise
             triode.metrics.refused[refusal.status] += 1
-            return Response(later, headers=stream_start.STREAM_FIELDS | refusal.headers)  # noqa: ASYNC910 # Quart awaits around it
+            return Response(later, headers=stream_start.STREAM_FIELDS | refusal.headers)
 
     async def _stream(head: Head, body: Json | Missing) -> Response:
         wanted, principal, fields = await stream_start.admit(triode, head, body)

@@ -142,11 +142,11 @@ def gated(
             )
             return None
         triode.gate.pages.check_host(head)
-        return options(triode, head) if request.method == "OPTIONS" else None  # noqa: ASYNC910 # Quart awaits around it
+        return options(triode, head) if request.method == "OPTIONS" else None
 
     async def leave(response: Response) -> Response:
         depart(triode, head_of(current_request()), g.get("triode_visit"), response)
-        return response  # noqa: ASYNC910 # Quart awaits around it
+        return response
 
     blueprint.before_request(enter)
     blueprint.after_request(leave)
@@ -179,7 +179,7 @@ async def arrive(
         seen.fields = triode.gate.check_rate(head, STRANGER)
     if route is not None:
         check_query(route, head.method, head.params)
-    return seen  # noqa: ASYNC910 # waits only for a host application that decides
+    return seen
 
 
 def depart(triode: Triode, head: Head, seen: Visit | None, response: Response) -> None:

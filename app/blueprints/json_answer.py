@@ -90,7 +90,7 @@ class Pinned(ResponseBody):
         self._release = pin
 
     async def __aenter__(self) -> Pinned:
-        return self  # noqa: ASYNC910 # Quart awaits around it
+        return self
 
     async def __aexit__(self, *_exc: object) -> None:
         self.close()

@@ -36,7 +36,7 @@ def blueprint(triode: Triode) -> Blueprint:
     metrics = triode.metrics
     numbers = registry(metrics, lambda: gauges(triode, size.bytes))
 
-    async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def admins_only() -> None:
         triode.gate.require_admin(visit().principal)
 
     bp.before_request(admins_only)
@@ -77,7 +77,7 @@ def probes(triode: Triode) -> Blueprint:
     """The routes of `/health`, `/healthz` and `/readyz`."""
     bp = gated("triode_probes", triode, token=False, rate=False)
 
-    async def no_parameters() -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def no_parameters() -> None:
         check_query("/health", request.method, request.args)
 
     bp.before_request(no_parameters)

@@ -73,7 +73,7 @@ def blueprint(triode: Triode) -> Blueprint:
             return await _read_selected(triode, seen, chosen)
         [selection] = await readable(triode.gate, seen.principal, [required_path(text)])
         if selection.is_path:
-            return _read_place(triode, seen, selection)  # noqa: ASYNC910 # nothing to wait for
+            return _read_place(triode, seen, selection)
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
 
     async def content(seen: Visit) -> Json:
@@ -167,7 +167,7 @@ async def _read_selected(
     require_match(triode.store, seen.head, *places)
     unchanged = not_modified(triode.store, seen.head, *places)
     if unchanged is not None:
-        return Response(b"", status=304, headers=headers | {"ETag": unchanged})  # noqa: ASYNC910 # what need not wait does not
+        return Response(b"", status=304, headers=headers | {"ETag": unchanged})
     reading = Reading(triode, seen.principal, filters)
     try:
         await reading.afford()
@@ -176,7 +176,7 @@ async def _read_selected(
         raise
     room = partial(require_pin_room, triode.ledger)
     pieces = reading.pieces(item_pieces)
-    return stream_json(seen.head.method, pieces, reading.close, room, headers)  # noqa: ASYNC910 # as above
+    return stream_json(seen.head.method, pieces, reading.close, room, headers)
 
 
 def one(head: Head, name: str) -> str | None:

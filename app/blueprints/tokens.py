@@ -33,7 +33,7 @@ def blueprint(triode: Triode) -> Blueprint:
     bp = gated("triode_tokens", triode)
     bodies = triode.bodies
 
-    async def admins_only() -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def admins_only() -> None:
         triode.gate.require_admin(visit().principal)
 
     bp.before_request(admins_only)
@@ -112,7 +112,7 @@ def renewal(triode: Triode) -> Blueprint:
                 'send {"secret": "…"}, the secret that the event connected gave this stream',
                 member="secret",
             )
-        return body  # noqa: ASYNC910 # without a body there is nothing to wait for
+        return body
 
     @bp.post("/streams/<client_id>/token")
     async def renew(client_id: str) -> Response:

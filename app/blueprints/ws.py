@@ -69,7 +69,7 @@ def blueprint(triode: Triode) -> Blueprint:
             client = stream_start.open_stream(triode, "ws", lane, head, wanted, principal)
         except Refusal as refusal:
             triode.metrics.refused[refusal.status] += 1
-            return Response(  # noqa: ASYNC910 # Quart awaits around it
+            return Response(
                 encode(refusal.body()),
                 status=refusal.status,
                 headers=refusal.headers,
@@ -146,7 +146,7 @@ class Message:
         self._binary = False
         self._closed = False
 
-    async def send(self, data: bytes) -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def send(self, data: bytes) -> None:
         """Send what is whole with these bytes."""
         self._buffer += data
         for first, payload in unwrap(self._buffer):
@@ -164,7 +164,7 @@ class Message:
                     await websocket.send(message if self._binary else message.decode())
                     self._lane.done()
 
-    async def close(self, end: end_reasons.End) -> None:  # noqa: ASYNC910 # Quart awaits around it
+    async def close(self, end: end_reasons.End) -> None:
         """Close, unless a close frame has been sent."""
         if not self._closed:
             await self._close(end.code, end.label)

@@ -87,6 +87,7 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
 def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
     """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound."""
     from triode.app.lanes.hypercorn import LifespanEnded  # the client commands need none of it
+    from triode.app.log.log import LogRefused
     from triode.app.serve import serve as serve_forever
     from triode.app.service.running import NotLoaded
 
@@ -94,6 +95,9 @@ def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
         trio.run(partial(serve_forever, settings, bound=announce))
     except NotLoaded as error:
         click.echo(f"triode: --load: {error}", err=True)
+        sys.exit(CANNOT_START)
+    except LogRefused as error:
+        click.echo(f"triode: --data: {error}", err=True)
         sys.exit(CANNOT_START)
     except NotInherited as error:
         click.echo(f"triode: LISTEN_FDS: {error}", err=True)

@@ -88,7 +88,7 @@ class Flusher:
         """Whether publishers should wait (`room`) before they publish more."""
         return self._pass_bytes > PASS_BYTES
 
-    async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def room(self) -> None:
         """The one place where publishers wait, before they publish: while more is published than
         one pass should carry. They wait for the flusher, never for a client. A checkpoint only when
         there is a wait.

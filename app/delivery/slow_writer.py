@@ -110,7 +110,7 @@ class Writers:
             client.writing = True
             self.nursery.start_soon(self._write, client)
 
-    async def _write(self, client: Client) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def _write(self, client: Client) -> None:
         """A slow client's writer: drain its outbox, then let it flow again or end."""
         try:
             for data in self.drain(client):

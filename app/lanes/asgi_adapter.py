@@ -92,7 +92,7 @@ class SocketConnection(TrioASGIWebsocketConnection):
         for _ in range(PATIENT_TURNS):
             await trio.lowlevel.checkpoint()
         if _closed(send):
-            return  # Hypercorn's own 400; it sends no disconnect after that  # noqa: ASYNC910 # Hypercorn has waited for it
+            return  # Hypercorn's own 400; it sends no disconnect after that
         self.scope[WIRE] = wire_of(send)  # type: ignore[typeddict-unknown-key] # ours
         try:
             with trio.CancelScope() as scope:

@@ -71,7 +71,7 @@ class Http2(H2Protocol):
 
     # What comes
 
-    async def handle(self, event: Event) -> None:  # noqa: ASYNC910 # Hypercorn's reading waits
+    async def handle(self, event: Event) -> None:
         """Take what the peer has sent."""
         if not isinstance(event, RawData):
             await super().handle(event)
@@ -85,7 +85,7 @@ class Http2(H2Protocol):
                 if begun:
                     await next_turn()
                 if self.closed:
-                    return  # noqa: ASYNC910 # Hypercorn's reading waits
+                    return
                 since = trio.current_time()
                 await super().handle(RawData(data=piece))
                 self._effort.add(since)
@@ -98,9 +98,7 @@ class Http2(H2Protocol):
             log.warning("an HTTP/2 connection is ended: %r", error)
             await self._end(ErrorCodes.PROTOCOL_ERROR)
 
-    async def _handle_events(  # noqa: ASYNC910 # Hypercorn's reading waits
-        self, events: list[h2.events.Event]
-    ) -> None:
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 # Answered before all of its body had come.
@@ -113,7 +111,7 @@ class Http2(H2Protocol):
                 await super()._handle_events([event])
         await self._flush()
 
-    async def _close_stream(self, stream_id: int) -> None:  # noqa: ASYNC910 # as Hypercorn's
+    async def _close_stream(self, stream_id: int) -> None:
         # Hypercorn fails so for a stream in whose beginning it has failed.
         with contextlib.suppress(AttributeError):
             await super()._close_stream(stream_id)
@@ -126,7 +124,7 @@ class Http2(H2Protocol):
 
     # What goes
 
-    async def stream_send(self, event: StreamEvent) -> None:  # noqa: ASYNC910 # Hypercorn's own waits
+    async def stream_send(self, event: StreamEvent) -> None:
         """Send a part of an answer."""
         if isinstance(event, (Body, Data)):
             for at in range(0, len(event.data), PIECE_BYTES):
@@ -144,7 +142,7 @@ class Http2(H2Protocol):
                 await self._reset_unless_whole(event.stream_id)
             await super().stream_send(event)
 
-    async def _send_in_time(self, event: StreamEvent) -> bool:  # noqa: ASYNC910 # as `stream_send`
+    async def _send_in_time(self, event: StreamEvent) -> bool:
         with trio.move_on_after(self._write_deadline_s):
             await super().stream_send(event)
             return True
@@ -162,7 +160,7 @@ class Http2(H2Protocol):
         """Let go of what was not taken, and tell the peer that no more comes."""
         buffer = self.stream_buffers.get(stream_id)
         if buffer is None or buffer.complete:
-            return  # noqa: ASYNC910 # nothing to wait for
+            return
         await buffer.close()
         with contextlib.suppress(ProtocolError):
             self.connection.reset_stream(stream_id, error_code=ErrorCodes.CANCEL)
@@ -197,7 +195,7 @@ class Buffer(StreamBuffer):
             await self._paused.set()
         if not self.buffer:
             await self._is_empty.set()
-        return data  # noqa: ASYNC910 # as Hypercorn's
+        return data
 
 
 class _TimelyStream:

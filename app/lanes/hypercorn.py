@@ -52,7 +52,7 @@ class _Server(TCPServer):
         if not event.idle:
             self.stream.busy()
         if self._reading_ended:
-            return  # nothing can follow: an idle timer would only hold the connection  # noqa: ASYNC910 # Hypercorn's reading and writing wait
+            return  # nothing can follow: an idle timer would only hold the connection
         # Comes in the application's task when its answer is out. Quart-Trio cancels that task at
         # this very moment; unshielded, Hypercorn would be left without its idle timer, which is
         # also what closes idle connections at shutdown. It waits for a lock and a task's start.
@@ -168,8 +168,8 @@ class HypercornLane:
         """
         if opaque:
             connection.close()
-            return  # noqa: ASYNC910 # one step of a connection that waits
-        retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
+            return
+        retry_s = random.randint(1, 5)
         refusal = Refusal(
             503,
             "The server is shutting down.",

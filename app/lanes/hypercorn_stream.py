@@ -165,7 +165,7 @@ class HandoffStream:
             head, length = parsed
             if self._direct is not None and self._direct.takes(head):
                 return await self._answer(self._direct, head, length)
-            return self._dispatch(head, length)  # noqa: ASYNC910 # one turn of a loop that waits
+            return self._dispatch(head, length)
         return await self._read_on(self._head_deadline())
 
     def _head_deadline(self) -> float:
@@ -176,7 +176,7 @@ class HandoffStream:
     async def _read_on(self, deadline: float) -> bytes | None:
         """Read more of a head. A peer that ends or is late: b"", after a 408 if it had begun."""
         if self._ended:
-            return b""  # noqa: ASYNC910 # one turn of a loop that waits
+            return b""
         if self._head_begun is None:
             self._idle.add(self.connection)
         try:
@@ -215,7 +215,7 @@ class HandoffStream:
         if head.closes:
             return b""
         self._free_since = trio.current_time()
-        return b"" if self._ended and not buffer else None  # noqa: ASYNC910 # one turn of a loop that waits
+        return b"" if self._ended and not buffer else None
 
     def _dispatch(self, head: Head, length: int) -> bytes:
         self._head_begun = None
@@ -235,7 +235,7 @@ class HandoffStream:
         if not self._body.done:
             return await self._next_of_body(self._body)
         if self._ended and not self.connection.buffer:
-            return b""  # noqa: ASYNC910 # one turn of a loop that waits
+            return b""
         # The answer is being made. Read along, a bounded bit, to see the peer leave; `idle` wakes
         # us.
         if self._ended or len(self.connection.buffer) >= HELD_BACK_BYTES:
@@ -288,11 +288,11 @@ class HandoffStream:
             with contextlib.suppress(trio.TooSlowError):
                 await self.connection.send_all(answer(refusal), self._limits.write_deadline_s)
         self._closed = True
-        return b""  # noqa: ASYNC910 # one turn of a loop that waits
+        return b""
 
     # Writing
 
-    async def send_all(self, data: bytes) -> None:  # noqa: ASYNC910 # one turn of a loop that waits
+    async def send_all(self, data: bytes) -> None:
         """Send with the write deadline for each 64 KiB; when one passes, the connection is aborted.
 
         Raises trio.BrokenResourceError then and when the peer is gone, trio.ClosedResourceError
@@ -304,7 +304,7 @@ class HandoffStream:
             self._answered = True
         await self._send_piecewise(data)
 
-    async def _send_piecewise(self, data: bytes) -> None:  # noqa: ASYNC910 # as `send_all`
+    async def _send_piecewise(self, data: bytes) -> None:
         try:
             with memoryview(data) as view:
                 for at in range(0, len(view), SEND_PIECE_BYTES):

@@ -94,7 +94,7 @@ class NativeLane:
         self._connection.abort()
 
 
-async def serve(triode: Triode, connection: Connection, head: Head) -> None:  # noqa: ASYNC910 # its first step may be its last: nothing was waited for
+async def serve(triode: Triode, connection: Connection, head: Head) -> None:
     """Serve one stream to its end. What the gate refuses is answered; the connection is the
     caller's to close.
     """
@@ -252,7 +252,7 @@ def _first_of(data: bytes | bytearray) -> int:
     return min(TURN_BYTES, max(LIGHT_BYTES, 8 + length))
 
 
-async def _take(  # noqa: ASYNC910 # waits only when there is something to wait for
+async def _take(
     triode: Triode,
     session: Session,
     client: Client,
@@ -298,4 +298,4 @@ async def _goodbye(connection: Connection, client: Client) -> End:
     while client.writing and await connection.receive(RECEIVE_BYTES):
         pass
     assert client.end is not None
-    return client.end  # noqa: ASYNC910 # without a writer there is nothing to wait for
+    return client.end

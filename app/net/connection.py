@@ -232,7 +232,7 @@ class Connection:
                 self.sock.shutdown(socket.SHUT_WR)
             self._close()
 
-    async def finish(self, linger_s: float) -> None:  # noqa: ASYNC910 # the peer's end is waited for, if it is there
+    async def finish(self, linger_s: float) -> None:
         """End it in order: no more is sent, then the peer's bytes are read away until it ends too,
         then close.
 

@@ -101,7 +101,7 @@ class Reception:
             wait_s=self._limits.head_deadline_s,
         )
 
-    async def connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ASYNC910 # one step of a connection that waits
+    async def connect(self, sock: socket.socket, address: Any) -> None:
         """Serve one accepted non-blocking socket, and close it.
 
         Whatever goes wrong, also as a group out of a lane's nursery, ends this connection only:
@@ -135,7 +135,7 @@ class Reception:
             # Nothing is known of the request yet, and an answer would end an EventSource for good.
             self.counts.turned_away += 1
             connection.close()
-            return None  # noqa: ASYNC910 # one step of a connection that waits
+            return None
         try:
             opaque = await self._read_head(connection)
         except Refusal as refusal:
@@ -207,7 +207,7 @@ class Reception:
                     return None
             self.counts.given_back += 1
             head = self._take_wanted(connection)
-        return head  # noqa: ASYNC910 # one step of a connection that waits
+        return head
 
     def _take_wanted(self, connection: Connection) -> Head | None:
         """Take the head out of the buffer if it is for the native lane; else leave it there."""
@@ -222,7 +222,7 @@ class Reception:
         parsed = None if opaque else self._parse(connection)
         if parsed is None:
             connection.close()  # HTTP/2 understands no answer of ours
-            return  # noqa: ASYNC910 # one step of a connection that waits
+            return
         await self._answer(connection, self._refuse(parsed[0], too_many(full)))
 
     async def _answer(self, connection: Connection, data: bytes) -> None:
@@ -231,7 +231,7 @@ class Reception:
             await connection.send_all(data, self._limits.linger_s)
         if self._lingering >= LINGERING:
             connection.close()
-            return  # noqa: ASYNC910 # one step of a connection that waits
+            return
         self._lingering += 1
         try:
             await connection.finish(self._limits.linger_s)
@@ -241,7 +241,7 @@ class Reception:
 
 def too_many(full: Full) -> Refusal:
     """503 for a connection that has no place, with what to do."""
-    retry_s = random.randint(1, 5)  # noqa: S311 # spreads those who come back
+    retry_s = random.randint(1, 5)
     whose = "of your address " if full.which == "per_ip" else ""
     return Refusal(
         503,

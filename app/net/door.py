@@ -77,14 +77,14 @@ class Door:
         self._lines: dict[str, trio.Semaphore] = {}
         self._room = trio.lowlevel.ParkingLot()
 
-    async def wait_for_room(self) -> None:  # noqa: ASYNC910 # waits when it has to
+    async def wait_for_room(self) -> None:
         """Wait until a head has a place. For the accept loop, whose turn may take some more."""
         while self._places.heads_full():
             self._silent.close_oldest()
             with trio.move_on_after(LOOK_S):
                 await self._room.park()
 
-    async def enter_head(self, connection: Connection) -> Ticket:  # noqa: ASYNC910 # waits when it has to
+    async def enter_head(self, connection: Connection) -> Ticket:
         """A place for a connection whose request has not been read. Raises Full, maybe after a
         wait.
         """
@@ -101,16 +101,16 @@ class Door:
                 self._leave_line(key)
             self._room.unpark_all()
 
-        return Ticket(leave)  # noqa: ASYNC910 # said above
+        return Ticket(leave)
 
-    async def _stand_in_line(self, connection: Connection, key: str) -> None:  # noqa: ASYNC910 # waits when it has to
+    async def _stand_in_line(self, connection: Connection, key: str) -> None:
         bound = self._heads.bound
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = trio.Semaphore(bound, max_value=bound)
         if line.value:
             line.acquire_nowait()
-            return  # noqa: ASYNC910 # said above
+            return
         with self.enter_http(connection), trio.move_on_after(self._wait_s):
             await line.acquire()
             return

@@ -60,7 +60,7 @@ _running: Final[trio.lowlevel.RunVar[_Watch | None]] = trio.lowlevel.RunVar("qui
 async def watch() -> None:
     """Serve `wait_readable` until cancelled."""
     if not hasattr(select, "epoll"):
-        return  # noqa: ASYNC910 # nothing to do, for good
+        return
     this = _Watch()
     _running.set(this)
     try:

@@ -245,7 +245,7 @@ class Watch:
     async def _wait(self, reason: str) -> None:
         delay_s = min(BACKOFF_MOST_S, max(self._retry_s, BACKOFF_FIRST_S) * 2.0**self._failures)
         # Spreads a crowd that lost its server at one instant.
-        delay_s *= random.uniform(0.5, 1.0)  # noqa: S311
+        delay_s *= random.uniform(0.5, 1.0)
         if self._closing is not None:
             reason, delay_s = self._closing  # the server has spread the crowd itself
             self._closing = None

@@ -20,5 +20,5 @@ async def decode_in_turns(data: bytes | bytearray | memoryview | str, *, max_dep
     Raises JsonError. Cancelled, nothing is left behind.
     """
     if len(data) <= AT_ONCE_BYTES:
-        return decode(data, max_depth=max_depth)  # noqa: ASYNC910 # waits only when it is much
+        return decode(data, max_depth=max_depth)
     return await exhaust(decode_steps(data, max_depth=max_depth, slice_bytes=AT_ONCE_BYTES))

@@ -128,7 +128,7 @@ async def execute(
         return await _batch(triode, principal, command)
     if name == "publish":
         await triode.hub.flusher.room()
-        return _publish(triode, principal, command, sender)  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+        return _publish(triode, principal, command, sender)
     raise bad_request(f"unknown command {name[:64]!r}", member="type")
 
 
@@ -166,7 +166,7 @@ async def filter_of(triode: Triode, principal: Principal, command: dict[str, Any
     """What a `get` asks for. Raises `Refusal` 400, and 403 without the right to it."""
     text = check_filter_text(command.get("filter", command.get("path")))
     [filter] = await readable(triode.gate, principal, [text])
-    return filter  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+    return filter
 
 
 async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
             positions.append(None)
             errors.append({"index": index} | refusal.body())
     answer: dict[str, Any] = {"positions": positions}
-    return answer | {"errors": errors} if errors else answer  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+    return answer | {"errors": errors} if errors else answer
 
 
 async def _batch_logged(triode: Triode, principal: Principal, ops: list[Any]) -> dict[str, Any]:
@@ -217,10 +217,10 @@ async def _batch_logged(triode: Triode, principal: Principal, ops: list[Any]) ->
         positions.append(None)
         errors.append({"index": index} | refusal_for(triode.metrics, error).body())
     answer: dict[str, Any] = {"positions": positions}
-    return answer | {"errors": errors} if errors else answer  # noqa: ASYNC910 # what need not wait does not; sessions have the checkpoints
+    return answer | {"errors": errors} if errors else answer
 
 
-async def _settled(write: Write | Refusal | None) -> None:  # noqa: ASYNC910 # as above
+async def _settled(write: Write | Refusal | None) -> None:
     if write is not None and not isinstance(write, Refusal):
         await write.settled()
 

@@ -39,7 +39,7 @@ class _Module:
         self._name = name
         self._is_loaded = False
 
-    async def load(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def load(self) -> None:
         """Raises `Refusal` 503 when it cannot be read now: without file descriptors, say."""
         if self._is_loaded:
             return
@@ -78,7 +78,7 @@ async def readable(gate: Gate, principal: Principal, texts: Iterable[str]) -> li
         # Now, while the cache still has it: the grants ask for it by its text.
         gate.require_read(principal, text)
         filters.append(filter)
-    return filters  # noqa: ASYNC910 # waits only when there is something to wait for
+    return filters
 
 
 def _parse(gate: Gate, principal: Principal, text: str, meter: Meter) -> Filter:

@@ -43,7 +43,7 @@ class DocumentSize:
         store = triode.store
         started_s = trio.current_time()
         if self._busy or store.seq == self._seq or started_s < self._again_at_s:
-            return self.bytes  # noqa: ASYNC910 # nothing to measure is no wait
+            return self.bytes
         self._busy = True
         try:
             with store.document.pin() as root:
@@ -56,7 +56,7 @@ class DocumentSize:
         now_s = trio.current_time()
         self.bytes, self._seq = size, seq
         self._again_at_s = now_s + (now_s - started_s) / MEASURING_SHARE
-        return size  # noqa: ASYNC910 # nothing to measure is no wait
+        return size
 
 
 def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:

@@ -124,7 +124,7 @@ class Write:
         """Whether it is decided."""
         return self.position is not None or self.error is not None
 
-    async def settled(self) -> None:  # noqa: ASYNC910 # what need not wait does not
+    async def settled(self) -> None:
         """Wait until it is decided."""
         if not self.is_settled:
             if self.decided is None:
@@ -141,7 +141,7 @@ class Write:
                 # Through its traceback it would hold itself, and the value that was to be written.
                 self.error = None
         assert self.position is not None
-        return self.position  # noqa: ASYNC910 # what need not wait does not
+        return self.position
 
 
 class UnderWay:
@@ -158,12 +158,12 @@ class UnderWay:
         self.count -= 1
         self._changed.unpark_all()
 
-    async def room(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def room(self) -> None:
         """Wait until one more may be begun."""
         while self.count >= MOST_UNDER_WAY:
             await self._changed.park()
 
-    async def none_left(self) -> None:  # noqa: ASYNC910 # as above
+    async def none_left(self) -> None:
         """Wait until all are decided."""
         while self.count:
             await self._changed.park()
@@ -224,7 +224,7 @@ class Journal:
         self._bytes += len(write.line)
         self._queue.append(write)
         self._come.unpark()
-        return write  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+        return write
 
     def _has_room(self) -> bool:
         return self._under_way < WAITING_ITEMS and self._bytes < WAITING_BYTES
@@ -254,9 +254,7 @@ class Journal:
 
     # ── the log ─────────────────────────────────────────────────────────────────────────────────
 
-    async def begin(  # noqa: ASYNC910 # waits only when there is something to write
-        self, bounds: Bounds, last_ms: int
-    ) -> None:
+    async def begin(self, bounds: Bounds, last_ms: int) -> None:
         """Go on after the log was read, with `bounds` found there; the settings' hold from now."""
         self.bounds = bounds
         self.last_ms = last_ms
@@ -317,7 +315,7 @@ class Journal:
             self._triode.metrics.writes_failed += len(writes)
             for write in writes:
                 write.settle(None, full(error))
-            return  # noqa: ASYNC910 # `append` is a checkpoint
+            return
         until = trio.current_time() + TURN_S
         for write in writes:
             await self._triode.hub.flusher.room()
@@ -326,14 +324,14 @@ class Journal:
                 await trio.lowlevel.checkpoint()
                 until = trio.current_time() + TURN_S
 
-    async def _apply(self, write: Write) -> None:  # noqa: ASYNC910 # waits only when it takes long
+    async def _apply(self, write: Write) -> None:
         """In one step, unless it takes long."""
         triode, op = self._triode, write.op
         if isinstance(op, Bounds):
             begin_bounds(triode.store, op, time_ms=write.time_ms)
             self.bounds = op
             write.settle(triode.store.position)
-            return  # noqa: ASYNC910 # as above
+            return
         try:
             try:
                 prepared = triode.prepare(op, write.principal, self._meter())

@@ -49,7 +49,7 @@ class Reading:
         self._root = self._pin.enter_context(triode.store.document.pin())
         self._nodes: list[tuple[Path, Json]] | None = None
 
-    async def afford(self, at_once: Meter | None = None) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def afford(self, at_once: Meter | None = None) -> None:
         """Find out what it costs; raises `Refusal` 422 when that is more than a request may cost.
 
         It waits only if that is more than `at_once` has left, else one turn.

@@ -45,7 +45,7 @@ class ReturnTimes:
         key = _rate_key(client)
         count = self._of_key[key]
         self._left[key] -= 1
-        part = (self._left[key] + random.random()) / count  # noqa: S311 # spreads a herd
+        part = (self._left[key] + random.random()) / count
         return RETRY_MIN_MS + round(part * max(self._window_ms, count * self._each_ms))
 
 

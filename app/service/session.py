@@ -74,7 +74,7 @@ class Session:
         # Writes that the log has not answered yet.
         self._under_way: UnderWay | None = None
 
-    async def receive(self, message: bytes | bytearray | memoryview | str) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+    async def receive(self, message: bytes | bytearray | memoryview | str) -> None:
         """Carry out one message and push its answer. Ends the connection after too many bad ones
         in a row. Before, it waits until the client has room for one more answer.
 
@@ -82,7 +82,7 @@ class Session:
         """
         await self.keep_pace()
         if self._client.has_ended():
-            return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+            return
         self._triode.metrics.messages_in += 1
         ref: dict[str, Any] = {}
         try:
@@ -108,7 +108,7 @@ class Session:
             await self._answered()
             self._refuse(refusal, ref)
 
-    async def keep_pace(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def keep_pace(self) -> None:
         """Wait while more is to be written than should be, to this client or to all: whoever does
         not read the answers is not asked for more questions. Who has ended is not waited for.
         """
@@ -117,20 +117,20 @@ class Session:
             await flusher.room()
             outbox = client.outbox
             if client.end is not None or outbox is None or not outbox.is_behind:
-                return  # noqa: ASYNC910 # waits only when there is something to wait for
+                return
             await outbox.progress()
             client.active_at = trio.current_time()
 
-    async def _begin_write(self, command: Any, ref: dict[str, Any]) -> bool:  # noqa: ASYNC910 # as `receive`
+    async def _begin_write(self, command: Any, ref: dict[str, Any]) -> bool:
         """Where a log is kept, a write is answered when it is in it; meanwhile the next ones are
         begun. Anything else waits until those before it are answered: False, it is to be done.
         """
         if self._triode.journal is None:
-            return False  # noqa: ASYNC910 # as `receive`
+            return False
         name = name_of(command)
         if name not in WRITES:
             await self._answered()
-            return False  # noqa: ASYNC910 # as `receive`
+            return False
         if self._under_way is None:
             self._under_way = UnderWay()
         await self._under_way.room()
@@ -138,9 +138,9 @@ class Session:
         self._triode.metrics.commands_total += 1
         await begin_write(self._triode, name, command, self._client.principal, told)
         self._under_way.count += 1
-        return True  # noqa: ASYNC910 # as `receive`
+        return True
 
-    async def _answered(self) -> None:  # noqa: ASYNC910 # waits only when there is something to wait for
+    async def _answered(self) -> None:
         """Wait until all writes that were begun are answered."""
         if self._under_way is not None:
             await self._under_way.none_left()
@@ -186,14 +186,14 @@ class Session:
                 await (self._get if name == "get" else self._subscribe)(command, ref)
             else:
                 own(self, command, ref)
-            return  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+            return
         members = await execute(self._triode, command, self._client.principal, sender=self._client)
         self._ok(ref, members)
 
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
         self._triode.hub.tell(self._client, "ok", ref | (members or {}))
 
-    async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+    async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
         filter = await filter_of(triode, client.principal, command)
         frame = selection(triode.store, filter, ref, Meter(TURN_STEPS))
@@ -206,7 +206,7 @@ class Session:
             frame = selection_feed(triode.store, filter, ref, 2 * triode.settings.max_work)
         triode.hub.push(client, frame)
 
-    async def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+    async def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
         text = check_filter_text(command.get("filter"))
         policy = check_policy(command.get("policy"))

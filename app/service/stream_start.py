@@ -107,7 +107,7 @@ def come_back_later(refusal: Refusal, head: Head) -> bytes | None:
     if not is_momentary or head.method != "GET" or not _takes_streams_alone(head):
         return None
     wait_ms = round(float(refusal.extra.get("retry_after", 1)) * 1000)
-    retry_ms = wait_ms + random.randint(RETRY_MIN_MS, RETRY_MAX_MS)  # noqa: S311 # spreads a herd
+    retry_ms = wait_ms + random.randint(RETRY_MIN_MS, RETRY_MAX_MS)
     return b"retry: %d\n: %d, come back later\n\n" % (retry_ms, refusal.status)
 
 
@@ -153,7 +153,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
         id = hub.rooms.position(lone)
     data = control(client.kind, "connected", body, id=None if id is None else str(id))
     if client.kind == "sse":
-        retry_ms = random.randint(RETRY_MIN_MS, RETRY_MAX_MS)  # noqa: S311 # spreads a herd
+        retry_ms = random.randint(RETRY_MIN_MS, RETRY_MAX_MS)
         data = b"retry: %d\n" % retry_ms + data
     # Nothing can be lost before it: its position is true whatever is lost later.
     hub.push(client, VerbatimFrame(data))

@@ -143,7 +143,7 @@ class Triode:
         await self.hub.flusher.room()
         try:
             if not self._writing.locked():
-                return self._write_at_once(op, principal)  # noqa: ASYNC910 # what need not wait does not; the lanes have the checkpoints
+                return self._write_at_once(op, principal)
             async with self._writing:
                 return self._write_at_once(op, principal)
         except TooCostly:
@@ -171,7 +171,7 @@ class Triode:
                         raise
                     continue
             if seq == store.seq:
-                return self.commit(prepared, self.clock.unix_ms())  # noqa: ASYNC910 # `in_turns` is a checkpoint
+                return self.commit(prepared, self.clock.unix_ms())
             # The code that embeds us has written in the meantime (`write_nowait`).
         raise Refusal(503, "the document changes faster than this write can be planned; try again")
 

@@ -296,7 +296,8 @@ async def test_no_client_changes_the_tags_of_its_route(lane: Lane, tmp_path: Pat
             assert (await listed(api, id=one))[0]["tags"] == {"table": "7", "client.x": "1"}
             assert [seen["client"] for seen in await listed(api, **{"tag.table": "7"})] == [one]
     finally:
-        await trio.to_thread.run_sync(server.stop)
+        with trio.move_on_after(60, shield=True):
+            await trio.to_thread.run_sync(server.stop)
 
 
 async def test_close_a_websocket(server: Server, api: Api, document: str) -> None:
