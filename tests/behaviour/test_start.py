@@ -77,6 +77,15 @@ async def test_what_would_open_more_than_it_says_does_not_start(
     assert "Traceback" not in done.stderr
 
 
+async def test_a_folder_that_cannot_hold_a_log_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = serve(tmp_path, "--data", str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert "--data" in done.stderr
+    assert "cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_an_unknown_option_is_told_what_was_meant(tmp_path: Path) -> None:
     (tmp_path / "triode.toml").write_text(
         'max_client = 3\n[[socket]]\npath = "/x"\nrates = "1/1"\n'
