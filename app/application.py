@@ -9,7 +9,7 @@ import trio
 from quart_trio import QuartTrio
 
 from triode.app.blueprints import all_blueprints
-from triode.app.blueprints.direct import DIRECT, DirectRoutes
+from triode.app.blueprints.direct_route import DIRECT, DirectRoutes
 from triode.app.blueprints.errors import install
 from triode.app.lanes import http2
 from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection

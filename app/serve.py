@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from triode.app.application import create_app
-from triode.app.blueprints.direct import DIRECT
+from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.tls import tls_context
 from triode.app.lanes.http_fast_path import Exchange
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan

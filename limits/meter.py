@@ -2,8 +2,7 @@
 
 One step is about a microsecond. A meter bounds a whole request (`limit`), and it tells when a turn
 is over: each `turn` steps it calls `pause`, which may let others run (see `app.runtime.turns`). A
-meter
-without `pause` never gives way: then `limit` bounds how long the loop is held.
+meter without `pause` never gives way: then `limit` bounds how long the loop is held.
 """
 
 from __future__ import annotations

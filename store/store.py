@@ -1,11 +1,11 @@
-"""The store: the document, its log of changes and the subscriptions to it, moved by one call.
+"""The store: the document, its history and the subscriptions to it, moved by one call.
 
-    submit(op) → plan → log → apply → match → Committed
+    prepare(op) → plan → commit → history → apply → match → Committed
 
-The whole of `submit` is synchronous and pure. Nothing can come between the check of a write and
-its effect, between its effect and the list of who must hear of it, or between two writes: that is
-what makes one order for all, and why a subscriber that registers between two calls can miss
-nothing and see nothing twice. All that may fail is decided in `plan`, before anything moves: a
+All of it is synchronous and pure; `submit` does both at once. Nothing can come between the check of
+a write and its effect, between its effect and the list of who must hear of it, or between two
+writes: that is what makes one order for all, and why a subscriber that registers between two calls
+can miss nothing and see nothing twice. All that may fail is decided in `plan`, before anything moves: a
 refused write leaves no trace.
 """
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from triode.app.delivery.direct import DirectFrame, Directs
+from triode.app.delivery.direct_message import DirectFrame, Directs
 from triode.app.wire.chunks import chunked
 from triode.app.wire.compression import on_wire
 

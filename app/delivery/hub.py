@@ -5,7 +5,7 @@
 
 Everything here is synchronous, so registration, snapshot and publishing see one another whole, and
 all see one order. What waits is elsewhere: the flusher writes to those who take it (`flusher`), the
-writers to those who do not (`writers`).
+writers to those who do not (`slow_writer`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import trio
 from triode.app.delivery import life, overflow
 from triode.app.delivery.audience import Audience
 from triode.app.delivery.backlog import Backlog
-from triode.app.delivery.direct import DirectFrame
+from triode.app.delivery.direct_message import DirectFrame
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past

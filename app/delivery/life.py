@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from triode.app.delivery.direct import SENDERS
+from triode.app.delivery.direct_message import SENDERS
 from triode.app.delivery.losses import Arrears
 from triode.app.delivery.outbox import Outbox
 from triode.app.wire import end_reasons

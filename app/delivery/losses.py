@@ -4,7 +4,7 @@
     latest    of these filters it gets the newest value of each place that has changed
     left      it has lost something of these sources, and then left them: nothing to tell
 
-Arrears are settled in one step when the queue is empty (`Writers.heal`). Until then nothing
+Arrears are settled in one step when the queue is empty (`resync.heal`). Until then nothing
 that the client is sent may carry a position: a position says that all up to it has arrived.
 """
 

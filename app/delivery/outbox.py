@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from triode.app.delivery.backlog import Backlog
-from triode.app.delivery.direct import DirectFrame, Directs
+from triode.app.delivery.direct_message import DirectFrame, Directs
 from triode.app.delivery.lazy_frame import Feed
 from triode.app.wire.frame import FRAME_BYTES
 

@@ -23,7 +23,7 @@ import trio
 
 from triode.app.delivery import life
 from triode.app.delivery.audience import Audience
-from triode.app.delivery.direct import SENDERS, DirectFrame
+from triode.app.delivery.direct_message import SENDERS, DirectFrame
 from triode.app.delivery.lazy_frame import undroppable, without_positions
 from triode.app.delivery.losses import Gap, Latest
 from triode.app.delivery.room import Room

@@ -20,7 +20,7 @@ from werkzeug.datastructures import Headers
 if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse as Response
 
-    from triode.app.blueprints.direct import DirectRoutes
+    from triode.app.blueprints.direct_route import DirectRoutes
     from triode.app.net.request_head import Head
 
 Send = Callable[[bytes], Awaitable[None]]

@@ -5,7 +5,7 @@ from that moment on; then memory is let go, what costs others least first:
 
     caches    what clients' texts stand for is read again when it is needed
     history   clients that come back get a snapshot in place of what they missed
-    places    filters that have to be evaluated are told by a snapshot at their next write
+    remembered  filters that have to be evaluated are told by a snapshot at their next write
     queues    whoever has the longest queue is ended, and may come back
 """
 
@@ -64,7 +64,7 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("touched", read=lambda: store.touched.bytes)
     ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
-    ledger.account("places", read=lambda: store.index.remembered.bytes)
+    ledger.account("remembered", read=lambda: store.index.remembered.bytes)
     ledger.account(
         "pins",
         settings.pins_bytes,
@@ -74,7 +74,7 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("messages", settings.max_unfinished_bytes)
     ledger.on_pressure("caches", lambda _: clear_caches())
     ledger.on_pressure("history", lambda _: store.forget_history())
-    ledger.on_pressure("places", store.index.forget_places)
+    ledger.on_pressure("remembered", store.index.forget_places)
     ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))
     return ledger
 

@@ -1,14 +1,14 @@
 """Triode itself: one object that holds the parts and is handed to whoever needs them.
 
     Triode
-    ├ store     the document, its log, the subscription index        (pure)
+    ├ store     the document, its history, the subscription index    (pure)
     ├ gate      tokens, rights, rates, places
     ├ hub       connections, delivery
     ├ metrics   what is counted
     └ run()     the services: flusher, pulse, sweeps, demo data
 
-`write` is the one way into the document, for HTTP, for WebSocket and for the Python code that
-embeds Triode.
+Every write ends in `commit`, whether it came by HTTP, by WebSocket, from the log or from the Python
+code that embeds Triode.
 """
 
 from __future__ import annotations

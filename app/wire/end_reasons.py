@@ -20,13 +20,12 @@ How = Literal["goodbye", "at once", "silently"]
 class End:
     """A reason for which a connection ends.
 
-    `label` is the metric label and the SSE `closing` reason, `code` the WebSocket close code,
-    `retry` whether a client may come back unchanged.
+    `label` is the metric label and the SSE `closing` reason, `code` the WebSocket close code.
+    Clients go by these two (docs/wire.md 5).
     """
 
     label: str
     code: int
-    retry: bool
 
 
 class Ended(NamedTuple):
@@ -39,22 +38,22 @@ class Ended(NamedTuple):
     ip: str
 
 
-CLIENT_CLOSED = End("client_closed", 1000, retry=True)
-CLIENT_LOST = End("client_lost", 1006, retry=True)
-NORMAL = End("closed", 1000, retry=True)
-GOING_AWAY = End("going_away", 1001, retry=True)
-PROTOCOL = End("protocol_error", 1002, retry=True)
-NOT_TEXT = End("invalid_utf8", 1007, retry=True)
-SLOW = End("slow", 1008, retry=True)
-ABUSE = End("too_many_errors", 1008, retry=True)
-MEMORY = End("memory", 1013, retry=True)
-TOO_BIG = End("message_too_big", 1009, retry=True)
-FAULT = End("internal_error", 1011, retry=True)
-BUSY = End("too_much_unfinished", 1013, retry=True)
-RESTART = End("restart", 1012, retry=True)
-IDLE = End("idle", 1001, retry=True)
-LEASE = End("lease", 1001, retry=True)
-WRITE_TIMEOUT = End("write_timeout", 1006, retry=True)
-TOKEN_ENDED = End("token_ended", 4401, retry=False)
-NOT_ALLOWED = End("not_allowed", 4403, retry=False)
-RATE = End("rate", 4429, retry=False)
+CLIENT_CLOSED = End("client_closed", 1000)
+CLIENT_LOST = End("client_lost", 1006)
+NORMAL = End("closed", 1000)
+GOING_AWAY = End("going_away", 1001)
+PROTOCOL = End("protocol_error", 1002)
+NOT_TEXT = End("invalid_utf8", 1007)
+SLOW = End("slow", 1008)
+ABUSE = End("too_many_errors", 1008)
+MEMORY = End("memory", 1013)
+TOO_BIG = End("message_too_big", 1009)
+FAULT = End("internal_error", 1011)
+BUSY = End("too_much_unfinished", 1013)
+RESTART = End("restart", 1012)
+IDLE = End("idle", 1001)
+LEASE = End("lease", 1001)
+WRITE_TIMEOUT = End("write_timeout", 1006)
+TOKEN_ENDED = End("token_ended", 4401)
+NOT_ALLOWED = End("not_allowed", 4403)
+RATE = End("rate", 4429)

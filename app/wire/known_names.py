@@ -1,7 +1,8 @@
 """The names that requests may hold: query parameters by route, members by command.
 
 Whatever is not here is refused with `did you mean …?` (`limits.known`): a misspelt name must never
-be passed over. A test holds these tables to the OpenAPI description.
+be passed over. A test holds the tables of queries and subscriptions to the OpenAPI
+description.
 """
 
 from __future__ import annotations

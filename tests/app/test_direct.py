@@ -19,7 +19,7 @@ from quart import Response, request
 from tests.app.serving import Client, Server, running
 from tests.app.web import ADMIN
 from triode.app.application import create_app
-from triode.app.blueprints.direct import DIRECT
+from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.settings import Settings
 from triode.app.lanes.http_fast_path import BODY_BYTES, Exchange
 from triode.app.lanes.hypercorn_stream import HandoffLimits

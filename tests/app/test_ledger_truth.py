@@ -38,7 +38,7 @@ async def test_the_sum_of_all_accounts_is_the_memory_that_is_taken(autojump_cloc
             for number in range(60):  # queues
                 await triode.write(Set(("text",), f"{number}" * 10_000))
                 await trio.testing.wait_all_tasks_blocked()
-            for field in ("id", "name"):  # places
+            for field in ("id", "name"):  # remembered
                 connect(triode, FakeLane(), f"$.rows[?@.{field} != 5]")
             await trio.testing.wait_all_tasks_blocked()
             gc.collect()
@@ -47,5 +47,7 @@ async def test_the_sum_of_all_accounts_is_the_memory_that_is_taken(autojump_cloc
             tracemalloc.stop()
         ledger.settle()
         grown = {name: account.held - before[name] for name, account in ledger.accounts.items()}
-    assert all(grown[name] > 50_000 for name in ("document", "history", "queues", "places")), grown
+    assert all(grown[name] > 50_000 for name in ("document", "history", "queues", "remembered")), (
+        grown
+    )
     assert 0.8 * taken < sum(grown.values()) < 1.2 * taken, (taken, grown)
