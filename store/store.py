@@ -5,8 +5,8 @@
 All of it is synchronous and pure; `submit` does both at once. Nothing can come between the check of
 a write and its effect, between its effect and the list of who must hear of it, or between two
 writes: that is what makes one order for all, and why a subscriber that registers between two calls
-can miss nothing and see nothing twice. All that may fail is decided in `plan`, before anything moves: a
-refused write leaves no trace.
+can miss nothing and see nothing twice. All that may fail is decided in `plan`, before anything
+moves: a refused write leaves no trace.
 """
 
 from __future__ import annotations

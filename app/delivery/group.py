@@ -108,7 +108,7 @@ class Particulars:
         self.start = start
         self.own: list[tuple[int, Frame]] = []
         self.omitted: set[int] = set()
-        # What others send to it alone, see `direct`.
+        # What others send to it alone, see `direct_message`.
         self.directs: Directs | None = None
 
     def due(self, frames: list[Frame]) -> list[Frame]:

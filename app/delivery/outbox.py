@@ -82,7 +82,7 @@ class Outbox:
         self.in_hand = 0
         self.oldest_at = 0.0
         self._control_bytes = 0
-        # Those that others send to it: they have room of their own, see `direct`.
+        # Those that others send to it: they have room of their own, see `direct_message`.
         self.directs: Directs | None = None
         self.ring: deque[Frame] = deque()
 

@@ -3,10 +3,10 @@
 Once a second (`settle`) all accounts are read. Above the limit new bodies and messages are refused
 from that moment on; then memory is let go, what costs others least first:
 
-    caches    what clients' texts stand for is read again when it is needed
-    history   clients that come back get a snapshot in place of what they missed
+    caches      what clients' texts stand for is read again when it is needed
+    history     clients that come back get a snapshot in place of what they missed
     remembered  filters that have to be evaluated are told by a snapshot at their next write
-    queues    whoever has the longest queue is ended, and may come back
+    queues      whoever has the longest queue is ended, and may come back
 """
 
 from __future__ import annotations
