@@ -6,6 +6,7 @@ else may have a say in it: no clock, no setting that is not in the log, no other
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from triode.app.access.write_rights import require_operation
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from triode.store.operation import Operation
     from triode.store.store import Prepared, Store
     from triode.store.work import Work
+
+log = logging.getLogger("triode")
 
 
 def decide(
@@ -53,6 +56,10 @@ def redo(store: Store, bounds: Bounds, entry: Entry) -> Bounds:
     try:
         prepared = decide(store, op, grant, work, work.again())
     except (Refusal, WriteError, TooCostly):
+        store.skip(time_ms=entry.time_ms)
+    except Exception:
+        # A fault of ours. It was refused when it was written too, and must not keep us from here.
+        log.exception("entry %s could not be decided; it is refused again", store.seq + 1)
         store.skip(time_ms=entry.time_ms)
     else:
         store.commit(prepared, time_ms=entry.time_ms)

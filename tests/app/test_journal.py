@@ -31,6 +31,7 @@ from triode.store.filter import parse_filter
 from triode.store.lineage import Lineage
 from triode.store.operation import Append, Increment, Merge, Patch, Set
 from triode.store.operation import Batch as AllOrNothing
+from triode.store.store import Store
 from triode.store.value import encode
 
 
@@ -131,6 +132,27 @@ class TestRestart:
             before = state(triode)
             assert before[1] == 6
         assert before[0] == {"a": {"deep": 1, "b": 2}}
+        async with running_on(log) as triode:
+            assert state(triode) == before
+
+    async def test_a_fault_of_ours_keeps_nobody_from_the_document(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A write that we fail to decide is refused; so it is when the log is read again."""
+        prepare = Store.prepare
+
+        def faulty(store: Store, op: Any, *work: Any) -> Any:
+            if op.path == ("bad",):
+                raise ZeroDivisionError
+            return prepare(store, op, *work)
+
+        monkeypatch.setattr(Store, "prepare", faulty)
+        log = fresh()
+        async with running_on(log, {}) as triode:
+            with pytest.raises(ZeroDivisionError):
+                await triode.write(Set(("bad",), 1))
+            await triode.write(Set(("good",), 1))
+            before = state(triode)
         async with running_on(log) as triode:
             assert state(triode) == before
 
