@@ -373,7 +373,12 @@ async def test_a_batch_whose_sender_is_gone_holds_no_writes_up(server: Server, a
     async with open_raw_ws(server, "/ws?filter=.x") as raw:
         batch = json.dumps({"type": "batch", "ops": ops}).encode()
         await raw.send(frame(TEXT, batch))
-        await trio.sleep(0.1)  # it has begun; a reset overtakes what is still to be read
+
+        async def has_begun() -> bool:
+            return bool(await api.get(".x"))
+
+        # A reset overtakes what is still to be read.
+        await eventually(has_begun, PATIENCE_S)
         raw.reset()
 
     seen: list[int] = [0]

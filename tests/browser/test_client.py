@@ -179,7 +179,8 @@ def test_a_page_stays_exact_through_restarts_cuts_and_bursts(
     print(f"seed {seed}")
     chance = random.Random(seed)
     # Buffers so small that a line which is frozen is felt at once.
-    server = serve(send_buffer_bytes=4096, queue_items=20)
+    # Several bursts in a row double the pause of a heal; a page is waited for 15 s.
+    server = serve(send_buffer_bytes=4096, queue_items=20, heal_wait_max=4)
     with line_to(server.port) as line:
         fill(server, chance)
         pages = [open_page(line.url + BLANK) for _ in range(2)]
