@@ -223,16 +223,15 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
                 reader = MessageReader(most, triode.messages, deflates=lane.inflates)
             at = 0
             while at < len(data):
-                if at == 0 and effort.is_light(client.active_at):
-                    size = _first_of(data)
-                    most = LIGHT_MESSAGES
+                size, most = turn_bytes, MESSAGES_PER_TURN
+                if at:
+                    await next_turn()
+                elif turn_at_once():
+                    pass  # what comes together from one who is alone is flushed together
+                elif effort.is_light(client.active_at):
+                    size, most = _first_of(data), LIGHT_MESSAGES
                 else:
-                    size = turn_bytes
-                    most = MESSAGES_PER_TURN
-                    if at:
-                        await next_turn()
-                    elif not turn_at_once():
-                        await turn()
+                    await turn()
                 await _take(triode, session, client, reader, effort, data[at : at + size], most)
                 if client.has_ended():
                     return await _goodbye(connection, client)
