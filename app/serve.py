@@ -39,7 +39,7 @@ from triode.app.net.listener import serve as accept_on
 from triode.app.net.request_head import is_websocket
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
-from triode.app.service.boot import boot, let_go
+from triode.app.service.boot import let_go
 from triode.app.service.gc_policy import Collector
 from triode.app.service.reload import Read, on_hangup
 from triode.app.service.shutdown import say_goodbye
@@ -75,8 +75,7 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     app = create_app(server)
     try:
         # What is wrong with the log or the file is told before anything is served.
-        await boot(server)
-        await running.load(server)
+        await running.begin(server)
         sockets = _sockets(settings)
     except BaseException:
         await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own

@@ -40,6 +40,8 @@ TRIODE_FLAGS: Final = (
     "0",
     "--max-heads",
     "20000",
+    "--data",
+    "memory",
 )
 
 

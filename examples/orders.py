@@ -116,7 +116,7 @@ def triode_for(origin: str) -> Iterator[str]:
         yield os.environ["TRIODE_URL"]
         return
     command = [sys.executable, "-m", "triode", "serve", "--port", "0", "--json"]
-    command += ["--cors-origins", origin]
+    command += ["--data", "memory", "--cors-origins", origin]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 # our own words
         assert process.stdout is not None
         try:

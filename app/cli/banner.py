@@ -44,6 +44,7 @@ def banner(
         rows.add_row("listening", Text(address, style="bold cyan"))
     if addresses:
         rows.add_row("console", Text(f"{_reachable(addresses[0])}/", style="bold cyan"))
+    rows.add_row("document", _kept(settings))
     rows.add_row("lanes", _lanes(settings))
     for label, text in _limits(settings):
         rows.add_row(label, text)
@@ -60,6 +61,16 @@ def url_of(address: tuple[Any, ...], *, tls: bool) -> str:
     """The URL of a socket address: (host, port) or, for IPv6, (host, port, flow, scope)."""
     host, port = str(address[0]), address[1]
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _kept(settings: Settings) -> str:
+    if settings.data is None:
+        return "in memory: it ends with this process (--data DIR keeps it)"
+    promise = {
+        "full": "what is answered outlives a power failure",
+        "relaxed": "what is answered outlives a crash, not a power failure",
+    }
+    return f"kept in {settings.data.absolute()}; {promise[settings.durability]}"
 
 
 def _lanes(settings: Settings) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from socket import gaierror
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
-from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
+from triode.app.config.settings import DATA_HERE, DEFAULTS, OPTIONS, Settings, option_text
 from triode.app.config.validation import warnings
 from triode.app.net.inherited import NotInherited
 from triode.app.runtime.machine import SPARE_FILES
@@ -33,6 +34,10 @@ _BIND_ADVICE: Final = {
     errno.EACCES: "ports below 1024 need rights; choose another --port",
     errno.EADDRNOTAVAIL: "this machine has no such address; choose another --host",
 }
+
+_DATA_ADVICE: Final = (
+    "--data DIR keeps the document in another folder, --data memory keeps it in none."
+)
 
 
 def _with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,7 +66,7 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
     write_deadline = "5s"; flags win over variables, variables over the file.
     """
     try:
-        settings = load_here(flags, config=config)
+        settings = load_here(flags, config=config, data=Path(DATA_HERE))
     except Faults as exc:
         for fault in exc.faults:
             click.echo(f"triode: {fault}", err=True)
@@ -97,7 +102,7 @@ def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
         click.echo(f"triode: --load: {error}", err=True)
         sys.exit(CANNOT_START)
     except LogRefused as error:
-        click.echo(f"triode: --data: {error}", err=True)
+        click.echo(f"triode: --data: {error}\n{_DATA_ADVICE}", err=True)
         sys.exit(CANNOT_START)
     except NotInherited as error:
         click.echo(f"triode: LISTEN_FDS: {error}", err=True)

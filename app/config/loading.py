@@ -44,12 +44,14 @@ def load(
     toml: str | None = None,
     *,
     toml_name: str = CONFIG_NAME,
+    data: Path | None = None,
 ) -> Settings:
     """Settings from all layers.
 
     `flags` has public or field names; None was not given. An empty variable counts as not set.
-    `toml` is the text of the file (None: no file), `toml_name` names it in faults. Raises `Faults`
-    with everything that is wrong.
+    `toml` is the text of the file (None: no file), `toml_name` names it in faults. `data` is where
+    the document is kept if no layer says it; not that of a demo, which would then be found in the
+    document of the next start. Raises `Faults` with everything that is wrong.
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
@@ -65,6 +67,8 @@ def load(
         except ValueError as exc:
             faulty.add(field_name)
             faults.append(f"{source} {exc}{_given(raw, spec, str(exc))}{_hint(source, raw)}")
+    if not values.get("demo"):
+        values.setdefault("data", data)
     settings = Settings(**values)
     settings = replace(settings, sockets=_sockets(toml, toml_name, settings.ws_rate, faults))
     faults.extend(contradictions(settings, faulty))
@@ -73,11 +77,16 @@ def load(
     return settings
 
 
-def load_here(flags: Mapping[str, object] | None = None, *, config: str | None = None) -> Settings:
+def load_here(
+    flags: Mapping[str, object] | None = None,
+    *,
+    config: str | None = None,
+    data: Path | None = None,
+) -> Settings:
     """Settings of this process: flags, its environment, and its file.
 
-    The file is `config`, or $TRIODE_CONFIG, or ./triode.toml if there is one. Raises `Faults`,
-    also when a file that was named cannot be read.
+    The file is `config`, or $TRIODE_CONFIG, or ./triode.toml if there is one; `data` as in `load`.
+    Raises `Faults`, also when a file that was named cannot be read.
     """
     named = config or os.environ.get("TRIODE_CONFIG")
     path = Path(named or CONFIG_NAME)
@@ -86,7 +95,7 @@ def load_here(flags: Mapping[str, object] | None = None, *, config: str | None =
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         raise Faults([f"{path} cannot be read: {reason}"]) from None
-    return load(flags or {}, os.environ, toml, toml_name=str(path))
+    return load(flags or {}, os.environ, toml, toml_name=str(path), data=data)
 
 
 Layer = Iterator[

@@ -144,6 +144,17 @@ def choice_list(allowed: tuple[str, ...]) -> Reader[tuple[str, ...]]:
     return read
 
 
+def choice(*allowed: str) -> Reader[str]:
+    """A reader for one word of those allowed."""
+
+    def read(value: object) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be {' or '.join(allowed)}")
+        return str(value)
+
+    return read
+
+
 def read_file(value: object) -> Path:
     """The path of a file that can be read now."""
     path = Path(read_text(value)).expanduser()

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from triode.app.config.readers import (
     Reader,
+    choice,
     choice_list,
     duration,
     format_duration,
@@ -46,6 +47,8 @@ from triode.limits.rate import Rate
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+# Where `triode serve` keeps the document if nothing is said.
+DATA_HERE: Final = "./triode-data"
 # Those of `limits.jwt_key`, which is not loaded for their names: cryptography is 10 MB.
 JWT_ALGORITHMS: Final = (
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
@@ -283,11 +286,18 @@ class Settings:
     data: Path | None = option(
         None,
         read_data,
-        "Folder in which the document is kept; memory: it ends with the process.",
+        f"Folder in which the document is kept; memory: in none. Unset: {DATA_HERE} for "
+        "`triode serve`, memory elsewhere and with demo.",
         "DIR",
     )
+    durability: str = option(
+        "full",
+        choice("full", "relaxed"),
+        "full: what was answered outlives a power failure; relaxed: it outlives a crash of Triode.",
+        "KIND",
+    )
     load: Path | None = option(
-        None, read_file, "JSON file with the document to begin with.", "FILE"
+        None, read_file, "JSON file with the document that a new log begins with.", "FILE"
     )
     demo: bool = option(
         False, read_flag, "Write this machine's counters to .host every second.", ""

@@ -104,5 +104,7 @@ def warnings(settings: Settings) -> Iterator[str]:
         yield "Everyone may see, address and close all connections (--control-from)."
     if settings.control_from and not settings.auth:
         yield "--control-from does nothing: without --admin-token or --jwt-key all may control."
+    if settings.data is None and settings.durability != "full":
+        yield "--durability does nothing: the document is kept in memory (--data memory)."
     if settings.anonymous_read and not settings.auth:
         yield "--anonymous-read does nothing: without --admin-token or --jwt-key all is readable."

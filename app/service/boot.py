@@ -34,14 +34,14 @@ KEPT_DEPTH: Final = 512
 TURN_S: Final = 0.002
 
 
-async def boot(triode: Triode) -> None:
-    """Open the log of a Triode, if it has one, and go on where it stands; once. Raises
-    `LogRefused`.
+async def boot(triode: Triode) -> bool:
+    """Open the log of a Triode, if it has one, and go on where it stands; once. False: it is open
+    already, or there is none. Raises `LogRefused`.
     """
     journal = triode.journal
     if journal is None or journal.is_begun:
         await trio.lowlevel.checkpoint()
-        return
+        return False
     since = trio.current_time()
     triode.clock.sync()
     opened = await journal.log.open()
@@ -62,6 +62,7 @@ async def boot(triode: Triode) -> None:
         store.bytes / 1e6,
         trio.current_time() - since,
     )
+    return True
 
 
 async def let_go(triode: Triode) -> None:

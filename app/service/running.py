@@ -41,8 +41,7 @@ async def run(
             triode.settings.admin_token, FULL, now=triode.clock.unix_s(), label="admin"
         )
     try:
-        await boot(triode)
-        await load(triode)
+        await begin(triode)
         async with trio.open_nursery() as nursery:
             await nursery.start(triode.hub.run)
             if triode.journal is not None:
@@ -67,12 +66,24 @@ class NotLoaded(ValueError):
     """The file that the document begins with cannot be read, or holds no JSON."""
 
 
-async def load(triode: Triode) -> None:
-    """Begin with the document in the file of the settings; once. Raises `NotLoaded`."""
-    path = triode.settings.load
-    if path is None or triode.store.seq:
+async def begin(triode: Triode) -> None:
+    """Begin with the document of the log, or of the file in the settings; once. Raises `LogRefused`
+    and `NotLoaded`.
+    """
+    if await boot(triode) or triode.journal is None:
+        await _load(triode)
+
+
+async def _load(triode: Triode) -> None:
+    path, store = triode.settings.load, triode.store
+    if path is None or (triode.journal is None and store.seq):
         await trio.lowlevel.checkpoint()
         return
+    if store.seq:
+        raise NotLoaded(
+            f"{path} is for a new log, and the one in {triode.settings.data} has a document already"
+            f" (at {store.position}); leave --load out, or give another --data"
+        )
     try:
         data = await trio.Path(path).read_bytes()
     except OSError as error:

@@ -122,7 +122,7 @@ class Triode:
         self.bodies = self.ledger.accounts["bodies"]
         self.messages = self.ledger.accounts["messages"]
         if log is None and settings.data is not None:
-            log = SqliteLog(settings.data)
+            log = SqliteLog(settings.data, is_synced=settings.durability == "full")
         self.journal = None if log is None else Journal(self, log)
         self.started_at = 0.0
         self.draining = False

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import resource
+from pathlib import Path
 
 import httpx
 import pytest
@@ -358,6 +359,15 @@ def test_the_start_up_block_says_what_is_in_force() -> None:
     ):
         assert part in text
     assert SECRET not in text
+
+
+def test_the_start_up_block_says_where_the_document_is_kept() -> None:
+    files = OpenFiles(limit=20_000, before=20_000, wanted=11_000)
+    text = shown(Settings(data=Path("/srv/kept")), files)
+    assert "kept in /srv/kept; what is answered outlives a power failure" in text
+    relaxed = shown(Settings(data=Path("/srv/kept"), durability="relaxed"), files)
+    assert "outlives a crash, not a power failure" in relaxed
+    assert "in memory: it ends with this process" in shown(Settings(), files)
 
 
 def test_an_open_server_says_so() -> None:

@@ -323,6 +323,39 @@ def test_serve_tells_a_machine_where_it_listens(tmp_path: Path) -> None:
         assert process.stdout.read() == b""
 
 
+@contextmanager
+def serving(folder: Path, *flags: str) -> Iterator[str]:
+    """`triode serve` in a folder, as people start it; its address."""
+    command = [sys.executable, "-m", "triode", "serve", "--port", "0", "--json", *flags]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TRIODE_")}
+    with subprocess.Popen(
+        command, cwd=folder, env={**env, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["listening"][0]
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_the_document_is_kept_beside_the_process(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.json"
+    seed.write_text('{"a":1}')
+    with serving(tmp_path, "--load", str(seed)) as url:
+        httpx.put(f"{url}/store", params={"path": ".b"}, json=2).raise_for_status()
+    assert (tmp_path / "triode-data" / "triode.db").exists()
+    with serving(tmp_path) as url:
+        assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 2}
+    command = [sys.executable, "-m", "triode", "serve", "--port", "0", "--load", str(seed)]
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert "has a document already (at " in again.stderr
+    assert "leave --load out" in again.stderr
+    with serving(tmp_path, "--data", "memory", "--load", str(seed)) as url:
+        assert httpx.get(f"{url}/store?path=.").json() == {"a": 1}
+
+
 def test_the_demo_is_this_machine_and_tells_the_console_s_address(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "triode", "serve", "--demo", "--port", "0"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -340,5 +373,6 @@ def test_the_demo_is_this_machine_and_tells_the_console_s_address(tmp_path: Path
                 host = answer.json() if answer.is_success else {}
                 time.sleep(0.1)
             assert {"cpu", "memory", "disks", "net", "processes"} <= host.keys()
+            assert not list(tmp_path.iterdir()), "a demo is kept nowhere"
         finally:
             process.terminate()

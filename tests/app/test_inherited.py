@@ -23,7 +23,7 @@ def start(listener: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         ["bash", "-c", script, sys.executable],
         cwd=ROOT,
-        env={**os.environ, "TRIODE_PORT": "1"},  # which it may not take
+        env={**os.environ, "TRIODE_PORT": "1", "TRIODE_DATA": "memory"},  # a port it may not take
         pass_fds=[listener.fileno()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

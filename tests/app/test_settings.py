@@ -62,6 +62,27 @@ def test_what_was_not_given_hides_nothing() -> None:
     assert load({"port": None}, {"TRIODE_PORT": ""}, "port = 7").port == 7
 
 
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ({}, Path("here")),
+        ({"data": "there"}, Path("there")),
+        ({"data": "memory"}, None),
+        ({"demo": True}, None),  # or its data would be in the document of the next start
+        ({"demo": True, "data": "there"}, Path("there")),
+    ],
+)
+def test_where_the_document_is_kept(flags: dict[str, object], kept: Path | None) -> None:
+    assert load(flags, {}, data=Path("here")).data == kept
+    assert load({}, {f"TRIODE_{k.upper()}": str(v) for k, v in flags.items()}).data in (None, kept)
+    assert load({}, {}).data is None
+
+
+def test_a_word_that_is_no_durability_is_told_which_are() -> None:
+    with pytest.raises(Faults, match="--durability must be full or relaxed, not 'ful'"):
+        load({"durability": "ful"}, {})
+
+
 def test_false_and_zero_are_values() -> None:
     settings = load({"client_tags": False, "http_rate": "0"}, {"TRIODE_CLIENT_TAGS": "yes"})
     assert settings.client_tags is False
@@ -236,6 +257,8 @@ def test_warnings(tmp_path: Path) -> None:
     assert "web page" in of(cors_origins="*")
     assert "trusted proxy" in of(trusted_proxies="0.0.0.0/0")
     assert "--anonymous-read" in of(anonymous_read=".a")
+    assert "--durability" in of(durability="relaxed")
+    assert not of(durability="relaxed", data="kept")
 
 
 def test_secrets_are_in_no_text() -> None:

@@ -68,7 +68,7 @@ class Server:
     def __init__(self, lane: Lane, settings: Settings, home: Path) -> None:
         self.lane = lane
         # TESTS_DATA=1: all of them with a log, which must not change what clients see.
-        kept: Settings = {"data": "kept"} if os.environ.get("TESTS_DATA") else {}
+        kept: Settings = {"data": "kept" if os.environ.get("TESTS_DATA") else "memory"}
         self.settings = kept | settings
         self.home = home
         self.port = 0

@@ -157,7 +157,8 @@ class Crowd:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[-1]})
         self.port = _free_port()
-        command = [sys.executable, "-m", "triode", "serve", "--port", str(self.port), *self.flags]
+        command = [sys.executable, "-m", "triode", "serve", "--port", str(self.port)]
+        command += ["--data", "memory", *self.flags]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,

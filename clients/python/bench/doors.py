@@ -31,7 +31,7 @@ LOADS = (("one by one", 800, 1, 0.001), ("as fast as they can", 10_000, 200, 0.0
 
 def main() -> None:
     with subprocess.Popen(
-        [str(Path(sys.executable).with_name("triode")), "serve", "--port", "0",
+        [str(Path(sys.executable).with_name("triode")), "serve", "--port", "0", "--data", "memory",
          "--ws-rate", "0", "--queue-items", "100000", "--queue-bytes", "64MiB"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as server:  # fmt: skip
