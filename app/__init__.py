@@ -31,11 +31,15 @@ class Application:
             from triode.app.application import create_app
             from triode.app.config.loading import load_here
             from triode.app.config.validation import warnings
+            from triode.app.service.reload import Reload
+            from triode.app.service.triode import Triode
 
             settings = load_here()
             for warning in warnings(settings):  # `triode serve` shows them beside its address
                 logging.getLogger("triode").warning("%s", warning)
-            self._made = create_app(settings)
+            triode = Triode(settings)
+            triode.on_hangup = Reload(triode, load_here).on_hangup
+            self._made = create_app(triode)
         return self._made
 
     def __getattr__(self, name: str) -> Any:

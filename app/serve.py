@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
@@ -41,7 +41,7 @@ from triode.app.runtime.machine import most_connections
 from triode.app.service import running
 from triode.app.service.boot import let_go
 from triode.app.service.gc_policy import Collector
-from triode.app.service.reload import Read, on_hangup
+from triode.app.service.reload import Reload
 from triode.app.service.shutdown import say_goodbye
 from triode.app.service.triode import Triode
 
@@ -63,10 +63,11 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     *,
     bound: Bound | None = None,
     triode: Triode | None = None,
+    reread: Callable[[], Settings] | None = None,
     task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled. Starts with the addresses, which `bound`
-    is called with too.
+    is called with too. At SIGHUP `reread` reads the configuration anew.
 
     Raises `OSError` when an address cannot be bound, and `Faults`-like errors before anything is
     served.
@@ -83,16 +84,22 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     with ExitStack() as held:
         for sock in sockets:
             held.enter_context(sock)
-        await _serve(server, app, sockets, partial(_started, bound, task_status))
+        await _serve(server, app, sockets, partial(_started, bound, task_status), reread)
 
 
 async def _serve(
-    server: Triode, app: QuartTrio, sockets: list[socket.socket], started: Bound
+    server: Triode,
+    app: QuartTrio,
+    sockets: list[socket.socket],
+    started: Bound,
+    reread: Callable[[], Settings] | None,
 ) -> None:
     settings = server.settings
     limits = _handoff_limits(settings)
     context = _ssl_context(settings)
-    reads: Sequence[Read] = (server.gate.read_jwt_keys, partial(_read_tls, settings, context))
+    reload = Reload(server, reread)
+    reload.reads.append(partial(_read_tls, context))
+    server.on_hangup = reload.on_hangup
     config = make_config(limits)
     wants = partial(is_native, server)
     idle = IdleConnections(server.metrics.listener)
@@ -123,7 +130,6 @@ async def _serve(
         )
         server.ledger.account("connections", read=reception.door.held_bytes)
         services.start_soon(idle_wait.watch)
-        services.start_soon(on_hangup, reads)
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,
@@ -231,7 +237,7 @@ def _handoff_limits(settings: Settings) -> HandoffLimits:
     )
 
 
-def _read_tls(settings: Settings, context: ssl.SSLContext | None) -> Callable[[], None]:
+def _read_tls(context: ssl.SSLContext | None, settings: Settings) -> Callable[[], None]:
     """Check the certificate's files; what makes `context` show them in handshakes to come."""
     _ssl_context(settings)  # loaded at once, a key that does not fit would spoil the one in use
     certfile = settings.certfile

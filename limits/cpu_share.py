@@ -27,11 +27,15 @@ class CpuShares:
     __slots__ = ("_marks", "_pace", "is_off", "max_keys")
 
     def __init__(self, share_s: float, *, max_keys: int = MAX_KEYS) -> None:
+        self._marks: dict[str, float] = {}
+        self.max_keys = max_keys
+        self.set_share(share_s)
+
+    def set_share(self, share_s: float) -> None:
+        """Change the share of everybody, for what is caused from now on."""
         self.is_off = share_s <= 0
         # Counted against a whole minute, where there is no share.
         self._pace = MINUTE_S / (share_s if share_s > 0 else MINUTE_S) / STEPS_A_SECOND
-        self._marks: dict[str, float] = {}
-        self.max_keys = max_keys
 
     def __len__(self) -> int:
         """How many keys owe something, or did not long ago."""

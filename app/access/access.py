@@ -89,26 +89,38 @@ class Gate:
         self.route_rates: dict[str, Buckets] = {}
         self.cpu = CpuShares(settings.cpu_share_s)
         self.shares = Shares(settings, self.trusted)
-        self.admission = Admission(
-            total=settings.max_clients,
-            per_ip=self.shares.clients.bound,
-            per_principal=settings.max_clients_per_token,
-            heads=settings.max_heads,
-            http=settings.max_http,
-            http_per_ip=self.shares.http.bound,
-        )
+        self.admission = Admission()
+        self._bound(settings)
         self._anonymous = self._anonymous_grant()
 
-    def read_jwt_keys(self) -> Callable[[], None]:
-        """Read the keys of JWTs anew; what puts them in force for all that is checked from then on.
-        Raises ValueError.
+    def read(self, settings: Settings) -> Callable[[], None]:
+        """Read what changed settings say, and the keys of JWTs anew; what puts them in force for
+        all that is checked from then on. Raises ValueError.
         """
-        verifier = jwt_verifier(self.settings)
+        verifier = jwt_verifier(settings)
 
         def put() -> None:
+            self.settings = settings
             self.jwt = verifier
+            self._bound(settings)
+            self.http_rates.set_rate(settings.http_rate)
+            self.ws_rates.set_rate(settings.ws_rate)
+            for route in settings.sockets:
+                self.rates_of(route).set_rate(route.rate)
+            self.cpu.set_share(settings.cpu_share_s)
 
         return put
+
+    def _bound(self, settings: Settings) -> None:
+        """How many there may be. It holds for those who come."""
+        self.shares.set_bounds(settings)
+        admission = self.admission
+        admission.total = settings.max_clients
+        admission.per_ip = self.shares.clients.bound
+        admission.per_principal = settings.max_clients_per_token
+        admission.heads = settings.max_heads
+        admission.http = settings.max_http
+        admission.http_per_ip = self.shares.http.bound
 
     @property
     def is_open(self) -> bool:

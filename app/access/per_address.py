@@ -20,11 +20,18 @@ class Shares:
     """The share of one address in clients, heads and HTTP connections."""
 
     def __init__(self, settings: Settings, trusted: Networks) -> None:
-        def share(said: int | None, places: int) -> Share:
-            if said is None:
-                return Share(max(1, places // 2), trusted, here=False)
-            return Share(said, trusted)
+        self.clients = Share(0, trusted)
+        self.heads = Share(0, trusted)
+        self.http = Share(0, trusted)
+        self.set_bounds(settings)
 
-        self.clients = share(settings.max_clients_per_ip, settings.max_clients)
-        self.heads = share(settings.max_heads_per_ip, settings.max_heads)
-        self.http = share(settings.max_http_per_ip, settings.max_http)
+    def set_bounds(self, settings: Settings) -> None:
+        """Take the bounds over; also while running, for those who come."""
+        _set(self.clients, settings.max_clients_per_ip, settings.max_clients)
+        _set(self.heads, settings.max_heads_per_ip, settings.max_heads)
+        _set(self.http, settings.max_http_per_ip, settings.max_http)
+
+
+def _set(share: Share, said: int | None, places: int) -> None:
+    share.here = said is not None
+    share.bound = max(1, places // 2) if said is None else said

@@ -45,9 +45,8 @@ def all_blueprints(triode: Triode) -> list[Blueprint]:
         observe.probes(triode),
         pages.blueprint(triode),
         ws.plain(triode),
+        debug.blueprint(triode),
     ]
-    if triode.settings.debug:
-        found.append(debug.blueprint(triode))
     for blueprint in found:
         guard(blueprint, triode)
     return [*found, ws.blueprint(triode)]

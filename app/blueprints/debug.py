@@ -36,6 +36,8 @@ def blueprint(triode: Triode) -> Blueprint:
     profiling = trio.Semaphore(1, max_value=1)
 
     async def admins_only() -> None:
+        if not triode.settings.debug:
+            raise Refusal(404, "there is no such route; --debug would add it")
         triode.gate.require_admin(visit().principal)
 
     bp.before_request(admins_only)

@@ -24,6 +24,7 @@ from triode.app.config.settings import DATA_HERE, DEFAULTS, OPTIONS, Settings, o
 from triode.app.config.validation import warnings
 from triode.app.net.inherited import NotInherited
 from triode.app.runtime.machine import SPARE_FILES
+from triode.app.service.reload import set_log_level
 
 CANNOT_START: Final = 1
 FAILED: Final = 1
@@ -65,13 +66,15 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
     Every option is also a variable, TRIODE_WRITE_DEADLINE=5s, and a key of triode.toml,
     write_deadline = "5s"; flags win over variables, variables over the file.
     """
+    reread = partial(load_here, flags, config=config, data=Path(DATA_HERE))
     try:
-        settings = load_here(flags, config=config, data=Path(DATA_HERE))
+        settings = reread()
     except Faults as exc:
         for fault in exc.faults:
             click.echo(f"triode: {fault}", err=True)
         sys.exit(WRONG_CONFIGURATION)
-    _log_to_stderr(debug=settings.debug)
+    _log_to_stderr()
+    set_log_level(settings)
     files = raise_open_files(settings.max_clients + SPARE_FILES)
 
     def announce(addresses: Sequence[Any]) -> None:
@@ -86,18 +89,24 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
             Console(width=width).print(banner(settings, urls, files, version=_version()))
         sys.stdout.flush()  # a pipe's reader wants it now
 
-    run(settings, announce)
+    run(settings, announce, reread)
 
 
-def run(settings: Settings, announce: Callable[[Sequence[Any]], None]) -> None:
-    """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound."""
+def run(
+    settings: Settings,
+    announce: Callable[[Sequence[Any]], None],
+    reread: Callable[[], Settings] | None = None,
+) -> None:
+    """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound.
+    `reread` reads the settings anew, for SIGHUP.
+    """
     from triode.app.lanes.hypercorn import LifespanEnded  # the client commands need none of it
     from triode.app.log.log import LogRefused
     from triode.app.serve import serve as serve_forever
     from triode.app.service.running import NotLoaded
 
     try:
-        trio.run(partial(serve_forever, settings, bound=announce))
+        trio.run(partial(serve_forever, settings, bound=announce, reread=reread))
     except NotLoaded as error:
         click.echo(f"triode: --load: {error}", err=True)
         sys.exit(CANNOT_START)
@@ -135,9 +144,9 @@ def raise_open_files(wanted: int) -> OpenFiles:
     return OpenFiles(limit=limit, before=before, wanted=wanted)
 
 
-def _log_to_stderr(*, debug: bool) -> None:
+def _log_to_stderr() -> None:
     logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
+        level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s  %(message)s",
     )
 

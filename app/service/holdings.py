@@ -62,21 +62,29 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
     # It has bounds of its own, and decides what is refused: it can't be let go.
     ledger.account("touched", read=lambda: store.touched.bytes)
-    ledger.account("room_logs", settings.room_history_bytes, read=lambda: hub.rooms.log_bytes)
+    ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
     ledger.account("remembered", read=lambda: store.index.remembered.bytes)
-    ledger.account(
-        "pins",
-        settings.pins_bytes,
-        read=lambda: store.document.pinned_bytes(store.footprint),
-    )
-    ledger.account("bodies", settings.bodies_bytes)
-    ledger.account("messages", settings.max_unfinished_bytes)
+    ledger.account("pins", read=lambda: store.document.pinned_bytes(store.footprint))
+    ledger.account("bodies")
+    ledger.account("messages")
+    set_bounds(ledger, settings)
     ledger.on_pressure("caches", lambda _: clear_caches())
     ledger.on_pressure("history", lambda _: store.forget_history())
     ledger.on_pressure("remembered", store.index.forget_places)
     ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))
     return ledger
+
+
+def set_bounds(ledger: Ledger, settings: Settings) -> None:
+    """Take over the bounds that can change while running."""
+    for name, size in (
+        ("room_logs", settings.room_history_bytes),
+        ("pins", settings.pins_bytes),
+        ("bodies", settings.bodies_bytes),
+        ("messages", settings.max_unfinished_bytes),
+    ):
+        ledger.accounts[name].bound = size
 
 
 def require_pin_room(ledger: Ledger) -> None:

@@ -51,6 +51,8 @@ async def run(
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)
             nursery.start_soon(dispose, triode.store)
+            if triode.on_hangup is not None:
+                nursery.start_soon(triode.on_hangup)
             if triode.settings.demo:
                 from triode.app.service.demo import run as run_demo
 

@@ -46,6 +46,8 @@ from triode.store.value import JsonError, check
 from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from triode.app.access.access import Authorize
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
@@ -124,6 +126,8 @@ class Triode:
         if log is None and settings.data is not None:
             log = SqliteLog(settings.data, is_synced=settings.durability == "full")
         self.journal = None if log is None else Journal(self, log)
+        # For servers of our own: signals of a host application are its matter.
+        self.on_hangup: Callable[[], Awaitable[None]] | None = None
         self.started_at = 0.0
         self.draining = False
         self.ready = False

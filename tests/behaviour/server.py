@@ -147,18 +147,19 @@ class Server:
 
     def open_files(self) -> int:
         """File descriptors of the server, its worker process included."""
-        return sum(one.num_fds() for one in self._processes())
+        return sum(one.num_fds() for one in self.processes())
 
     def limit_files(self, most: int) -> None:
         """From now on no process of it may open more files than so many."""
-        for one in self._processes():
+        for one in self.processes():
             one.rlimit(psutil.RLIMIT_NOFILE, (most, one.rlimit(psutil.RLIMIT_NOFILE)[1]))
 
     def memory(self) -> int:
         """Resident bytes, its worker process included."""
-        return sum(one.memory_info().rss for one in self._processes())
+        return sum(one.memory_info().rss for one in self.processes())
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Its processes; the last one serves."""
         assert self._process is not None
         parent = psutil.Process(self._process.pid)
         return [parent, *parent.children(recursive=True)]
