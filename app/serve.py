@@ -70,7 +70,7 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     is called with too. At SIGHUP `reread` reads the configuration anew.
 
     Raises `OSError` when an address cannot be bound, and `Faults`-like errors before anything is
-    served.
+    served; `LogBroken` when the log did not take what it was given.
     """
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
@@ -84,7 +84,13 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     with ExitStack() as held:
         for sock in sockets:
             held.enter_context(sock)
-        await _serve(server, app, sockets, partial(_started, bound, task_status), reread)
+        try:
+            await _serve(server, app, sockets, partial(_started, bound, task_status), reread)
+        except BaseExceptionGroup:
+            # Whatever else went wrong is a consequence of it.
+            if server.journal is not None and server.journal.broken is not None:
+                raise server.journal.broken from None
+            raise
 
 
 async def _serve(

@@ -29,6 +29,8 @@ from triode.app.service.reload import set_log_level
 CANNOT_START: Final = 1
 FAILED: Final = 1
 WRONG_CONFIGURATION: Final = 2
+# EX_SOFTWARE: started anew, it goes on from what is on the disk.
+LOG_BROKEN: Final = 70
 
 _BIND_ADVICE: Final = {
     errno.EADDRINUSE: "something else listens there; choose another --port, 0 takes a free one",
@@ -101,7 +103,7 @@ def run(
     `reread` reads the settings anew, for SIGHUP.
     """
     from triode.app.lanes.hypercorn import LifespanEnded  # the client commands need none of it
-    from triode.app.log.log import LogRefused
+    from triode.app.log.log import LogBroken, LogError
     from triode.app.serve import serve as serve_forever
     from triode.app.service.running import NotLoaded
 
@@ -110,7 +112,14 @@ def run(
     except NotLoaded as error:
         click.echo(f"triode: --load: {error}", err=True)
         sys.exit(CANNOT_START)
-    except LogRefused as error:
+    except LogBroken as error:
+        click.echo(
+            f"triode: --data: {error}. What was answered is on the disk: look at it, and start "
+            "Triode again",
+            err=True,
+        )
+        sys.exit(LOG_BROKEN)
+    except LogError as error:
         click.echo(f"triode: --data: {error}\n{_DATA_ADVICE}", err=True)
         sys.exit(CANNOT_START)
     except NotInherited as error:

@@ -13,6 +13,7 @@ pages, checksums and the order of syncs are done and tested in SQLite like nowhe
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -62,7 +63,7 @@ class Database:
 
     def __init__(self, path: Path, *, is_synced: bool, new_epoch: Callable[[], str]) -> None:
         """Take the folder and open the file, or make both. With `is_synced` a commit is on the
-        disk; without, a power failure may take the last ones. Raises `LogRefused`.
+        disk; without, a power failure may take the last ones. Raises `LogRefused` and `LogBroken`.
         """
         self._new_epoch = new_epoch
         self._broken = False
@@ -74,9 +75,12 @@ class Database:
             undo.callback(self.folder.close)
             try:
                 self._db = self._connect(is_synced)
-                undo.callback(self._db.close)
+                undo.callback(self._let_go)
                 self.opened = self._begin()
             except sqlite3.Error as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
+                    self._broken = True
+                    raise LogBroken(f"{self.folder.database}: {error}") from error
                 raise LogRefused(f"{self.folder.database} cannot be used: {error}") from error
             undo.pop_all()
         self.folder.keep_reserve()
@@ -131,8 +135,11 @@ class Database:
         else:
             lineage = msgspec.json.decode(known, type=Lineage)
             was = msgspec.json.decode(before, type=Place)
-            if not place.follows(was, closed=self._get("closed") == "1"):
+            noted = self.folder.noted()
+            is_whole = noted is not None and noted <= last
+            if not (is_whole and place.follows(was, closed=self._get("closed") == "1")):
                 lineage = lineage.begin(self._new_epoch(), last)
+        self.folder.note(last)
         self._set("lineage", msgspec.json.encode(lineage).decode())
         self._set("place", msgspec.json.encode(self.folder.renew(place)).decode())
         self._set("closed", "0")
@@ -157,6 +164,7 @@ class Database:
         self._require_room()
         row = (batch.last, batch.first, batch.data)
         self._commit(("INSERT INTO batch VALUES(?, ?, ?)", row), size=len(batch.data))
+        self.folder.note(batch.last)
         self.log_bytes += len(batch.data)
         if self._wal_bytes >= CHECKPOINT_BYTES:
             self.checkpoint()
@@ -313,5 +321,15 @@ class Database:
         except (LogFull, LogBroken, sqlite3.Error):
             pass  # the next one finds all in the WAL
         finally:
-            self._db.close()
+            self._let_go()
             self.folder.close()
+
+    def _let_go(self) -> None:
+        """Close the connection; not after a failed sync. SQLite would write the WAL back then, from
+        pages that the system may have dropped, and delete it. So it is left for the next process,
+        which reads what is on the disk.
+        """
+        if self._broken:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))  # never freed: that closes it
+        else:
+            self._db.close()

@@ -1,7 +1,9 @@
 """The folder that a log lives in: taken by one process, on a disk of this machine, and known again.
 
 triode.db  triode.db-wal    SQLite's
-triode.lock                 locked by the process that has the folder
+triode.lock                 locked by the process that has the folder; names the run
+triode.last                 the last entry that was committed: known apart from the database, so
+                            that a deleted WAL, or a database that was put back, is noticed
 triode.reserve              room that is given up when the disk is full, so that old log can go
 """
 
@@ -29,7 +31,8 @@ NETWORK: Final = frozenset(
 class Place(NamedTuple):
     """What tells a log that went on from one that was put back: a copy, a backup, a disk of
     another machine. `boot` is the run of the kernel: after the next one, what was written last may
-    be missing although it was synced (disks lie). `opened` is new each time the folder is taken.
+    be missing although it was synced (disks lie). `opened` is new each time the folder is taken:
+    a name, and when the file system says it was written, which no copy can bring along.
     """
 
     boot: str
@@ -61,7 +64,7 @@ class Folder:
                     f"{path} is on a network drive ({kind}), which cannot promise that what was "
                     "written stays; take a folder on a disk of this machine"
                 )
-            self._lock = os.open(path / "triode.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = _open(path / "triode.lock")
         except OSError as error:
             raise LogRefused(f"{path} cannot be used: {error.strerror}") from error
         try:
@@ -71,6 +74,13 @@ class Folder:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise LogRefused(f"{path} cannot be locked: {error.strerror}") from error
             raise LogRefused(f"{path} is in use by another Triode") from error
+        try:
+            self._last = _open(path / "triode.last")
+            # Nobody else may read it, whatever the folder lets them; the WAL takes after it.
+            os.close(_open(self.database))
+        except OSError as error:
+            os.close(self._lock)
+            raise LogRefused(f"{path} cannot be used: {error.strerror}") from error
 
     def place(self) -> Place:
         """Where and when the database is."""
@@ -78,15 +88,32 @@ class Folder:
             _text("/proc/sys/kernel/random/boot_id"),
             _text("/etc/machine-id"),
             self.database.stat().st_ino,
-            os.pread(self._lock, 64, 0).decode("ascii", "replace"),
+            self._opened(),
         )
+
+    def _opened(self) -> str:
+        name = os.pread(self._lock, 64, 0).decode("ascii", "replace")
+        return f"{name}@{os.fstat(self._lock).st_ctime_ns}"
 
     def renew(self, place: Place) -> Place:
         """The same place, taken anew. The database has to keep it."""
-        opened = secrets.token_hex(8)
-        os.pwrite(self._lock, opened.encode(), 0)
+        os.pwrite(self._lock, secrets.token_hex(8).encode(), 0)
         os.fsync(self._lock)
-        return place._replace(opened=opened)
+        return place._replace(opened=self._opened())
+
+    def note(self, last: int) -> None:
+        """The entry `last` is committed. Not synced: it outlives a kill, and for all else there is
+        `Place.boot`.
+        """
+        with contextlib.suppress(OSError):
+            os.pwrite(self._last, b"%020d" % last, 0)
+
+    def noted(self) -> int | None:
+        """The entry that was noted last; None if there is no telling."""
+        try:
+            return int(os.pread(self._last, 20, 0))
+        except (OSError, ValueError):
+            return None
 
     def free_bytes(self) -> int:
         """What is free on the disk, for this user."""
@@ -114,6 +141,7 @@ class Folder:
 
     def close(self) -> None:
         """Let others take it."""
+        os.close(self._last)
         os.close(self._lock)
 
 
@@ -135,6 +163,10 @@ def file_system(path: Path, mounts: str | None = None) -> str:
         if inside and len(at) >= len(best):
             best, kind = at, right.split(" ")[0]
     return kind
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _text(path: str) -> str:

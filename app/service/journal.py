@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from triode.app.config.settings import Settings
     from triode.app.delivery.hub import Hub
-    from triode.app.log.log import Log
+    from triode.app.log.log import Log, LogBroken
     from triode.app.runtime.clock import Clock
     from triode.app.runtime.metrics import Metrics
     from triode.limits.principal import Principal
@@ -190,6 +190,8 @@ class Journal:
         self._ended = False
         self.is_begun = False
         self.full = trio.Event()
+        # Why it takes no more.
+        self.broken: LogBroken | None = None
 
     # ── writers ─────────────────────────────────────────────────────────────────────────────────
 

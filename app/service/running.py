@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import logging
 from codecs import BOM_UTF8
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import trio
 
+from triode.app.log.log import LogBroken
 from triode.app.runtime.metrics import watch_loop
 from triode.app.service.boot import boot, let_go
 from triode.app.service.deferred_free import dispose
 from triode.app.service.heartbeat import pulse
 from triode.app.service.saving import save_when_due
-from triode.app.service.shutdown import end_with_hypercorn
+from triode.app.service.shutdown import end_with_hypercorn, say_goodbye
 from triode.app.wire.refusal import Refusal
 from triode.limits.grant import FULL
 from triode.store.operation import Set
 from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from triode.app.service.triode import Triode
 
 log = logging.getLogger("triode")
 
 # A document may have grown deeper than any one body, see `store.plan`.
 LOADED_DEPTH = 512
+# When the log broke: so long, 5 s, clients may take to go.
+LOOK_EVERY_S: Final = 0.1
+LEAVE_LOOKS: Final = 50
 
 
 async def run(
@@ -45,8 +52,8 @@ async def run(
         async with trio.open_nursery() as nursery:
             await nursery.start(triode.hub.run)
             if triode.journal is not None:
-                await nursery.start(triode.journal.run)
-                nursery.start_soon(save_when_due, triode)
+                nursery.start_soon(_until_broken, triode, triode.journal.run)
+                nursery.start_soon(_until_broken, triode, partial(save_when_due, triode))
             nursery.start_soon(pulse, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)
@@ -62,6 +69,33 @@ async def run(
     finally:
         triode.ready = False
         await let_go(triode)  # noqa: ASYNC102 # it has a deadline of its own
+
+
+async def _until_broken(triode: Triode, work: Callable[..., Awaitable[None]]) -> None:
+    """Run what the log is needed for. When it breaks, all clients are sent away first: what they
+    have seen stays true, and the next process goes on from there. Raises `LogBroken`.
+    """
+    journal = triode.journal
+    assert journal is not None
+    try:
+        await work()
+        return
+    except LogBroken as error:
+        if journal.broken is not None:
+            return  # the other one raises it
+        journal.broken = error
+    await _leave(triode, journal.broken)
+    raise journal.broken
+
+
+async def _leave(triode: Triode, error: LogBroken) -> None:
+    log.critical("the log broke (%s): nothing is written any more, and the server ends", error)
+    await say_goodbye(triode)
+    # At least once: those who have just been told over HTTP that nothing is known read it, too.
+    for _ in range(LEAVE_LOOKS):
+        await trio.sleep(LOOK_EVERY_S)
+        if not triode.hub.clients:
+            break
 
 
 class NotLoaded(ValueError):

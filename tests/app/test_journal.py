@@ -367,7 +367,7 @@ class TestFaults:
         assert [batch.last for batch in log.batches] == [1, 2]
 
     async def test_a_broken_log_ends_all_and_nobody_is_told_a_lie(self) -> None:
-        log = SlowLog()
+        log, lane = SlowLog(), FakeLane()
         outcomes: list[Any] = []
 
         async def write(triode: Triode) -> None:
@@ -379,6 +379,7 @@ class TestFaults:
 
         async def live() -> None:
             async with running_on(log, {"n": 0}) as triode, trio.open_nursery() as nursery:
+                connect(triode, lane, ".")
                 for _ in range(3):
                     nursery.start_soon(write, triode)
                 await trio.testing.wait_all_tasks_blocked()
@@ -390,6 +391,8 @@ class TestFaults:
             await live()
         assert failed.group_contains(LogBroken)
         assert outcomes == ["Outcome unknown"] * 3
+        assert [message["type"] for message in lane.messages()] == ["connected", "snapshot"]
+        assert b"\x03\xf4" in lane.taken  # 1012: come back
 
     async def test_cancelled_a_write_is_done_whole(self) -> None:
         log = SlowLog()

@@ -29,6 +29,9 @@ import psutil
 Lane = Literal["native", "hypercorn"]
 LANES: tuple[Lane, ...] = ("native", "hypercorn")
 
+# TESTS_DATA=1: all servers have a log, which must not change what clients see.
+KEPT = bool(os.environ.get("TESTS_DATA"))
+
 ROOT = Path(__file__).resolve().parents[2]
 START_DEADLINE_S = 40.0
 STOP_DEADLINE_S = 40.0
@@ -67,8 +70,7 @@ class Server:
 
     def __init__(self, lane: Lane, settings: Settings, home: Path) -> None:
         self.lane = lane
-        # TESTS_DATA=1: all of them with a log, which must not change what clients see.
-        kept: Settings = {"data": "kept" if os.environ.get("TESTS_DATA") else "memory"}
+        kept: Settings = {"data": "kept" if KEPT else "memory"}
         self.settings = kept | settings
         self.home = home
         self.port = 0

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from .clients import Api, sequence
+from .server import KEPT
 
 pytestmark = pytest.mark.trio
 
@@ -59,11 +60,9 @@ async def test_batch_answers_a_line_per_command(api: Api, document: str, kind: s
     assert (answers[1]["ref"], answers[1]["status"]) == (2, 404)
     assert answers[3]["items"] == [{"path": ".config.max", "value": 5}]
     seqs = [sequence(one["id"]) for one in answers if "id" in one and "items" not in one]
+    numbers = [seq - sequence(document) for seq in seqs]
     # Where a log is kept (TESTS_DATA=1), what was refused may have a number too.
-    assert len(seqs) == 3
-    assert seqs == sorted(set(seqs))
-    assert seqs[0] == sequence(document) + 1
-    assert seqs[-1] - sequence(document) in (3, 4)
+    assert numbers == [1, 2, 3] or (KEPT and numbers == [1, 3, 4])
     assert await api.get(".users") == [DOCUMENT["users"][1]]
 
 

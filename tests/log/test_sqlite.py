@@ -120,6 +120,52 @@ class TestEpoch:
         assert [(end.epoch, end.seq) for end in lineage.ended] == [(epoch, 2)]
         database.close()
 
+    def test_a_deleted_wal_is_noticed(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        epoch = database.opened.lineage.epoch
+        database.append(Batch(1, 2, b"1\n{}"))
+        database.checkpoint()
+        database.append(Batch(3, 9, b"1\n{}"))
+        killed(database)
+        (tmp_path / "triode.db-wal").unlink()
+        database = opened(tmp_path)
+        assert database.opened.last == 2
+        lineage = database.opened.lineage
+        assert lineage.epoch != epoch
+        assert [(end.epoch, end.seq) for end in lineage.ended] == [(epoch, 2)]
+        killed(database)  # only once
+        database = opened(tmp_path)
+        assert database.opened.lineage == lineage
+        database.close()
+
+    @pytest.mark.parametrize("copied", [("triode.db", "triode.db-wal"), None])
+    def test_a_copy_of_this_run_that_was_put_back_is_noticed(
+        self, tmp_path: Path, copied: tuple[str, ...] | None
+    ) -> None:
+        """Into the files that were there: their inodes tell nothing."""
+        database = opened(tmp_path)
+        epoch = database.opened.lineage.epoch
+        database.append(Batch(1, 2, b"1\n{}"))
+        names = copied or [file.name for file in tmp_path.iterdir()]
+        kept = {name: (tmp_path / name).read_bytes() for name in names}
+        database.append(Batch(3, 9, b"1\n{}"))
+        killed(database)
+        for name, data in kept.items():
+            (tmp_path / name).write_bytes(data)
+        database = opened(tmp_path)
+        assert database.opened.last == 2
+        lineage = database.opened.lineage
+        assert lineage.epoch != epoch
+        assert [(end.epoch, end.seq) for end in lineage.ended] == [(epoch, 2)]
+        database.close()
+
+    def test_nobody_else_may_read_it(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        database.append(Batch(1, 2, b"1\n{}"))
+        for file in tmp_path.glob("triode.db*"):
+            assert file.stat().st_mode & 0o077 == 0, file
+        database.close()
+
     def test_places(self) -> None:
         here = Place("boot", "machine", 7, "n1")
         assert here.follows(here, closed=False)
@@ -183,6 +229,8 @@ class TestBroken:
         with pytest.raises(LogBroken):
             database.append(Batch(1, 1, b"1\n{}"))
         database.close()
+        # Closing would write the WAL back, and delete it: from pages that may be gone.
+        assert (tmp_path / "triode.db-wal").stat().st_size
 
     def test_a_failed_checkpoint_is_one(self, tmp_path: Path) -> None:
         database = opened(tmp_path)
