@@ -116,10 +116,16 @@ async def _load(triode: Triode) -> None:
         await trio.lowlevel.checkpoint()
         return
     if store.seq:
-        raise NotLoaded(
-            f"{path} is for a new log, and the one in {triode.settings.data} has a document already"
-            f" (at {store.position}); leave --load out, or give another --data"
+        # No fault: whoever starts the server again after a crash gives the same options.
+        log.warning(
+            "--load %s is left out: it is for a new log, and the one in %s has a document already "
+            "(at %s)",
+            path,
+            triode.settings.data,
+            store.position,
         )
+        await trio.lowlevel.checkpoint()
+        return
     try:
         data = await trio.Path(path).read_bytes()
     except OSError as error:
