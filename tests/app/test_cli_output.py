@@ -53,7 +53,7 @@ def test_a_document_that_cannot_be_loaded_is_one_sentence(
     file = tmp_path / "document.json"
     if content is not None:
         file.write_bytes(content)
-    done = run("-m", "triode", "serve", "--port", "0", "--load", str(file))
+    done = run("-m", "triode", "serve", "--data", "memory", "--port", "0", "--load", str(file))
     told = [line for line in done.stderr.splitlines() if line.startswith("triode:")]
     assert done.returncode != 0
     assert len(told) == 1
