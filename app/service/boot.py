@@ -6,7 +6,7 @@ have are good, and what they missed is in the history.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
 
@@ -19,12 +19,14 @@ from triode.store.entry import EntryError, decode_batch
 from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-    from triode.app.log.log import Log, Opened, Snapshot
+    from triode.app.log.log import Batch, Opened, Snapshot
+    from triode.app.runtime.progress import Progress
     from triode.app.service.kept import Head
     from triode.app.service.triode import Triode
-    from triode.store.entry import Bounds
+    from triode.store.entry import Bounds, Entry
+    from triode.store.store import Store
     from triode.store.value import Json
 
 log = logging.getLogger("triode")
@@ -32,6 +34,18 @@ log = logging.getLogger("triode")
 # A document may have grown deeper than any one body, see `store.plan`.
 KEPT_DEPTH: Final = 512
 TURN_S: Final = 0.002
+# Of one step of decoding.
+SLICE_BYTES: Final = 64 * 1024
+
+
+class Readable(Protocol):
+    """What of a log is read: a part of `log.Log`."""
+
+    async def read(self, since: int) -> list[Batch]:
+        """As `log.Log`'s."""
+
+    async def read_piece(self, snapshot: int, number: int) -> bytes:
+        """As `log.Log`'s."""
 
 
 async def boot(triode: Triode) -> bool:
@@ -47,7 +61,7 @@ async def boot(triode: Triode) -> bool:
     opened = await journal.log.open()
     try:
         if opened.snapshots:
-            await journal.begin(*await _read(triode, journal.log, opened))
+            await journal.begin(*await _read(triode, opened))
         elif opened.last:
             raise LogRefused("the log has no snapshot to begin with")
         else:
@@ -84,10 +98,27 @@ async def _begin_new(triode: Triode, opened: Opened) -> None:
     await journal.begin(journal.bounds, 0)
 
 
-async def _read(triode: Triode, kept: Log, opened: Opened) -> tuple[Bounds, int]:
-    store = triode.store
+async def _read(triode: Triode, opened: Opened) -> tuple[Bounds, int]:
+    journal = triode.journal
+    assert journal is not None
     snapshot = choose(opened.snapshots, opened.last, triode.settings.history_items)
-    head, root = await _load(kept, snapshot)
+    return await rebuild(triode.store, journal.log, opened, snapshot, progress=triode.progress)
+
+
+async def rebuild(
+    store: Store,
+    kept: Readable,
+    opened: Opened,
+    snapshot: Snapshot,
+    *,
+    until_seq: int | None = None,
+    progress: Progress,
+) -> tuple[Bounds, int]:
+    """Make `store` what it was after the entry `until_seq`, or the last one: from a snapshot, and
+    what came after. The bounds that hold then, and the time. Raises `LogRefused`.
+    """
+    last = opened.last if until_seq is None else until_seq
+    head, root = await _load(kept, snapshot, progress)
     bounds, last_ms = head.bounds, head.time_ms
     store.restore(
         root,
@@ -98,23 +129,33 @@ async def _read(triode: Triode, kept: Log, opened: Opened) -> tuple[Bounds, int]
         touches=head.touches,
     )
     hold_to(store, bounds)
+    progress.begin("redoing the log", last - store.seq, "writes")
     until = trio.current_time() + TURN_S
-    while batches := await kept.read(store.seq):
+    while store.seq < last and (batches := await kept.read(store.seq)):
         for batch in batches:
-            try:
-                entries = decode_batch(batch.data)
-            except EntryError as error:
-                raise LogRefused(f"entries {batch.first} to {batch.last}: {error}") from error
             # The snapshot may have been made in the middle of a batch.
-            for entry in entries[store.seq + 1 - batch.first :]:
+            for entry in _entries(batch)[store.seq + 1 - batch.first : last + 1 - batch.first]:
                 bounds = redo(store, bounds, entry)
                 last_ms = entry.time_ms
+                progress.step(1)
                 if trio.current_time() > until:
                     await trio.lowlevel.checkpoint()
                     until = trio.current_time() + TURN_S
-            if store.seq != batch.last:
-                raise LogRefused(f"entries {batch.first} to {batch.last} are not all there")
+            if store.seq == last:
+                break
+    if store.seq != last:
+        raise LogRefused(f"the entries {store.seq + 1} to {last} are not in the log")
     return bounds, last_ms
+
+
+def _entries(batch: Batch) -> list[Entry]:
+    try:
+        entries = decode_batch(batch.data)
+    except EntryError as error:
+        raise LogRefused(f"entries {batch.first} to {batch.last}: {error}") from error
+    if len(entries) != batch.last + 1 - batch.first:
+        raise LogRefused(f"entries {batch.first} to {batch.last} are not all there")
+    return entries
 
 
 def choose(newest_first: Sequence[Snapshot], last: int, history_items: int) -> Snapshot:
@@ -127,11 +168,29 @@ def choose(newest_first: Sequence[Snapshot], last: int, history_items: int) -> S
     return newest_first[-1]
 
 
-async def _load(kept: Log, snapshot: Snapshot) -> tuple[Head, Json]:
+async def _load(kept: Readable, snapshot: Snapshot, progress: Progress) -> tuple[Head, Json]:
     head = decode_head(await kept.read_piece(snapshot.id, 0))
-    pieces = [await kept.read_piece(snapshot.id, n) for n in range(1, snapshot.pieces)]
+    progress.begin("reading the document", head.bytes, "bytes")
+    pieces: list[bytes] = []
+    for number in range(1, snapshot.pieces):
+        pieces.append(await kept.read_piece(snapshot.id, number))
+        progress.step(len(pieces[-1]))
+    text = b"".join(pieces)
+    del pieces
+    progress.begin("decoding the document", len(text), "bytes")
+    steps = decode_steps(text, max_depth=KEPT_DEPTH, slice_bytes=SLICE_BYTES)
     try:
-        root = await exhaust(decode_steps(b"".join(pieces), max_depth=KEPT_DEPTH))
+        root = await exhaust(_counted(steps, progress))
     except JsonError as error:
         raise LogRefused(f"snapshot {snapshot.id} is damaged: {error}") from error
     return head, root
+
+
+def _counted(steps: Generator[None, None, Json], progress: Progress) -> Generator[None, None, Json]:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast("Json", done.value)
+        progress.step(SLICE_BYTES)
+        yield

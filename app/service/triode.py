@@ -28,6 +28,7 @@ from triode.app.delivery.hub import Hub
 from triode.app.log.sqlite import SqliteLog
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics
+from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
 from triode.app.service.below import Below
 from triode.app.service.decision import decide
@@ -128,6 +129,8 @@ class Triode:
         self.journal = None if log is None else Journal(self, log)
         # For servers of our own: signals of a host application are its matter.
         self.on_hangup: Callable[[], Awaitable[None]] | None = None
+        # Of the start: a long log takes a while.
+        self.progress = Progress()
         self.started_at = 0.0
         self.draining = False
         self.ready = False
