@@ -1,8 +1,5 @@
-"""The SQLite file of a log. All of it waits for the disk: it runs in a thread, see `sqlite`.
-
-    meta(name, value)              format, lineage, place, whether it was closed
-    batch(last, first, data)       one row for each commit
-    snapshot(id, seq, whole)       and piece(snapshot, number, data)
+"""The SQLite file of a log, with what is in `tables`. All of it waits for the disk: it runs in a
+thread, see `sqlite`.
 
 One connection, exclusive. SQLite before 3.51.3 may damage a WAL file that two connections write or
 checkpoint at once; nobody else can have this one open. So backups go through us, too.
@@ -20,24 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from triode.app.log import tables
 from triode.app.log.folder import Folder, Place
-from triode.app.log.log import (
-    Batch,
-    LogBroken,
-    LogFull,
-    LogRefused,
-    Opened,
-    Snapshot,
-    require_joined,
-)
+from triode.app.log.log import LogBroken, LogFull, LogRefused
 from triode.store.lineage import Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FORMAT: Final = 1
-READ_BYTES: Final = 1024 * 1024
+    from triode.app.log.log import Batch, Opened
+
 # What one transaction deletes: a commit of somebody may wait for it.
 TRIM_BYTES: Final = 8 * 1024 * 1024
 # The WAL is written back when nobody waits and it is as long as this, or in any case when it is as
@@ -48,14 +38,6 @@ CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 ROOM_BYTES: Final = 32 * 1024 * 1024
 # Before it, two connections at once can damage the WAL ("WAL-reset bug").
 SOUND: Final = (3, 51, 3)
-
-_SCHEMA: Final = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE batch(last INTEGER PRIMARY KEY, first INTEGER NOT NULL, data BLOB NOT NULL);
-CREATE TABLE snapshot(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, whole INTEGER NOT NULL);
-CREATE TABLE piece(snapshot INTEGER, number INTEGER, data BLOB NOT NULL,
-                   PRIMARY KEY(snapshot, number));
-"""
 
 
 class Database:
@@ -101,35 +83,21 @@ class Database:
         db, folder = self._db, self.folder
         db.execute("BEGIN EXCLUSIVE")
         if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _SCHEMA.split(";"):
+            for statement in tables.SCHEMA.split(";"):
                 db.execute(statement)
-            self._set("format", str(FORMAT))
-        if self._get("format") != str(FORMAT):
-            raise LogRefused(
-                f"{folder.database} is of format {self._get('format')}; this Triode knows "
-                f"{FORMAT}: use a newer one, or another folder"
-            )
-        last = self._one("SELECT max(last) FROM batch")
-        snapshots = [
-            Snapshot(*row)
-            for row in db.execute(
-                "SELECT id, seq, (SELECT count(*) FROM piece WHERE snapshot=id) FROM snapshot "
-                "WHERE whole ORDER BY seq DESC, id DESC"
-            )
-        ]
-        if snapshots:
-            last = max(last, snapshots[0].seq)
-        lineage = self._go_on(last)
-        floor = self._one("SELECT min(first) FROM batch") - 1
-        newest = snapshots[0].seq if snapshots else 0
-        self.log_bytes = self._one("SELECT sum(length(data)) FROM batch WHERE last > ?", newest)
+            self._set("format", str(tables.FORMAT))
+        tables.require_format(db, folder.database)
+        lineage = self._go_on(tables.last(db))
+        opened = tables.contents(db, lineage)
+        newest = opened.snapshots[0].seq if opened.snapshots else 0
+        self.log_bytes = tables.log_bytes(db, newest)
         db.execute("COMMIT")
-        return Opened(lineage, floor if floor >= 0 else last, last, snapshots)
+        return opened
 
     def _go_on(self, last: int) -> Lineage:
         """The lineage: the same epoch, if nothing can be missing."""
         place = self.folder.place()
-        before, known = self._get("place"), self._get("lineage")
+        before, known = tables.meta(self._db, "place"), tables.meta(self._db, "lineage")
         if before is None or known is None:
             lineage = Lineage(self._new_epoch())
         else:
@@ -137,7 +105,7 @@ class Database:
             was = msgspec.json.decode(before, type=Place)
             noted = self.folder.noted()
             is_whole = noted is not None and noted <= last
-            if not (is_whole and place.follows(was, closed=self._get("closed") == "1")):
+            if not (is_whole and place.follows(was, closed=tables.meta(self._db, "closed") == "1")):
                 lineage = lineage.begin(self._new_epoch(), last)
         self.folder.note(last)
         self._set("lineage", msgspec.json.encode(lineage).decode())
@@ -145,17 +113,11 @@ class Database:
         self._set("closed", "0")
         return lineage
 
-    def _get(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
-        return None if row is None else row[0]
+    def _one(self, query: str, *values: Any) -> int:
+        return tables.number(self._db, query, *values)
 
     def _set(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (name, value))
-
-    def _one(self, query: str, *values: Any) -> int:
-        """A number; 0 when there is none."""
-        found: int | None = self._db.execute(query, values).fetchone()[0]
-        return 0 if found is None else found
 
     # ── what is written ─────────────────────────────────────────────────────────────────────────
 
@@ -175,7 +137,7 @@ class Database:
         """
         if not self._full:
             return
-        free = self._one("PRAGMA freelist_count") * self._one("PRAGMA page_size")
+        free = self._one("PRAGMA freelist_count") * tables.number(self._db, "PRAGMA page_size")
         if free + self.folder.free_bytes() < ROOM_BYTES:
             raise LogFull("the disk is full")
         self._full = not self.folder.keep_reserve()
@@ -251,7 +213,7 @@ class Database:
             "SELECT id FROM snapshot WHERE whole ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2"
         )
         newest = self._one("SELECT seq FROM snapshot WHERE id=?", snapshot)
-        self.log_bytes = self._one("SELECT sum(length(data)) FROM batch WHERE last > ?", newest)
+        self.log_bytes = tables.log_bytes(self._db, newest)
 
     def trim(self) -> bool:
         """Delete some of the log that no snapshot needs. False: nothing is left to delete."""
@@ -280,34 +242,11 @@ class Database:
 
     def read(self, since: int) -> list[Batch]:
         """The next batches. Raises `LogRefused`."""
-        found: list[Batch] = []
-        size = 0
-        try:
-            rows = self._db.execute(
-                "SELECT first, last, data FROM batch WHERE last > ? ORDER BY last", (since,)
-            )
-            for row in rows:
-                found.append(Batch(*row))
-                size += len(found[-1].data)
-                if size > READ_BYTES:
-                    break
-        except sqlite3.Error as error:
-            raise LogRefused(f"{self.folder.database}: {error}") from error
-        require_joined(since, found)
-        return found
+        return tables.batches(self._db, since)
 
     def read_piece(self, snapshot: int, number: int) -> bytes:
         """One piece. Raises `LogRefused`."""
-        try:
-            row = self._db.execute(
-                "SELECT data FROM piece WHERE snapshot=? AND number=?", (snapshot, number)
-            ).fetchone()
-        except sqlite3.Error as error:
-            raise LogRefused(f"{self.folder.database}: {error}") from error
-        if row is None:
-            raise LogRefused(f"piece {number} of snapshot {snapshot} is missing")
-        data: bytes = row[0]
-        return data
+        return tables.piece(self._db, snapshot, number)
 
     def close(self) -> None:
         """All that was written is in the file afterwards, and it says so."""

@@ -132,7 +132,10 @@ async def test_nothing_acknowledged_is_missing_after_a_kill(lasting: Server) -> 
         for number in range(3):
             nursery.start_soon(quietly, write_http, f"http{number}")
             nursery.start_soon(quietly, write_ws, f"ws{number}")
-        await trio.sleep(1.0)
+        with trio.fail_after(30):
+            while len(answered) < 6:  # noqa: ASYNC110 # an answer sets no event
+                await trio.sleep(0.02)
+        await trio.sleep(0.5)
         await trio.to_thread.run_sync(lasting.kill)
         nursery.cancel_scope.deadline = trio.current_time() + 2
     assert len(answered) == 6
