@@ -54,6 +54,11 @@ class Principal:
     source: Literal["token", "jwt", "host", "anonymous"] = "anonymous"
     token_id: str | None = field(default=None)
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nothing but an address is known of it."""
+        return self.key.startswith("ip:")
+
 
 # The code that embeds Triode: it may do everything.
 OWNER: Final = Principal(key="embedded", name="embedded", grant=FULL)

@@ -5,6 +5,7 @@ A batch is what was committed at once: a line with the version, then a line of J
     1
     {"time_ms":1767225600000,"op":{"op":"set","path":["a"],"value":1}}
     {"time_ms":1767225600000,"op":{"op":"increment","path":["n"]},"by":"shop","grant":{…}}
+    {"time_ms":1767225600000,"op":{"op":"append",…},"key":{"name":"…","asked":"…"}}
 
 An entry says what was *asked for*, not what became of it: that is decided when it is applied, in
 the order of the log, and comes out alike each time. So all that the decision depends on stands in
@@ -20,6 +21,7 @@ from msgspec import Struct
 
 from triode.store.json_type import JsonError
 from triode.store.operation import Operation
+from triode.store.outcomes import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,15 +43,16 @@ class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=Tr
     max_footprint: int | None = None
 
 
-class Entry(Struct, frozen=True, omit_defaults=True):
+class Entry(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One write, or new bounds. `by` names the writer; `grant` is what he may do, None
-    everything.
+    everything. `key` is his own for this write, if he may send it again.
     """
 
     time_ms: int
     op: Operation | Bounds
     by: str = ""
     grant: dict[str, Any] | None = None
+    key: Key | None = None
 
 
 class EntryError(ValueError):

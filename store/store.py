@@ -23,6 +23,7 @@ from triode.store.history import MAX_CHANGE_BYTES, History, Kept
 from triode.store.index import Event, Index, Selection
 from triode.store.lineage import Lineage
 from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation
+from triode.store.outcomes import Outcomes
 from triode.store.patch import MAX_OPS
 from triode.store.replay import Replay
 from triode.store.splice import Splice
@@ -112,6 +113,7 @@ class Store:
         self.max_footprint: int | None = None
         self.history = History(max_items=history_items, max_bytes=history_bytes)
         self.touched = Touched()
+        self.outcomes = Outcomes()
         self.index = Index()
         self.lineage = Lineage(epoch)
         self.epoch = epoch
@@ -125,15 +127,24 @@ class Store:
         return Position(self.epoch, self.seq)
 
     def restore(
-        self, root: Json, seq: int, lineage: Lineage, *, size: int, footprint: int, touches: Touches
+        self,
+        root: Json,
+        seq: int,
+        lineage: Lineage,
+        *,
+        size: int,
+        footprint: int,
+        touches: Touches,
+        outcomes: Outcomes,
     ) -> None:
         """Go on from what was kept: the document as it was after the change `seq`, what it was
-        counted to take as text and in memory, and what was touched before. Nobody may be subscribed
-        yet.
+        counted to take as text and in memory, what was touched before, and how writes with a key
+        ended. Nobody may be subscribed yet.
         """
         self.document = Document(root)
         self.bytes, self.footprint = size, footprint
         self.touched = Touched(touches)
+        self.outcomes = outcomes
         history = self.history
         self.history = History(history.max_items, history.max_bytes, start_seq=seq)
         self.lineage, self.epoch, self.seq = lineage, lineage.epoch, seq

@@ -173,10 +173,14 @@ def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
 
     Names of wide objects take memory. Those of narrow ones are mostly records' (the decoder has the
     same short names once), and take none.
+
+    Said of the content alone, not asked of the objects (`getsizeof`): what is refused depends on
+    it, and a list that has grown, or an object that has lost a member, takes more here than in a
+    process that has read it from a snapshot.
     """
     kind = type(value)
     if kind is str:
-        return _text(value), getsizeof(value)  # type: ignore[arg-type]  # `kind` says so
+        return _text(value), _text_bytes(value)  # type: ignore[arg-type]  # `kind` says so
     if kind is int or kind is float:
         return 8, _INT_BYTES
     if kind is not dict and kind is not list:
@@ -187,7 +191,7 @@ def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
         node = todo.pop()
         if type(node) is dict:
             size += 2
-            taken += getsizeof(node)
+            taken += _dict_bytes(len(node))
             children: Any = node.values()
             if len(node) > _RECORD:
                 taken += len(node) * _TEXT_BYTES
@@ -198,7 +202,7 @@ def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
                 size += len(name) + 4 if name.isascii() else 3 * len(name) + 4
         elif type(node) is list:
             size += 2
-            taken += getsizeof(node)
+            taken += _list_bytes(len(node))
             children = node
             if len(node) > _SLICE:
                 todo.append(iter(node))
@@ -218,7 +222,7 @@ def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
                     taken += _TEXT_BYTES + len(child)
                 else:
                     size += 3 * len(child) + 4
-                    taken += getsizeof(child)
+                    taken += _text_bytes(child)
             elif kind is int:
                 size += 8
                 if not -6 < child < 257:
@@ -231,6 +235,32 @@ def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
             else:
                 size += 5
     return size, taken
+
+
+def _dict_bytes(length: int) -> int:
+    """What CPython takes for an object with so many members, decoded from JSON."""
+    if not length:
+        return 64
+    # A power of two, at least 8, of which two thirds may be used: an index of 1, 2 or 4 bytes for
+    # each of its places, and 16 for each that may be used.
+    places = 8
+    while 2 * places // 3 < length:
+        places *= 2
+    index = places * (1 if places < 256 else 2 if places < 65536 else 4)
+    return 96 + index + 16 * (2 * places // 3)
+
+
+def _list_bytes(length: int) -> int:
+    """What it takes for an array that has grown to so many elements, on the average."""
+    return 56 + (8 * length + (length >> 1) + 28 & ~31)
+
+
+def _text_bytes(text: str) -> int:
+    """What it takes for a text."""
+    if text.isascii():
+        return _TEXT_BYTES + len(text)
+    # A new object: one that was encoded once holds that, too.
+    return getsizeof(text + " ") - 1
 
 
 def _text(text: str) -> int:

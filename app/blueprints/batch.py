@@ -46,15 +46,18 @@ from triode.app.service.execute import (
     name_of,
     ref_of,
 )
-from triode.app.service.journal import MOST_UNDER_WAY, refusal_for
+from triode.app.service.journal import refusal_for
 from triode.app.service.reading import Reading
+from triode.app.service.under_way import MOST_UNDER_WAY
+from triode.app.service.write_key import part_of
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.write_key import FIELD, key_of_field
 from triode.store.value import JsonError, decode, encode
 
 if TYPE_CHECKING:
-    from triode.app.service.journal import Write
     from triode.app.service.triode import Triode
+    from triode.app.service.under_way import Write
     from triode.limits.principal import Principal
     from triode.store.filter import Filter
 
@@ -73,9 +76,10 @@ def blueprint(triode: Triode) -> Blueprint:
     @bp.post("/store/batch")
     async def batch() -> Response:
         kind = media_type(request, [NDJSON, JSON])
+        key = key_of_field(visit().head.get(FIELD))
         with in_hand(triode.metrics, request):
             items = await _items(triode, kind)
-        run = Run(triode, visit().principal)
+        run = Run(triode, visit().principal, key)
         answer = Response(run.answers(items, as_array=kind == JSON), content_type=kind)
         answer.timeout = None
         return answer
@@ -106,10 +110,13 @@ class _Got(Reading):
 
 
 class Run:
-    """One batch of one principal."""
+    """One batch of one principal. With a `key` each write of it that has none of its own has a part
+    of that.
+    """
 
-    def __init__(self, triode: Triode, principal: Principal) -> None:
+    def __init__(self, triode: Triode, principal: Principal, key: str | None = None) -> None:
         self._triode = triode
+        self._key = key
         self._principal = principal
         # Where a log is kept: the writes that were begun and whose answers are not given yet.
         self._begun: deque[tuple[dict[str, Any], Write | Refusal]] = deque()
@@ -172,7 +179,8 @@ class Run:
                 given += await self._answers(number, item)
                 return given
             self._triode.metrics.commands_total += 1
-            write = await begin_write(self._triode, name, item, self._principal)
+            part = self._key and part_of(self._key, number)
+            write = await begin_write(self._triode, name, item, self._principal, key=part)
         except Refusal as refusal:
             self._begun.append((ref, refusal))
         else:
@@ -207,7 +215,8 @@ class Run:
             ref = ref_of(command)
             if name_of(command) == "get":
                 return (await self._get(command, ref),)
-            result = await execute(self._triode, command, self._principal)
+            part = self._key and part_of(self._key, number)
+            result = await execute(self._triode, command, self._principal, key=part)
         except Refusal as refusal:
             return (failed(refusal, ref),)
         except Exception:

@@ -70,6 +70,11 @@ def unchanged(store: Store, path: Path, position: Position) -> bool:
     return seq is not None and store.touched.since(path, seq) is False
 
 
+def conditions(head: Head) -> list[str]:
+    """What a request says of the condition on its write, as it says it."""
+    return [head.get("if-match") or "", head.get("if-none-match") or "", *head.params.get("if", ())]
+
+
 def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Operation:
     """`op` with the condition that the request puts on it.
 

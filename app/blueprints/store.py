@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.access.write_rights import may_read, read_refusal
-from triode.app.blueprints.conditional import not_modified, require_match, write_condition
+from triode.app.blueprints.conditional import (
+    conditions,
+    not_modified,
+    require_match,
+    write_condition,
+)
 from triode.app.blueprints.gated import Visit, gated
 from triode.app.blueprints.json_answer import (
     item_pieces,
@@ -31,11 +36,14 @@ from triode.app.blueprints.request_body import (
     media_type,
     read_json,
 )
+from triode.app.service.decision import first_answer
 from triode.app.service.execute import check_path
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_pin_room
 from triode.app.service.reading import Reading
+from triode.app.service.write_key import make_key
 from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.write_key import FIELD, key_of_field
 from triode.store.filter import Filter, split_filters
 from triode.store.operation import Delete, Merge, Operation, Patch, Set, WriteError
 from triode.store.path import Path, format_path
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
     from triode.app.net.request_head import Head
     from triode.app.service.triode import Triode
     from triode.limits.principal import Principal
+    from triode.store.change import Position
 
 # A shared cache must not keep it, and a private one must ask each time whether it is still so: that
 # is what the ETag is for.
@@ -116,9 +125,26 @@ def blueprint(triode: Triode) -> Blueprint:
 
 
 async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
-    conditional = write_condition(triode.store, seen.head, seen.principal.grant, op)
-    position = str(await triode.write(conditional, seen.principal))
-    return json_response({"id": position}, headers={"ETag": f'"{position}"'})
+    text = key_of_field(seen.head.get(FIELD))
+    if text is None:
+        conditional = write_condition(triode.store, seen.head, seen.principal.grant, op)
+        position = await triode.write(conditional, seen.principal)
+    else:
+        position = await _write_once(triode, seen, op, text)
+    return json_response({"id": str(position)}, headers={"ETag": f'"{position}"'})
+
+
+async def _write_once(triode: Triode, seen: Visit, op: Operation, text: str) -> Position:
+    """A write with the key `text`. What it did itself is no reason to refuse it the second time, so
+    its condition is looked at only if it is the first time.
+    """
+    head, principal = seen.head, seen.principal
+    key = await make_key(principal, text, op, *conditions(head))
+    first = first_answer(triode.store, key, triode.clock.unix_ms())
+    if first is not None:
+        return first
+    conditional = write_condition(triode.store, head, principal.grant, op)
+    return await triode.write(conditional, principal, key)
 
 
 def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:

@@ -15,6 +15,7 @@ from triode.app.remote.http_client import HttpClient
 # Or -5 would be taken for an option; `read_value` sees to the options that were mistyped.
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 IF_HELP = "Only if the place has not changed since this position."
+KEY_HELP = "A name for this write: sent again with it, it is not done again."
 
 
 @click.command(short_help="Print what a path or filter selects.")
@@ -41,8 +42,11 @@ def get(target: Target, path: str) -> None:
 @click.argument("value")
 @click.option("--create", is_flag=True, help="Make missing parents.")
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
+@click.option("--key", metavar="TEXT", help=KEY_HELP)
 @server_options
-def set_(target: Target, path: str, value: str, create: bool, position: str | None) -> None:
+def set_(
+    target: Target, path: str, value: str, create: bool, position: str | None, key: str | None
+) -> None:
     """Set PATH to VALUE: JSON, else a text; - reads it from standard input.
 
     \b
@@ -52,33 +56,35 @@ def set_(target: Target, path: str, value: str, create: bool, position: str | No
     """
     params = [("path", path)] + ([("create", "true")] if create else [])
     advice = {} if create else {404: "--create makes what is missing on the way."}
-    _write(target, "PUT", params, read_value(value), position=position, advice=advice)
+    body = read_value(value)
+    _write(target, "PUT", params, body, position=position, key=key, advice=advice)
 
 
 @click.command(short_help="Merge members into a place.", context_settings=NEGATIVE_NUMBERS)
 @click.argument("path", shell_complete=complete_filter)
 @click.argument("value")
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
+@click.option("--key", metavar="TEXT", help=KEY_HELP)
 @server_options
-def merge(target: Target, path: str, value: str, position: str | None) -> None:
+def merge(target: Target, path: str, value: str, position: str | None, key: str | None) -> None:
     """Merge VALUE into PATH (RFC 7396): members replace, null removes; - reads standard input.
 
     \b
       triode merge .config '{"theme": "dark", "old": null}'
     """
     kind = "application/merge-patch+json"
-    _write(
-        target, "PATCH", [("path", path)], read_value(value), content_type=kind, position=position
-    )
+    params, body = [("path", path)], read_value(value)
+    _write(target, "PATCH", params, body, content_type=kind, position=position, key=key)
 
 
 @click.command(short_help="Remove a place.")
 @click.argument("path", shell_complete=complete_filter)
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
+@click.option("--key", metavar="TEXT", help=KEY_HELP)
 @server_options
-def delete(target: Target, path: str, position: str | None) -> None:
+def delete(target: Target, path: str, position: str | None, key: str | None) -> None:
     """Remove PATH."""
-    _write(target, "DELETE", [("path", path)], None, position=position)
+    _write(target, "DELETE", [("path", path)], None, position=position, key=key)
 
 
 def _write(
@@ -89,9 +95,12 @@ def _write(
     *,
     content_type: str = "application/json",
     position: str | None,
+    key: str | None,
     advice: Mapping[int, str] = NO_ADVICE,
 ) -> None:
     headers = {"If-Match": f'"{position}"'} if position else {}
+    if key is not None:
+        headers["Idempotency-Key"] = key
 
     async def work(client: HttpClient) -> None:
         response = await client.request(

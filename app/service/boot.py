@@ -13,9 +13,10 @@ import trio
 from triode.app.log.log import LogRefused
 from triode.app.runtime.turns import exhaust
 from triode.app.service.decision import hold_to, redo
-from triode.app.service.kept import decode_head
+from triode.app.service.kept import decode_head, decode_outcomes
 from triode.app.service.saving import save
 from triode.store.entry import EntryError, decode_batch
+from triode.store.outcomes import Outcomes
 from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from triode.app.service.kept import Head
     from triode.app.service.triode import Triode
     from triode.store.entry import Bounds, Entry
+    from triode.store.outcomes import Outcome
     from triode.store.store import Store
     from triode.store.value import Json
 
@@ -118,7 +120,7 @@ async def rebuild(
     what came after. The bounds that hold then, and the time. Raises `LogRefused`.
     """
     last = opened.last if until_seq is None else until_seq
-    head, root = await _load(kept, snapshot, progress)
+    head, outcomes, root = await _load(kept, snapshot, progress)
     bounds, last_ms = head.bounds, head.time_ms
     store.restore(
         root,
@@ -127,6 +129,7 @@ async def rebuild(
         size=head.bytes,
         footprint=head.footprint,
         touches=head.touches,
+        outcomes=outcomes,
     )
     hold_to(store, bounds)
     progress.begin("redoing the log", last - store.seq, "writes")
@@ -168,11 +171,17 @@ def choose(newest_first: Sequence[Snapshot], last: int, history_items: int) -> S
     return newest_first[-1]
 
 
-async def _load(kept: Readable, snapshot: Snapshot, progress: Progress) -> tuple[Head, Json]:
+async def _load(
+    kept: Readable, snapshot: Snapshot, progress: Progress
+) -> tuple[Head, Outcomes, Json]:
     head = decode_head(await kept.read_piece(snapshot.id, 0))
+    first = 1 + head.outcomes
+    rows: list[tuple[str, Outcome]] = []
+    for number in range(1, first):
+        rows += decode_outcomes(await kept.read_piece(snapshot.id, number))
     progress.begin("reading the document", head.bytes, "bytes")
     pieces: list[bytes] = []
-    for number in range(1, snapshot.pieces):
+    for number in range(first, snapshot.pieces):
         pieces.append(await kept.read_piece(snapshot.id, number))
         progress.step(len(pieces[-1]))
     text = b"".join(pieces)
@@ -183,7 +192,7 @@ async def _load(kept: Readable, snapshot: Snapshot, progress: Progress) -> tuple
         root = await exhaust(_counted(steps, progress))
     except JsonError as error:
         raise LogRefused(f"snapshot {snapshot.id} is damaged: {error}") from error
-    return head, root
+    return head, Outcomes(rows), root
 
 
 def _counted(steps: Generator[None, None, Json], progress: Progress) -> Generator[None, None, Json]:

@@ -13,10 +13,13 @@ import trio
 
 from triode.app.runtime.turns import turn
 from triode.app.service.filter_parsing import readable
-from triode.app.service.journal import MOST_UNDER_WAY, refusal_for
+from triode.app.service.journal import refusal_for
+from triode.app.service.under_way import MOST_UNDER_WAY
+from triode.app.service.write_key import make_key, part_of
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_event, check_filter_text, check_room
+from triode.app.wire.write_key import check_key
 from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
 from triode.store.operation import (
@@ -36,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triode.app.delivery.subscriber import Client
-    from triode.app.service.journal import Write
     from triode.app.service.triode import Triode
+    from triode.app.service.under_way import Write
     from triode.limits.principal import Principal
     from triode.store.filter import Filter
     from triode.store.path import Path
@@ -115,17 +118,26 @@ def operation_of(name: str, command: dict[str, Any]) -> Operation:
 
 
 async def execute(
-    triode: Triode, command: Any, principal: Principal = OWNER, *, sender: Client | None = None
+    triode: Triode,
+    command: Any,
+    principal: Principal = OWNER,
+    *,
+    sender: Client | None = None,
+    key: str | None = None,
 ) -> dict[str, Any]:
-    """Carry out one command; the members of its `ok`. Raises `Refusal`; then nothing was done."""
+    """Carry out one command; the members of its `ok`. `key` is that of a write which has none of
+    its own. Raises `Refusal`; then nothing was done.
+    """
     name = name_of(command)
     check_command(name, command)
     triode.metrics.commands_total += 1
     if name in WRITES:
-        position = await triode.write(operation_of(name, command), principal)
-        return {"id": str(position)}
+        op = operation_of(name, command)
+        text = _key_of(command, key)
+        known = None if text is None else await make_key(principal, text, op)
+        return {"id": str(await triode.write(op, principal, known))}
     if name == "batch":
-        return await _batch(triode, principal, command)
+        return await _batch(triode, principal, command, _key_of(command, key))
     if name == "publish":
         await triode.hub.flusher.room()
         return _publish(triode, principal, command, sender)
@@ -138,14 +150,25 @@ async def begin_write(
     command: dict[str, Any],
     principal: Principal,
     tell: Callable[[Write], None] | None = None,
+    *,
+    key: str | None = None,
 ) -> Write:
     """Begin a write where a log is kept; `tell` is called when it is decided. Those of one task
-    keep their order. Raises `Refusal`; then nothing was done.
+    keep their order. `key` as for `execute`. Raises `Refusal`; then nothing was done.
     """
     journal = triode.journal
     assert journal is not None
     check_command(name, command)
-    return await journal.submit(operation_of(name, command), principal, tell)
+    op = operation_of(name, command)
+    text = _key_of(command, key)
+    known = None if text is None else await make_key(principal, text, op)
+    return await journal.submit(op, principal, tell, key=known)
+
+
+def _key_of(command: dict[str, Any], given: str | None) -> str | None:
+    """The key of a write: its own, else the one that was given for it. Raises `Refusal` 400."""
+    own = command.get("key")
+    return given if own is None else check_key(own)
 
 
 def _member(command: dict[str, Any], name: str, called: str | None = None) -> Any:
@@ -169,7 +192,9 @@ async def filter_of(triode: Triode, principal: Principal, command: dict[str, Any
     return filter
 
 
-async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) -> dict[str, Any]:
+async def _batch(
+    triode: Triode, principal: Principal, command: dict[str, Any], key: str | None
+) -> dict[str, Any]:
     ops = command.get("ops")
     if type(ops) is not list:
         raise bad_request('"ops" must be a list of write commands', member="ops")
@@ -177,9 +202,9 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
     if type(atomic) is not bool:
         raise bad_request('"atomic" must be true or false', member="atomic")
     if atomic:
-        return await _atomic(triode, principal, ops)
+        return await _atomic(triode, principal, ops, key)
     if triode.journal is not None:
-        return await _batch_logged(triode, principal, ops)
+        return await _batch_logged(triode, principal, ops, key)
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
     until = trio.current_time() + TURN_S
@@ -188,7 +213,10 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
             await turn()
             until = trio.current_time() + TURN_S
         try:
-            positions.append(str(await triode.write(_write_of(op), principal)))
+            write = _write_of(op)
+            text = _key_of(op, None if key is None else part_of(key, index))
+            known = None if text is None else await make_key(principal, text, write)
+            positions.append(str(await triode.write(write, principal, known)))
         except Refusal as refusal:
             positions.append(None)
             errors.append({"index": index} | refusal.body())
@@ -196,13 +224,17 @@ async def _batch(triode: Triode, principal: Principal, command: dict[str, Any]) 
     return answer | {"errors": errors} if errors else answer
 
 
-async def _batch_logged(triode: Triode, principal: Principal, ops: list[Any]) -> dict[str, Any]:
+async def _batch_logged(
+    triode: Triode, principal: Principal, ops: list[Any], key: str | None
+) -> dict[str, Any]:
     """All are begun before the first one is waited for."""
     begun: list[Write | Refusal] = []
     for index, op in enumerate(ops):
         await _settled(begun[index - MOST_UNDER_WAY] if index >= MOST_UNDER_WAY else None)
         try:
-            begun.append(await begin_write(triode, _write_name(op), op, principal))
+            name = _write_name(op)
+            part = None if key is None else part_of(key, index)
+            begun.append(await begin_write(triode, name, op, principal, key=part))
         except Refusal as refusal:
             begun.append(refusal)
     positions: list[str | None] = []
@@ -225,7 +257,9 @@ async def _settled(write: Write | Refusal | None) -> None:
         await write.settled()
 
 
-async def _atomic(triode: Triode, principal: Principal, ops: list[Any]) -> dict[str, Any]:
+async def _atomic(
+    triode: Triode, principal: Principal, ops: list[Any], key: str | None
+) -> dict[str, Any]:
     if len(ops) > MAX_OPS:
         raise Refusal(422, f"more than {MAX_OPS} operations in one batch", extra={"limit": MAX_OPS})
     parts: list[Operation] = []
@@ -235,7 +269,11 @@ async def _atomic(triode: Triode, principal: Principal, ops: list[Any]) -> dict[
             await turn()
             until = trio.current_time() + TURN_S
         parts.append(_write_of(op))
-    position = await triode.write(Batch(tuple(parts)), principal)
+        if "key" in op:
+            raise bad_request("an atomic batch is one write: its key stands beside ops")
+    whole = Batch(tuple(parts))
+    known = None if key is None else await make_key(principal, key, whole)
+    position = await triode.write(whole, principal, known)
     return {"id": str(position), "positions": [str(position)] * len(ops)}
 
 

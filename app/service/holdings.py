@@ -60,8 +60,9 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     store.max_footprint = int(ledger.limit * DOCUMENT_SHARE)
     ledger.account("document", store.max_footprint, read=lambda: store.footprint)
     ledger.account("history", settings.history_bytes, read=lambda: store.history.bytes)
-    # It has bounds of its own, and decides what is refused: it can't be let go.
+    # They have bounds of their own, and decide what is refused: they can't be let go.
     ledger.account("touched", read=lambda: store.touched.bytes)
+    ledger.account("outcomes", read=lambda: store.outcomes.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
     ledger.account("remembered", read=lambda: store.index.remembered.bytes)

@@ -22,12 +22,14 @@ import trio
 
 from triode.app.log.log import Batch, LogFull
 from triode.app.runtime.turns import in_turns
-from triode.app.service.decision import begin_bounds, grant_kept
+from triode.app.service.decision import begin_bounds, first_answer, grant_kept, note, status_of
+from triode.app.service.under_way import Write
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.meter import Meter
 from triode.limits.principal import OWNER
 from triode.store.entry import Bounds, Entry, encode_batch, encode_entry
 from triode.store.json_type import JsonError
+from triode.store.outcomes import DONE
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from triode.store.change import Position
     from triode.store.json_type import Json
     from triode.store.operation import Operation
+    from triode.store.outcomes import Key
     from triode.store.store import Prepared, Store
     from triode.store.work import Work
 
@@ -50,8 +53,6 @@ log = logging.getLogger("triode")
 # One commit: more would make those wait longer who come first.
 BATCH_ITEMS: Final = 512
 BATCH_BYTES: Final = 1024 * 1024
-# Of one client.
-MOST_UNDER_WAY: Final = 256
 # What may be under way of all writers; more has to wait.
 WAITING_ITEMS: Final = 16 * 1024
 WAITING_BYTES: Final = 64 * 1024 * 1024
@@ -88,87 +89,6 @@ class Applier(Protocol):
         """Do it, and tell those who watch."""
 
 
-class Write:
-    """A write under way. `position` or `error` is there when it is `decided`."""
-
-    __slots__ = ("decided", "error", "line", "op", "position", "principal", "tell", "time_ms")
-
-    def __init__(
-        self,
-        op: Operation | Bounds,
-        principal: Principal,
-        line: bytes,
-        time_ms: int,
-        tell: Callable[[Write], None] | None,
-    ) -> None:
-        self.op = op
-        self.principal = principal
-        self.line = line
-        self.time_ms = time_ms
-        self.position: Position | None = None
-        self.error: Exception | None = None
-        self.decided: trio.Event | None = None
-        self.tell = tell
-
-    def settle(self, position: Position | None, error: Exception | None = None) -> None:
-        """It is decided. Never twice."""
-        assert not self.is_settled
-        self.position, self.error = position, error
-        if self.tell is not None:
-            self.tell(self)
-        if self.decided is not None:
-            self.decided.set()
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is decided."""
-        return self.position is not None or self.error is not None
-
-    async def settled(self) -> None:
-        """Wait until it is decided."""
-        if not self.is_settled:
-            if self.decided is None:
-                self.decided = trio.Event()
-            await self.decided.wait()
-
-    async def answer(self) -> Position:
-        """Wait until it is decided; its position. Raises `Refusal`. To be asked once."""
-        await self.settled()
-        if self.error is not None:
-            try:
-                raise self.error
-            finally:
-                # Through its traceback it would hold itself, and the value that was to be written.
-                self.error = None
-        assert self.position is not None
-        return self.position
-
-
-class UnderWay:
-    """The writes that one client has begun and that are not decided."""
-
-    __slots__ = ("_changed", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._changed = trio.lowlevel.ParkingLot()
-
-    def done(self) -> None:
-        """One of them is decided."""
-        self.count -= 1
-        self._changed.unpark_all()
-
-    async def room(self) -> None:
-        """Wait until one more may be begun."""
-        while self.count >= MOST_UNDER_WAY:
-            await self._changed.park()
-
-    async def none_left(self) -> None:
-        """Wait until all are decided."""
-        while self.count:
-            await self._changed.park()
-
-
 class Journal:
     """All writes of one Triode, in one order."""
 
@@ -195,9 +115,9 @@ class Journal:
 
     # ── writers ─────────────────────────────────────────────────────────────────────────────────
 
-    async def write(self, op: Operation, principal: Principal) -> Position:
+    async def write(self, op: Operation, principal: Principal, key: Key | None = None) -> Position:
         """As `Triode.write`."""
-        write = await self.submit(op, principal)
+        write = await self.submit(op, principal, key=key)
         return await write.answer()
 
     async def submit(
@@ -205,12 +125,14 @@ class Journal:
         op: Operation,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
+        *,
+        key: Key | None = None,
     ) -> Write:
         """Put a write into the queue; those of one task keep their order. `tell` is called when it
         is decided, in the same step.
 
         Waits while too much is under way. Cancelled, nothing was done. Raises `Refusal` for what
-        can be refused at once.
+        can be refused at once; not for a write with a key, whose outcome has to be kept.
         """
         flusher = self._triode.hub.flusher
         while flusher.full or not self._has_room():
@@ -219,9 +141,9 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
-        if not self._under_way:
+        if not self._under_way and key is None:
             self._refuse_at_once(op, principal)
-        write = self._written(op, principal, tell)
+        write = self._written(op, principal, tell, key)
         self._under_way += 1
         self._bytes += len(write.line)
         self._queue.append(write)
@@ -244,15 +166,16 @@ class Journal:
         op: Operation | Bounds,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
+        key: Key | None = None,
     ) -> Write:
         # Time is data, and does not run back, whatever is done to the clock.
         self.last_ms = time_ms = max(self.last_ms, self._triode.clock.unix_ms())
         by = "" if principal is OWNER else principal.name
         try:
-            line = encode_entry(Entry(time_ms, op, by, grant_kept(principal.grant)))
+            line = encode_entry(Entry(time_ms, op, by, grant_kept(principal.grant), key))
         except JsonError as error:
             raise bad_request(f"not JSON: {error.detail}") from error
-        return Write(op, principal, line, time_ms, tell)
+        return Write(op, principal, line, time_ms, tell, key)
 
     # ── the log ─────────────────────────────────────────────────────────────────────────────────
 
@@ -334,6 +257,10 @@ class Journal:
             self.bounds = op
             write.settle(triode.store.position)
             return
+        key, time_ms = write.key, write.time_ms
+        if key is not None and self._is_again(write, key):
+            return
+        store = triode.store
         try:
             try:
                 prepared = triode.prepare(op, write.principal, self._meter())
@@ -342,10 +269,28 @@ class Journal:
         except Exception as error:
             if not isinstance(error, Refusal):
                 log.exception("a write could not be decided; it is refused")
-            triode.store.skip(time_ms=write.time_ms)
+            store.skip(time_ms=time_ms)
+            note(store, key, status_of(error), time_ms)
             write.settle(None, error)
         else:
-            write.settle(triode.commit(prepared, write.time_ms))
+            position = triode.commit(prepared, time_ms)
+            note(store, key, DONE, time_ms)
+            write.settle(position)
+
+    def _is_again(self, write: Write, key: Key) -> bool:
+        """Whether a write with this key was decided before: then it has the same answer."""
+        store = self._triode.store
+        try:
+            first = first_answer(store, key, write.time_ms)
+        except Refusal as refusal:
+            store.skip(time_ms=write.time_ms)
+            write.settle(None, refusal)
+            return True
+        if first is None:
+            return False
+        store.skip(time_ms=write.time_ms)
+        write.settle(first)
+        return True
 
     async def _prepare_in_turns(self, op: Operation, principal: Principal) -> Prepared:
         """Nobody else writes meanwhile. Raises `Refusal`."""

@@ -1,7 +1,9 @@
-"""A snapshot as a log keeps it: a head, and the document as JSON.
+"""A snapshot as a log keeps it: a head, the tables, and the document as JSON.
 
-piece 0     {"version":1,"seq":90210,"time_ms":…,"bytes":…,"footprint":…,"bounds":{…},"touches":{…}}
-piece 1 …   the document, cut anywhere
+piece 0   {"version":1,"seq":90210,"time_ms":…,"bytes":…,"footprint":…,"bounds":{…},"touches":{…},
+          "outcomes":1}
+then      as many pieces of outcomes as the head says: [["NAME",[SEQ,TIME_MS,STATUS,"ASKED"]]…]
+the rest  the document, cut anywhere
 """
 
 from __future__ import annotations
@@ -13,21 +15,23 @@ from msgspec import Struct
 
 from triode.app.log.log import LogRefused
 from triode.store.entry import Bounds
+from triode.store.outcomes import Outcome
 from triode.store.touched import Touches
 from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from triode.store.value import Json
 
 VERSION: Final = 1
 PIECE_BYTES: Final = 1024 * 1024
+OUTCOME_ROWS: Final = 5000
 
 
 class Head(Struct, frozen=True):
     """What there is beside the document. `bytes` and `footprint` are its size as the store
-    counts it.
+    counts it, `outcomes` is how many pieces hold these.
     """
 
     seq: int
@@ -36,6 +40,7 @@ class Head(Struct, frozen=True):
     footprint: int
     bounds: Bounds
     touches: Touches
+    outcomes: int = 0
     version: int = VERSION
 
 
@@ -55,6 +60,25 @@ def decode_head(data: bytes) -> Head:
             f"a snapshot of version {head.version}; this Triode reads {VERSION}: use a newer one"
         )
     return head
+
+
+def outcome_pieces(rows: Mapping[str, Outcome]) -> list[Sequence[tuple[str, Outcome]]]:
+    """Outcomes, cut so that none of the parts is much work to encode."""
+    items = list(rows.items())
+    return [items[at : at + OUTCOME_ROWS] for at in range(0, len(items), OUTCOME_ROWS)]
+
+
+def encode_outcomes(rows: Sequence[tuple[str, Outcome]]) -> bytes:
+    """One piece of them."""
+    return msgspec.json.encode(rows)
+
+
+def decode_outcomes(data: bytes) -> list[tuple[str, Outcome]]:
+    """Raises `LogRefused`."""
+    try:
+        return msgspec.json.decode(data, type=list[tuple[str, Outcome]])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise LogRefused(f"a damaged snapshot: {error}") from error
 
 
 def document_pieces(root: Json) -> Iterator[bytes]:

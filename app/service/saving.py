@@ -9,7 +9,13 @@ import trio
 
 from triode.app.log.log import LogFull
 from triode.app.runtime.turns import turn
-from triode.app.service.kept import Head, document_pieces, encode_head
+from triode.app.service.kept import (
+    Head,
+    document_pieces,
+    encode_head,
+    encode_outcomes,
+    outcome_pieces,
+)
 
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
@@ -52,6 +58,7 @@ async def save(triode: Triode) -> None:
     store, journal = triode.store, triode.journal
     assert journal is not None
     with store.document.pin() as root:
+        outcomes = outcome_pieces(store.outcomes.rows())
         head = Head(
             store.seq,
             journal.last_ms,
@@ -59,9 +66,12 @@ async def save(triode: Triode) -> None:
             store.footprint,
             journal.bounds,
             store.touched.state(),
+            len(outcomes),
         )
         snapshot = await journal.log.begin_snapshot(head.seq)
         await journal.log.add_piece(snapshot, encode_head(head))
+        for rows in outcomes:
+            await journal.log.add_piece(snapshot, encode_outcomes(rows))
         for piece in document_pieces(root):
             if piece:
                 await journal.log.add_piece(snapshot, piece)

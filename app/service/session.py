@@ -26,8 +26,9 @@ from triode.app.service.execute import (
 )
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_pin_room
-from triode.app.service.journal import UnderWay, refusal_for
+from triode.app.service.journal import refusal_for
 from triode.app.service.reading import affordable
+from triode.app.service.under_way import UnderWay
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.known_names import check_command
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triode.app.delivery.subscriber import Client
-    from triode.app.service.journal import Write
     from triode.app.service.triode import Triode
+    from triode.app.service.under_way import Write
 
 # So many refused messages in a row end the connection: whoever sends them does not read the
 # answers. Those over the rate are counted apart, and each message within it takes back only one:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import secrets
 import string
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +32,7 @@ from triode.app.runtime.metrics import Metrics
 from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
 from triode.app.service.below import Below
-from triode.app.service.decision import decide
+from triode.app.service.decision import decide, first_answer, note, status_of
 from triode.app.service.holdings import open_ledger
 from triode.app.service.journal import Journal
 from triode.app.wire.frame import Frame, control
@@ -41,13 +42,14 @@ from triode.limits.meter import Meter
 from triode.limits.principal import OWNER, Principal
 from triode.limits.token import Tokens
 from triode.store.operation import Operation, Set, WriteError
+from triode.store.outcomes import DONE
 from triode.store.path import parse_path
 from triode.store.store import Store
 from triode.store.value import JsonError, check
 from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from triode.app.access.access import Authorize
     from triode.app.config.settings import Settings
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client
     from triode.app.log.log import Log
     from triode.store.change import Position
+    from triode.store.outcomes import Key
     from triode.store.store import Prepared
     from triode.store.value import Json
     from triode.store.work import Work
@@ -137,8 +140,11 @@ class Triode:
 
     # ── the document ────────────────────────────────────────────────────────────────────────────
 
-    async def write(self, op: Operation, principal: Principal = OWNER) -> Position:
-        """Apply one write and hand its events over; its position in the log.
+    async def write(
+        self, op: Operation, principal: Principal = OWNER, key: Key | None = None
+    ) -> Position:
+        """Apply one write and hand its events over; its position in the log. One that was sent
+        before with the same `key` is not done again: it is answered as it was then.
 
         Waits while the flusher has much to do, and for longer writes that came before; a long one
         gives way to all others while it is planned. After cancellation it has either not been done
@@ -146,8 +152,10 @@ class Triode:
         store says, 422 with `limit` and `cost` when it takes more work than a request may.
         """
         if self.journal is not None:
-            return await self.journal.write(op, principal)
+            return await self.journal.write(op, principal, key)
         await self.hub.flusher.room()
+        if key is not None:
+            return await self._write_once(op, principal, key)
         try:
             if not self._writing.locked():
                 return self._write_at_once(op, principal)
@@ -159,6 +167,35 @@ class Triode:
         # short wait for one long write at most: the next one queues up behind them.
         async with self._long, self._writing:
             return await self._write_in_turns(op, principal)
+
+    async def _write_once(self, op: Operation, principal: Principal, key: Key) -> Position:
+        """As `write` without a log. Another one with the same key waits for its turn."""
+        try:
+            async with self._writing:
+                with self._answering(key) as first:
+                    return first or self._write_at_once(op, principal)
+        except TooCostly:
+            pass
+        async with self._long, self._writing:
+            with self._answering(key) as first:
+                return first or await self._write_in_turns(op, principal)
+
+    @contextmanager
+    def _answering(self, key: Key) -> Iterator[Position | None]:
+        """What a write with this key was answered before; else keep what becomes of it in the
+        block. Raises `Refusal`.
+        """
+        store, time_ms = self.store, self.clock.unix_ms()
+        first = first_answer(store, key, time_ms)
+        if first is not None:
+            yield first
+            return
+        try:
+            yield None
+        except Refusal as refusal:
+            note(store, key, status_of(refusal), time_ms)
+            raise
+        note(store, key, DONE, time_ms)
 
     def _write_at_once(self, op: Operation, principal: Principal) -> Position:
         return self.commit(self.prepare(op, principal, Meter(AT_ONCE_STEPS)), self.clock.unix_ms())

@@ -136,7 +136,7 @@ async def test_a_bug_in_one_command_is_a_500_in_its_place(
 ) -> None:
     async with serving({}) as web:
 
-        async def broken(*_arguments: Any) -> Any:
+        async def broken(*_arguments: Any, **_named: Any) -> Any:
             raise ZeroDivisionError("inside")
 
         monkeypatch.setattr(batch_module, "execute", broken)

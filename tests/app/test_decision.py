@@ -14,6 +14,7 @@ from tests.store import oracle
 from triode.app.service.decision import redo
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry, decode_batch, encode_batch, encode_entry
+from triode.store.outcomes import Outcomes
 from triode.store.store import Store
 from triode.store.touched import Touches
 
@@ -29,7 +30,14 @@ def begun(root: Any, items: int, size: int) -> Store:
 def outcome(store: Store) -> tuple[Any, ...]:
     # As text: 1 is not 1.0, and members have an order.
     root = repr(store.document.root)
-    return root, store.seq, store.bytes, store.footprint, store.touched.state()
+    return (
+        root,
+        store.seq,
+        store.bytes,
+        store.footprint,
+        store.touched.state(),
+        store.outcomes.rows(),
+    )
 
 
 @settings(deadline=None)
@@ -57,6 +65,7 @@ def test_processes_agree(data: st.DataObject) -> None:
                 size=one.bytes,
                 footprint=one.footprint,
                 touches=msgspec.json.decode(kept, type=Touches),
+                outcomes=Outcomes(one.outcomes.rows().items()),
             )
             third.max_bytes = one.max_bytes
             bounds[id(third)] = bounds[id(one)]

@@ -17,10 +17,11 @@ from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
 from triode.app.log.memory import MemoryLog
 from triode.app.service import running
 from triode.app.service.execute import execute
-from triode.app.service.journal import BATCH_ITEMS, MOST_UNDER_WAY
+from triode.app.service.journal import BATCH_ITEMS
 from triode.app.service.saving import save
 from triode.app.service.session import Session
 from triode.app.service.triode import Triode
+from triode.app.service.under_way import MOST_UNDER_WAY
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal
 from triode.limits.grant import Grant

@@ -28,7 +28,12 @@ CREATE: Final = query("create", {"type": "boolean", "description": "Make missing
 IF: Final = query("if", POSITION)
 IF_MATCH: Final = field("If-Match", "A position in quotes: write only if unchanged since")
 IF_NONE: Final = field("If-None-Match", "A position in quotes; on writes only *")
-CONDITIONS: Final = [IF_MATCH, IF_NONE, IF]
+KEY: Final = field(
+    "Idempotency-Key",
+    "The name of this write, such as a UUID: sent again with it, it is not done again and answered "
+    "as the first time. 422 if it was given to another write before",
+)
+CONDITIONS: Final = [IF_MATCH, IF_NONE, IF, KEY]
 FILTERS: Final = query("filter", text("A filter; several are OR"), many=True)
 TAGS_GIVEN: Final[Schema] = {
     "name": "tag",
@@ -109,6 +114,7 @@ PATHS: Final[Schema] = {
             "Carry out many commands, each by itself; an answer for each, in order",
             {"200": {"description": "An answer per command", "content": ANSWERS}},
             (400, 401, 408, 413, 415, 429),
+            parameters=[KEY],
             body=content(ref("Command"), NDJSON) | content(array(ref("Command"))),
         )
     },

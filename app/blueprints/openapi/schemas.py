@@ -120,6 +120,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "patch": ANY,
             "by": number("For increment", default=1),
             "if": POSITION,
+            "key": text("The name of this write: it is done once", minLength=1, maxLength=255),
             "create": {"type": "boolean", "default": False},
             "ops": array({"type": "object"}, "For batch"),
             "atomic": {"type": "boolean", "default": False},
