@@ -30,6 +30,14 @@ def versions(root: Any, command: dict[str, Any]) -> list[Any]:
     return found or [copy.deepcopy(root)]
 
 
+def apply(root: Any, command: dict[str, Any]) -> Any:
+    """The document after a write, done in place. Raises `Refused`, and may be half done then."""
+    box: Box = {"": root}
+    for _ in _steps(box, command):
+        pass
+    return box[""]
+
+
 def _steps(box: Box, command: dict[str, Any]) -> Iterator[None]:
     kind = command["type"]
     if kind == "batch":

@@ -94,15 +94,7 @@ class Server:
 
     def _has_started(self) -> bool:
         """Start it, and wait until it is ready. False: it ended instead."""
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(),
-                cwd=self.home,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self._process = self._launch()
         deadline = time.monotonic() + START_DEADLINE_S
         while not self._is_ready():
             if self._process.poll() is not None:
@@ -112,6 +104,17 @@ class Server:
                 raise ServerFault(f"{self.lane}: not ready in {START_DEADLINE_S} s\n{self.log()}")
             time.sleep(0.05)
         return True
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with self._log_path.open("ab") as log:
+            return subprocess.Popen(
+                self._command(),
+                cwd=self.home,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def terminate(self) -> None:
         """Send SIGTERM, once; `stop` waits for the end."""
