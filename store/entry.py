@@ -77,15 +77,21 @@ def encode_batch(lines: Iterable[bytes]) -> bytes:
     return _HEAD + b"\n".join(lines)
 
 
-def decode_batch(data: bytes) -> list[Entry]:
-    """The entries of one commit. Raises `EntryError`."""
+def batch_lines(data: bytes) -> list[bytes]:
+    """The entries of one commit, as they were written. Raises `EntryError`."""
     head, _, body = data.partition(b"\n")
     if head != _HEAD[:-1]:
         raise EntryError(
             f"a batch of version {head[:20].decode('ascii', 'replace')!r}; this Triode reads "
             f"version {VERSION}: use a newer one"
         )
+    return body.split(b"\n")
+
+
+def decode_batch(data: bytes) -> list[Entry]:
+    """The entries of one commit. Raises `EntryError`."""
+    lines = batch_lines(data)
     try:
-        return [_of_json(line) for line in body.split(b"\n")]
+        return [_of_json(line) for line in lines]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise EntryError(f"a damaged batch: {error}") from error

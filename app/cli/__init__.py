@@ -31,6 +31,11 @@ COMMANDS: Final = {
     "publish": ("triode.app.cli.publish", "publish"),
     "load": ("triode.app.cli.load", "load"),
     "token": ("triode.app.cli.token", "token"),
+    "log": ("triode.app.cli.log", "log"),
+    "backup": ("triode.app.cli.backup", "backup"),
+    "restore": ("triode.app.cli.backup", "restore"),
+    "check": ("triode.app.cli.check", "check"),
+    "dump": ("triode.app.cli.check", "dump"),
     "completion": ("triode.app.cli.complete", "completion"),
 }
 
@@ -88,5 +93,6 @@ class Commands(click.Group):
 def main() -> None:
     """Triode: one JSON document, live, over Server-Sent Events and WebSocket.
 
-    `triode serve` runs a server; the other commands talk to one.
+    `triode serve` runs a server; the other commands talk to one, but for restore, check and dump,
+    which are for the folder of one that does not run.
     """

@@ -91,6 +91,15 @@ def value_text(value: Any) -> Text:
     return _highlight(Text(escape(msgspec.json.encode(value).decode()), style="default"))
 
 
+def amount(size: float) -> str:
+    """Bytes, as people read them: `950 B`, `12.3 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
 def clock_text(unix_ms: float) -> str:
     """The local time of day, to the millisecond."""
     moment = datetime.fromtimestamp(unix_ms / 1000, UTC).astimezone()

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from triode.app.cli.render import clean_line
+from triode.app.cli.render import amount, clean_line
 from triode.app.cli.screen import Scroll, sparkline, spread
 
 COURSE: Final = 24
@@ -158,16 +158,16 @@ def head(scene: TopScene, width: int) -> list[RenderableType]:
             "events", _per_s(_count(rates.get("events_total", 0))), scene.course("events", width)
         ),
         _fact("cpu", f"{scene.cpu_percent:.0f}%", scene.course("cpu", width)),
-        _fact("document", _size(gauges.get("document_bytes", 0))),
+        _fact("document", amount(gauges.get("document_bytes", 0))),
     )
     grid.add_row(
         _fact("slow", _count(slow), style="bold yellow" if slow else "bold"),
-        _fact("out", _per_s(_size(rates.get("bytes_out", 0))), scene.course("bytes", width)),
-        _fact("memory", _size(gauges.get("memory_rss_bytes", 0))),
+        _fact("out", _per_s(amount(rates.get("bytes_out", 0))), scene.course("bytes", width)),
+        _fact("memory", amount(gauges.get("memory_rss_bytes", 0))),
         _fact("position", str(scene.stats.get("position", ""))),
     )
     grid.add_row(
-        _fact("waiting", _size(gauges.get("queued_bytes", 0))),
+        _fact("waiting", amount(gauges.get("queued_bytes", 0))),
         _fact("writes", _per_s(_count(rates.get("writes_total", 0)))),
         _fact("loop lag", f"{1000 * gauges.get('loop_lag_seconds', 0):.1f} ms"),
         _fact("filters", _count(gauges.get("filters", 0))),
@@ -221,7 +221,7 @@ def _cells(row: Row) -> dict[str, Text]:
     state = str(row["state"])
     hears = [str(each["filter"]) for each in row["filters"]] + [f"#{room}" for room in row["rooms"]]
     waits = (
-        f"{_count(row['queued'])} / {_size(row['queued_bytes'])}" if row["queued_bytes"] else "·"
+        f"{_count(row['queued'])} / {amount(row['queued_bytes'])}" if row["queued_bytes"] else "·"
     )
     return {
         "client": Text(clean_line(str(row["client"]))[:12], style="cyan"),
@@ -234,7 +234,7 @@ def _cells(row: Row) -> dict[str, Text]:
         "lost": Text(_count(row["dropped"]) if row["dropped"] else "·",
                      style="red" if row["dropped"] else "dim"),
         "sent/s": Text("" if row["sent_s"] is None else _count(row["sent_s"])),
-        "out/s": Text("" if row["bytes_s"] is None else _size(row["bytes_s"])),
+        "out/s": Text("" if row["bytes_s"] is None else amount(row["bytes_s"])),
         "age": Text(_age(row["connected_s"])),
         "hears": Text(clean_line(" ".join(hears)), style="dim"),
     }  # fmt: skip
@@ -261,17 +261,6 @@ def _count(number: float) -> str:
     if number >= 10_000:
         return f"{number / 1e3:.1f}k"
     return f"{number:.0f}" if number == int(number) or number >= 100 else f"{number:.1f}"
-
-
-def _size(number: float) -> str:
-    """Bytes, as people read them."""
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1000:
-            return (
-                f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
-            )
-        number /= 1024
-    return f"{number:.1f} GiB"
 
 
 def _age(seconds: float) -> str:

@@ -17,7 +17,7 @@ import secrets
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from triode.app.log.log import LogRefused
+from triode.app.log.log import LogInUse, LogRefused
 
 RESERVE_BYTES: Final = 16 * 1024 * 1024
 # Locks and syncs on these are promises of another machine.
@@ -73,7 +73,7 @@ class Folder:
             os.close(self._lock)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise LogRefused(f"{path} cannot be locked: {error.strerror}") from error
-            raise LogRefused(f"{path} is in use by another Triode") from error
+            raise LogInUse(f"{path} is in use by another Triode") from error
         try:
             self._last = _open(path / "triode.last")
             # Nobody else may read it, whatever the folder lets them; the WAL takes after it.

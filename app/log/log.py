@@ -7,7 +7,8 @@ A log knows nothing of documents. It keeps batches (`store.entry`), numbered by 
 and snapshots in pieces. One task at a time may append; snapshots may be made beside it.
 
     LogError
-    ├── LogRefused   it cannot be used: somebody else has it, a wrong format, a network drive
+    ├── LogRefused   it cannot be used: a wrong format, a network drive
+    │   └── LogInUse     somebody else has it
     ├── LogFull      no room; nothing was written, and it may go on later
     └── LogBroken    whether the last batch is kept is not known: the process has to end, and the
                      next one reads what there is
@@ -29,6 +30,10 @@ class LogError(Exception):
 
 class LogRefused(LogError):
     """This log cannot be used. The text says what to do."""
+
+
+class LogInUse(LogRefused):
+    """Another process has it."""
 
 
 class LogFull(LogError):

@@ -131,6 +131,21 @@ class HttpClient:
         return response
 
     @asynccontextmanager
+    async def download(self, route: str) -> AsyncGenerator[tuple[int, AsyncIterator[bytes]]]:
+        """GET what is long: its size, and an iterator over its bytes. Raises as `request` does,
+        also when it ends too early.
+        """
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        try:
+            async with self._client.stream("GET", route, timeout=timeout) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise refused(response)
+                yield int(response.headers.get("Content-Length", 0)), response.aiter_bytes()
+        except httpx.TransportError as exc:
+            raise self._broken(exc, written=False) from exc
+
+    @asynccontextmanager
     async def events(self, params: Params, last_id: str) -> AsyncGenerator[AsyncIterator[bytes]]:
         """Open `GET /events`; yields an iterator over its bytes. Raises as `request` does."""
         headers = {

@@ -1,0 +1,117 @@
+"""`triode check` and `triode dump`: is a log sound, and what is the document in it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from triode.app.cli.kept import DAMAGED, data_option, read_log
+from triode.app.cli.render import amount
+
+if TYPE_CHECKING:
+    from triode.app.log.reader import Reader
+    from triode.app.runtime.progress import Progress
+    from triode.app.service.checking import Checked
+
+
+@click.command(short_help="Is a log sound? Reads all of it; no server may run on it.")
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line.")
+def check(data: Path | None, as_json: bool) -> None:
+    """Look at all of a log: SQLite's file, each snapshot, each entry; and redo it from each
+    snapshot, which has to come to the next one. Nothing is changed.
+
+    Exit status: 0 it is sound, 1 something is wrong, and said what, 3 it cannot be looked at: a
+    server has it, or there is none.
+
+    \b
+      triode check --data /srv/triode
+      triode check --data backup.db
+    """
+
+    async def work(kept: Reader, progress: Progress) -> None:
+        from triode.app.service.checking import check as look
+
+        checked = await look(kept, progress)
+        click.echo(msgspec.json.encode(_facts(kept, checked)) if as_json else _text(kept, checked))
+        for fault in () if as_json else checked.faults:
+            click.echo(f"triode: {fault}", err=True)
+        if checked.faults:
+            sys.exit(DAMAGED)
+
+    read_log(data, work)
+
+
+def _facts(kept: Reader, checked: Checked) -> dict[str, Any]:
+    store = checked.store
+    return {
+        "ok": not checked.faults,
+        "faults": checked.faults,
+        "position": str(store.position),
+        "time": checked.time_ms,
+        "document_bytes": store.bytes,
+        "log_bytes": kept.log_bytes,
+        "snapshots": [snapshot.seq for snapshot in kept.opened.snapshots],
+        "oldest": kept.opened.floor + 1,
+    }
+
+
+def _text(kept: Reader, checked: Checked) -> str:
+    opened, store = kept.opened, checked.store
+    at = f"{datetime.fromtimestamp(checked.time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    count = opened.last - opened.floor
+    rows = {
+        "position": f"{store.position}" + (f", written {at}" if checked.time_ms else ""),
+        "document": amount(store.bytes),
+        "log": f"{count:,} writes".replace(",", " ")
+        + (f", from {opened.floor + 1} on" if count else ""),
+        "snapshots": ", ".join(str(one.seq) for one in opened.snapshots) or "none",
+    }
+    verdict = f"{kept.file}: {'damaged' if checked.faults else 'sound'}"
+    return "\n".join([verdict, *(f"  {name:<10} {text}" for name, text in rows.items())])
+
+
+@click.command(short_help="Print the document of a log; no server may run on it.")
+@data_option
+@click.option(
+    "--at",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="As it was after the write N; `triode check` says from which on.",
+)
+def dump(data: Path | None, at: int | None) -> None:
+    """Print the document that a log holds, as JSON. (Of a server that runs: triode get .)
+
+    \b
+      triode dump --data /srv/triode > document.json
+      triode serve --data /srv/new --load document.json
+    """
+
+    async def work(kept: Reader, progress: Progress) -> None:
+        from triode.app.log.log import LogRefused
+        from triode.app.service.boot import rebuild
+        from triode.app.service.checking import blank
+        from triode.store.value import encode_steps
+
+        opened, store = kept.opened, blank()
+        until = opened.last if at is None else at
+        snapshot = next((one for one in opened.snapshots if one.seq <= until <= opened.last), None)
+        if snapshot is None:
+            oldest = opened.snapshots[-1].seq if opened.snapshots else opened.last + 1
+            raise LogRefused(
+                f"the write {until} is out of reach: there are those from {oldest} to {opened.last}"
+            )
+        await rebuild(store, kept, opened, snapshot, until_seq=until, progress=progress)
+        progress.begin("writing", store.bytes, "bytes")
+        output = sys.stdout.buffer
+        for piece in encode_steps(store.document.root):
+            output.write(piece)
+            progress.step(len(piece))
+        output.write(b"\n")
+
+    read_log(data, work)

@@ -1,0 +1,72 @@
+"""The entries of a log for people: what was written, when, by whom. Never what a writer may do, and
+no long values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from triode.app.log.log import LogRefused
+from triode.app.runtime.decoding import decode_in_turns
+from triode.store.change import Position
+from triode.store.entry import EntryError, batch_lines
+from triode.store.json_type import JsonError
+from triode.store.path import format_path
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from triode.app.service.boot import Readable
+
+# A longer entry is shown without what it holds.
+SHOWN_BYTES: Final = 4096
+DEPTH: Final = 600
+_CONTENT: Final = frozenset({"value", "patch", "ops"})
+
+
+async def entries(
+    kept: Readable, epoch: str, since: int, last: int
+) -> AsyncIterator[dict[str, Any]]:
+    """Those after the number `since`, up to `last`:
+
+        {"id": "k3j…:7", "time": 1767225600000, "by": "shop", "op": "set", "path": ".a", "value": 1}
+
+    A long one has `bytes` in place of its content. Raises `LogRefused`.
+    """
+    while since < last and (batches := await kept.read(since)):
+        for batch in batches:
+            try:
+                lines = batch_lines(batch.data)
+            except EntryError as error:
+                raise LogRefused(f"entries {batch.first} to {batch.last}: {error}") from error
+            for number, line in enumerate(lines[since + 1 - batch.first :], since + 1):
+                if number > last:
+                    return
+                yield {"id": str(Position(epoch, number))} | await _shown(line)
+            since = batch.last
+
+
+async def _shown(line: bytes) -> dict[str, Any]:
+    try:
+        entry: Any = await decode_in_turns(line, max_depth=DEPTH)
+        op = _operation(entry["op"])
+    except (JsonError, TypeError, KeyError, msgspec.ValidationError) as error:
+        raise LogRefused(f"a damaged entry: {error}") from error
+    if len(line) > SHOWN_BYTES:
+        op = {name: value for name, value in op.items() if name not in _CONTENT}
+        op["bytes"] = len(line)
+    return {"time": entry["time_ms"], "by": entry.get("by", "")} | op
+
+
+def _operation(logged: dict[str, Any]) -> dict[str, Any]:
+    """As a command would say it."""
+    op = dict(logged)
+    if "path" in op:
+        op["path"] = format_path(tuple(op["path"]))
+    if op.get("if_position"):
+        op["if"] = str(msgspec.convert(op.pop("if_position"), Position))
+    if "ops" in op:
+        op["ops"] = [_operation(part) for part in op["ops"]]
+    return op
