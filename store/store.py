@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from triode.store.change import Change, Edit, Position
+from triode.store.checksum import Checksum
 from triode.store.document import Document
 from triode.store.history import MAX_CHANGE_BYTES, History, Kept
 from triode.store.index import Event, Index, Selection
@@ -114,6 +115,8 @@ class Store:
         self.history = History(max_items=history_items, max_bytes=history_bytes)
         self.touched = Touched()
         self.outcomes = Outcomes()
+        # Only of a log: there is nothing to compare a document in memory with.
+        self.checksum: Checksum | None = None
         self.index = Index()
         self.lineage = Lineage(epoch)
         self.epoch = epoch
@@ -136,15 +139,17 @@ class Store:
         footprint: int,
         touches: Touches,
         outcomes: Outcomes,
+        checksum: Checksum,
     ) -> None:
         """Go on from what was kept: the document as it was after the change `seq`, what it was
-        counted to take as text and in memory, what was touched before, and how writes with a key
-        ended. Nobody may be subscribed yet.
+        counted to take as text and in memory, what was touched before, how writes with a key
+        ended, and the checksum. Nobody may be subscribed yet.
         """
         self.document = Document(root)
         self.bytes, self.footprint = size, footprint
         self.touched = Touched(touches)
         self.outcomes = outcomes
+        self.checksum = checksum
         history = self.history
         self.history = History(history.max_items, history.max_bytes, start_seq=seq)
         self.lineage, self.epoch, self.seq = lineage, lineage.epoch, seq
@@ -155,6 +160,7 @@ class Store:
         """
         assert self.seq == 0
         self.lineage, self.epoch = lineage, lineage.epoch
+        self.checksum = Checksum()
 
     def seq_of(self, position: Position) -> int | None:
         """The number of the change that a position names; None when it is none of this log."""
@@ -220,6 +226,9 @@ class Store:
         document = self.document
         edits = prepared.edits
         change = Change(Position(self.epoch, self.seq + 1), time_ms, edits)
+        checksum = self.checksum
+        if checksum is not None:
+            checksum = checksum.after(self.seq + 1, edits, prepared.grown, prepared.swollen)
         gone = self.history.append(change, prepared.kept)
         matched: list[tuple[Selection, list[Event]]] = []
         keep = _Keeper() if len(edits) > 1 else None
@@ -241,6 +250,7 @@ class Store:
         self.footprint = max(0, self.footprint + prepared.swollen)
         self.seq += 1
         self.touched.add(self.seq, edits)
+        self.checksum = checksum
         if gone:
             self._discard(gone)
         return Committed(change, matched)

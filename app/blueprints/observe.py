@@ -52,6 +52,7 @@ def blueprint(triode: Triode) -> Blueprint:
         metrics.sample(now_s)
         body: dict[str, Any] = {
             "position": str(triode.store.position),
+            "checksum": None if (sum := triode.store.checksum) is None else str(sum),
             "counters": metrics.as_json(),
             "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
             "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},

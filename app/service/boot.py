@@ -13,10 +13,9 @@ import trio
 from triode.app.log.log import LogRefused
 from triode.app.runtime.turns import exhaust
 from triode.app.service.decision import hold_to, redo
-from triode.app.service.kept import decode_head, decode_outcomes
+from triode.app.service.kept import decode_head, decode_outcomes, restore
 from triode.app.service.saving import save
 from triode.store.entry import EntryError, decode_batch
-from triode.store.outcomes import Outcomes
 from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
@@ -122,15 +121,7 @@ async def rebuild(
     last = opened.last if until_seq is None else until_seq
     head, outcomes, root = await _load(kept, snapshot, progress)
     bounds, last_ms = head.bounds, head.time_ms
-    store.restore(
-        root,
-        head.seq,
-        opened.lineage,
-        size=head.bytes,
-        footprint=head.footprint,
-        touches=head.touches,
-        outcomes=outcomes,
-    )
+    restore(store, head, outcomes, root, opened.lineage)
     hold_to(store, bounds)
     progress.begin("redoing the log", last - store.seq, "writes")
     until = trio.current_time() + TURN_S
@@ -173,7 +164,7 @@ def choose(newest_first: Sequence[Snapshot], last: int, history_items: int) -> S
 
 async def _load(
     kept: Readable, snapshot: Snapshot, progress: Progress
-) -> tuple[Head, Outcomes, Json]:
+) -> tuple[Head, list[tuple[str, Outcome]], Json]:
     head = decode_head(await kept.read_piece(snapshot.id, 0))
     first = 1 + head.outcomes
     rows: list[tuple[str, Outcome]] = []
@@ -192,7 +183,7 @@ async def _load(
         root = await exhaust(_counted(steps, progress))
     except JsonError as error:
         raise LogRefused(f"snapshot {snapshot.id} is damaged: {error}") from error
-    return head, Outcomes(rows), root
+    return head, rows, root
 
 
 def _counted(steps: Generator[None, None, Json], progress: Progress) -> Generator[None, None, Json]:

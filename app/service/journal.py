@@ -122,7 +122,7 @@ class Journal:
 
     async def submit(
         self,
-        op: Operation,
+        op: Operation | Bounds,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
         *,
@@ -141,7 +141,7 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
-        if not self._under_way and key is None:
+        if not self._under_way and key is None and not isinstance(op, Bounds):
             self._refuse_at_once(op, principal)
         write = self._written(op, principal, tell, key)
         self._under_way += 1

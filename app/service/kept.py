@@ -1,7 +1,7 @@
 """A snapshot as a log keeps it: a head, the tables, and the document as JSON.
 
 piece 0   {"version":1,"seq":90210,"time_ms":…,"bytes":…,"footprint":…,"bounds":{…},"touches":{…},
-          "outcomes":1}
+          "outcomes":1,"checksum":"…"}
 then      as many pieces of outcomes as the head says: [["NAME",[SEQ,TIME_MS,STATUS,"ASKED"]]…]
 the rest  the document, cut anywhere
 """
@@ -14,14 +14,17 @@ import msgspec
 from msgspec import Struct
 
 from triode.app.log.log import LogRefused
+from triode.store.checksum import Checksum, parse_checksum
 from triode.store.entry import Bounds
-from triode.store.outcomes import Outcome
+from triode.store.outcomes import Outcome, Outcomes
 from triode.store.touched import Touches
 from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from triode.store.lineage import Lineage
+    from triode.store.store import Store
     from triode.store.value import Json
 
 VERSION: Final = 1
@@ -41,7 +44,47 @@ class Head(Struct, frozen=True):
     bounds: Bounds
     touches: Touches
     outcomes: int = 0
+    checksum: str = str(Checksum())
     version: int = VERSION
+
+
+def head_of(store: Store, bounds: Bounds, time_ms: int, outcomes: int) -> Head:
+    """The head for a store as it is now, whose last entry is of that time."""
+    assert store.checksum is not None
+    return Head(
+        store.seq,
+        time_ms,
+        store.bytes,
+        store.footprint,
+        bounds,
+        store.touched.state(),
+        outcomes,
+        str(store.checksum),
+    )
+
+
+def restore(
+    store: Store,
+    head: Head,
+    outcomes: Iterable[tuple[str, Outcome]],
+    root: Json,
+    lineage: Lineage,
+) -> None:
+    """Make a store what it was when these were kept. Raises `LogRefused`."""
+    try:
+        checksum = parse_checksum(head.checksum)
+    except ValueError as error:
+        raise LogRefused(f"a damaged snapshot: {error}") from error
+    store.restore(
+        root,
+        head.seq,
+        lineage,
+        size=head.bytes,
+        footprint=head.footprint,
+        touches=head.touches,
+        outcomes=Outcomes(outcomes),
+        checksum=checksum,
+    )
 
 
 def encode_head(head: Head) -> bytes:

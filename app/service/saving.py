@@ -10,10 +10,10 @@ import trio
 from triode.app.log.log import LogFull
 from triode.app.runtime.turns import turn
 from triode.app.service.kept import (
-    Head,
     document_pieces,
     encode_head,
     encode_outcomes,
+    head_of,
     outcome_pieces,
 )
 
@@ -59,15 +59,7 @@ async def save(triode: Triode) -> None:
     assert journal is not None
     with store.document.pin() as root:
         outcomes = outcome_pieces(store.outcomes.rows())
-        head = Head(
-            store.seq,
-            journal.last_ms,
-            store.bytes,
-            store.footprint,
-            journal.bounds,
-            store.touched.state(),
-            len(outcomes),
-        )
+        head = head_of(store, journal.bounds, journal.last_ms, len(outcomes))
         snapshot = await journal.log.begin_snapshot(head.seq)
         await journal.log.add_piece(snapshot, encode_head(head))
         for rows in outcomes:

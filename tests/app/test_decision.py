@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.store import oracle
 from triode.app.service.decision import redo
+from triode.app.service.kept import decode_head, encode_head, head_of, restore
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry, decode_batch, encode_batch, encode_entry
-from triode.store.outcomes import Outcomes
 from triode.store.store import Store
-from triode.store.touched import Touches
+from triode.store.value import decode, encode
 
 GRANTS = st.sampled_from(
     (None, None, {"read": [".a"], "write": [".a"]}, {"read": ["."], "write": [".b", ".a[*]"]})
@@ -24,7 +23,9 @@ GRANTS = st.sampled_from(
 
 
 def begun(root: Any, items: int, size: int) -> Store:
-    return Store(copy.deepcopy(root), epoch="e", history_items=items, history_bytes=size)
+    store = Store(copy.deepcopy(root), epoch="e", history_items=items, history_bytes=size)
+    store.begin_log(store.lineage)
+    return store
 
 
 def outcome(store: Store) -> tuple[Any, ...]:
@@ -37,6 +38,7 @@ def outcome(store: Store) -> tuple[Any, ...]:
         store.footprint,
         store.touched.state(),
         store.outcomes.rows(),
+        store.checksum,
     )
 
 
@@ -56,17 +58,10 @@ def test_processes_agree(data: st.DataObject) -> None:
             op = Bounds(data.draw(st.integers(10, 400)), data.draw(st.integers(1, 300)))
         line = encode_entry(Entry(number, op, grant=data.draw(GRANTS)))
         if number == cut:
-            third = begun(msgspec.json.decode(msgspec.json.encode(one.document.root)), 0, 0)
-            kept = msgspec.json.encode(one.touched.state())
-            third.restore(
-                third.document.root,
-                one.seq,
-                one.lineage,
-                size=one.bytes,
-                footprint=one.footprint,
-                touches=msgspec.json.decode(kept, type=Touches),
-                outcomes=Outcomes(one.outcomes.rows().items()),
-            )
+            head = decode_head(encode_head(head_of(one, bounds[id(one)], number, 0)))
+            third = begun({}, 0, 0)
+            rows = one.outcomes.rows().items()
+            restore(third, head, rows, decode(encode(one.document.root)), one.lineage)
             third.max_bytes = one.max_bytes
             bounds[id(third)] = bounds[id(one)]
         for store in (one, other, third):

@@ -251,6 +251,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Stats": object_(
         {
             "position": POSITION,
+            "checksum": {
+                "type": ["string", "null"],
+                "description": "Of all that the log brought about: alike where the position is. "
+                "Null without a log",
+            },
             "counters": {"type": "object", "description": "Since the start; nested by label"},
             "rates": {
                 "type": "object",
