@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from triode.limits.known import first_unknown
@@ -45,6 +45,8 @@ class Grant:
     write: Scope = ()
     rooms: Scope = ()
     admin: bool = False
+    # Whether it grants to read and to write everything: asked for each write.
+    reaches_all: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         # However it was said, everything is one value: comparing it is all that is left to do.
@@ -52,6 +54,7 @@ class Grant:
             roots = (EVERYTHING,) if member == "rooms" else _ROOTS
             if any(root in getattr(self, member) for root in roots):
                 object.__setattr__(self, member, ALL)
+        object.__setattr__(self, "reaches_all", self.read == self.write == ALL)
 
     @classmethod
     def from_json(cls, data: object, *, check: Callable[[str], object] | None = None) -> Grant:

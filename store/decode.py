@@ -51,7 +51,7 @@ def decode(data: Data, *, max_depth: int = 256) -> Json:
     Refused beside malformed text: duplicate keys, more than `max_depth` containers inside each
     other, lone surrogates, numbers out of range, a byte order mark. Raises JsonError.
     """
-    text = as_bytes(data)
+    text = data if type(data) is bytes else as_bytes(data)
     value: Json = parse(text)
     if text.count(b"[") + text.count(b"{") > max_depth:
         follow(skeleton(text), bytearray(), max_depth)
@@ -164,7 +164,9 @@ def _count_members(value: Any) -> int:
             node = node.values()
         elif type(node) is not list:
             continue
-        todo.extend([child for child in node if type(child) is dict or type(child) is list])
+        for child in node:
+            if type(child) is dict or type(child) is list:
+                todo.append(child)
     return members
 
 

@@ -20,20 +20,16 @@ _LINE_ENDS: Final = (
 )
 
 
-def _encode(value: Json) -> bytes:
-    data = _to_json(value)
-    if not data.isascii():
-        for raw, escaped in _LINE_ENDS:
-            data = data.replace(raw, escaped)
-    return data
-
-
 def encode(value: Json) -> bytes:
     """Compact JSON in UTF-8, always one line. Non-ASCII is not escaped, but for what ends a line
     in Unicode: many readers of lines (Python's `str.splitlines`, the line iterators of httpx and
     requests) would cut an SSE event or a line of NDJSON there.
     """
-    return _encode(value)
+    data = _to_json(value)
+    if not data.isascii():
+        for raw, escaped in _LINE_ENDS:
+            data = data.replace(raw, escaped)
+    return data
 
 
 def encode_steps(value: Json, *, slice_bytes: int = 65536) -> Iterator[bytes]:
@@ -82,7 +78,7 @@ def _one(value: Json, slice_bytes: int) -> Iterator[bytes | _Big]:
     if _small(value, slice_bytes) is None:
         yield _Big(value)
     else:
-        yield _encode(value)
+        yield encode(value)
 
 
 def _inside(big: bytes | _Big, slice_bytes: int) -> Iterator[bytes | _Big]:
@@ -106,14 +102,14 @@ def _elements(array: list[Any], slice_bytes: int) -> Iterator[bytes | _Big]:
             if room > 0:
                 continue
         if run:
-            yield comma + _encode(run)[1:-1]
+            yield comma + encode(run)[1:-1]
             comma, run, room = b",", [], slice_bytes
         if size is None:
             yield comma
             yield _Big(element)
             comma = b","
     if run:
-        yield comma + _encode(run)[1:-1]
+        yield comma + encode(run)[1:-1]
         comma = b","
     yield b"]" if comma == b"," else b"[]"
 
@@ -132,7 +128,7 @@ def _members(object_: dict[str, Any], slice_bytes: int) -> Iterator[bytes | _Big
             if room > 0:
                 continue
         if run:
-            yield comma + _encode(run)[1:-1]
+            yield comma + encode(run)[1:-1]
             comma, run, room = b",", {}, slice_bytes
         if size is None:
             yield comma
@@ -141,18 +137,18 @@ def _members(object_: dict[str, Any], slice_bytes: int) -> Iterator[bytes | _Big
             yield _Big(value)
             comma = b","
     if run:
-        yield comma + _encode(run)[1:-1]
+        yield comma + encode(run)[1:-1]
         comma = b","
     yield b"}" if comma == b"," else b"{}"
 
 
 def _text(scalar: Json, slice_bytes: int) -> Iterator[bytes | _Big]:
     if type(scalar) is not str:
-        yield _encode(scalar)
+        yield encode(scalar)
         return
     yield b'"'
     for at in range(0, len(scalar), slice_bytes):
-        yield _encode(scalar[at : at + slice_bytes])[1:-1]
+        yield encode(scalar[at : at + slice_bytes])[1:-1]
     yield b'"'
 
 

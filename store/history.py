@@ -80,7 +80,21 @@ class History:
         """What will be kept of a change with these edits, which have not happened yet, and the
         memory that it will take. Raises TooCostly.
         """
-        return _weigh(edits, min(self.max_bytes, MAX_CHANGE_BYTES), work)
+        limit = min(self.max_bytes, MAX_CHANGE_BYTES)
+        if len(edits) != 1 or type(edits[0]) is not Edit:
+            return _weigh(edits, limit, work)
+        [edit] = edits  # most changes
+        path, before = edit.path, edit.before
+        cost = _ONE_EDIT + 8 * len(path)
+        if before is not MISSING:
+            cost += _weight(before, limit, work)
+        for segment in path:
+            # As `_name`, without a call for what most segments are.
+            if type(segment) is str and segment.isascii():
+                cost += _TEXT_BYTES + len(segment) if len(segment) > 1 else 0
+            else:
+                cost += _name(segment)
+        return (edit,), cost
 
     def append(self, change: Change, kept: Kept | None = None) -> list[Change]:
         """Keep a change; returns those that had to go (or the change itself, if it is too large).
@@ -143,16 +157,6 @@ class History:
 
 def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:
     """Stops counting soon after `limit`."""
-    if len(edits) == 1 and type(edits[0]) is Edit:  # most changes
-        path, before = edits[0].path, edits[0].before
-        cost = _ONE_EDIT + 8 * len(path) + _weight(before, limit, work)
-        for segment in path:
-            # As `_name`, without a call for what most segments are.
-            if type(segment) is str and segment.isascii():
-                cost += _TEXT_BYTES + len(segment) if len(segment) > 1 else 0
-            else:
-                cost += _name(segment)
-        return (edits[0],), cost
     cost = _CHANGE_BYTES
     kept = list(edits)
     last: Path = ()

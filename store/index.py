@@ -145,6 +145,8 @@ class Index:
         steps left the snapshot is empty (`STALE`): whoever delivers it makes it. Never raises
         TooCostly.
         """
+        if not self._selections:
+            return []  # nobody watches anything
         path, after = edit.path, edit.after
         # This is the hot loop of a write. So attributes of nodes are read in place, without a
         # method call for each, and the two kinds of container have a loop each.

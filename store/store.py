@@ -207,15 +207,13 @@ class Store:
             raise Full(
                 op.path, f"the document would take {held} bytes of memory; it may take {most}"
             )
-        return Prepared(seq, edits, grown, swollen, self._weigh(edits, work, weighing))
-
-    def _weigh(self, edits: tuple[Edit, ...], work: Work, weighing: Work | None) -> Kept:
-        if weighing is None:
-            return self.history.weigh(edits, work)
         try:
-            return self.history.weigh(edits, weighing)
+            kept = self.history.weigh(edits, work if weighing is None else weighing)
         except TooCostly:
-            return edits, MAX_CHANGE_BYTES + 1
+            if weighing is None:
+                raise
+            kept = edits, MAX_CHANGE_BYTES + 1
+        return Prepared(seq, edits, grown, swollen, kept)
 
     def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
         """Do what was prepared: in one step, and it cannot fail.
@@ -246,10 +244,12 @@ class Store:
             self._undo(change, done)
             raise
         self.bytes += prepared.grown
-        # An estimate on both sides of the sum, so it may drift.
-        self.footprint = max(0, self.footprint + prepared.swollen)
+        if prepared.swollen:
+            # An estimate on both sides of the sum, so it may drift.
+            self.footprint = max(0, self.footprint + prepared.swollen)
         self.seq += 1
-        self.touched.add(self.seq, edits)
+        one = len(edits) == 1
+        self.touched.add(self.seq, (edits[0].path,) if one else tuple([e.path for e in edits]))
         self.checksum = checksum
         if gone:
             self._discard(gone)

@@ -22,8 +22,6 @@ from triode.store.path import Path
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from triode.store.change import Edit
-
 # A part of the log's format: a process that kept more or less would decide differently.
 KEPT_CHANGES: Final = 10_000
 # One for each path and segment, and for each 16 characters: 10 000 changes of usual paths.
@@ -66,7 +64,7 @@ class Touched:
         self._floor = 0
         if state is not None:
             for seq, paths in state.changes:
-                self._add(seq, paths)
+                self.add(seq, paths)
             self._floor = state.floor
 
     @property
@@ -78,13 +76,10 @@ class Touched:
         """What another one can be made of, for which the same holds."""
         return Touches(self._floor, tuple([(seq, paths) for seq, paths, _ in self._changes]))
 
-    def add(self, seq: int, edits: tuple[Edit, ...]) -> None:
-        """Note that change `seq`, the newest, wrote these places."""
-        if edits:
-            one = len(edits) == 1
-            self._add(seq, (edits[0].path,) if one else tuple([edit.path for edit in edits]))
-
-    def _add(self, seq: int, paths: tuple[Path, ...]) -> None:
+    def add(self, seq: int, paths: tuple[Path, ...]) -> None:
+        """Note that change `seq`, the newest, wrote these places. None: then it is not kept."""
+        if not paths:
+            return
         units = 0
         root = self._root
         root.below = seq

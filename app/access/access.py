@@ -310,8 +310,9 @@ class Gate:
         """Count one command of a WebSocket client. Raises `Refusal` 429 for one too many, and for
         who has had more than its share.
         """
-        self.check_share(client.principal)
         now = trio.current_time()
+        if not self.cpu.is_off and self.cpu.wait_s(client.principal.key, now):
+            self.check_share(client.principal)
         rates = client.rates
         if rates is None or rates.allow(client.id, now):
             return

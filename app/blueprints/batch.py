@@ -41,7 +41,7 @@ from triode.app.runtime.turns import between
 from triode.app.service.execute import (
     WRITES,
     begin_write,
-    execute,
+    carry_out,
     filter_of,
     name_of,
     ref_of,
@@ -213,10 +213,11 @@ class Run:
         try:
             command = await self._decode(number, item) if type(item) is bytes else item
             ref = ref_of(command)
-            if name_of(command) == "get":
+            name = name_of(command)
+            if name == "get":
                 return (await self._get(command, ref),)
             part = self._key and part_of(self._key, number)
-            result = await execute(self._triode, command, self._principal, key=part)
+            result = await carry_out(self._triode, name, command, self._principal, key=part)
         except Refusal as refusal:
             return (failed(refusal, ref),)
         except Exception:

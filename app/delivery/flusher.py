@@ -34,6 +34,8 @@ class Flusher:
 
     def __init__(self) -> None:
         self.runs = False
+        # Whether publishers should wait (`room`) before they publish more.
+        self.full = False
         self._dirty: list[Flushed] = []
         self._idle = trio.lowlevel.ParkingLot()
         self._full = trio.lowlevel.ParkingLot()
@@ -46,7 +48,7 @@ class Flusher:
             while True:
                 if not self._dirty:
                     # Nothing is owed: what was published during the last pass went with it.
-                    self._pass_bytes = 0
+                    self._begin_pass()
                     self._full.unpark_all()
                     await self._idle.park()
                 await self._pass()
@@ -57,7 +59,7 @@ class Flusher:
         # Swapped, not emptied: what is published at a checkpoint below marks its group anew and
         # belongs to the next pass, else a busy publisher would keep this one going for ever.
         dirty, self._dirty = self._dirty, []
-        self._pass_bytes = 0
+        self._begin_pass()
         written = 0
         for group in dirty:
             written += group.flush()
@@ -82,11 +84,12 @@ class Flusher:
         """
         frame.is_counted = True
         self._pass_bytes += frame.size
+        if self._pass_bytes > PASS_BYTES:
+            self.full = True
 
-    @property
-    def full(self) -> bool:
-        """Whether publishers should wait (`room`) before they publish more."""
-        return self._pass_bytes > PASS_BYTES
+    def _begin_pass(self) -> None:
+        self._pass_bytes = 0
+        self.full = False
 
     async def room(self) -> None:
         """The one place where publishers wait, before they publish: while more is published than

@@ -187,7 +187,9 @@ class Group(Generic[M]):
 
     def push(self, client: M, frame: Frame) -> None:
         """Owe a frame to one member, after all that it is owed already."""
-        particulars = self._of(client)
+        particulars = self.particulars.get(client)
+        if particulars is None:
+            particulars = self.particulars[client] = Particulars(0)
         particulars.own.append((len(self.frames), frame))
         if type(frame) is DirectFrame:
             if particulars.directs is None:
@@ -200,7 +202,7 @@ class Group(Generic[M]):
 
     def omit_last(self, client: M) -> None:
         """The frame appended last is not for this member."""
-        self._of(client).omitted.add(len(self.frames) - 1)
+        self.particulars.setdefault(client, Particulars(0)).omitted.add(len(self.frames) - 1)
 
     def add(self, client: M) -> None:
         """Take a member; it is owed what comes from now on."""
@@ -339,9 +341,3 @@ class Group(Generic[M]):
         return b"".join(
             [on_wire(frame, least) for frame in frames] if least else [f.data for f in frames]
         )
-
-    def _of(self, client: M) -> Particulars:
-        own = self.particulars.get(client)
-        if own is None:
-            own = self.particulars[client] = Particulars(0)
-        return own

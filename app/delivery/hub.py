@@ -285,8 +285,6 @@ class Hub:
 
         If that fails, all who watch end: what they missed they get when they resume.
         """
-        if not committed.matched:
-            return
         try:
             self._deliver(committed)
         except Exception:
@@ -389,4 +387,5 @@ class Hub:
 
     def tell(self, client: Client, event: str, body: dict[str, Any]) -> None:
         """Push a control event."""
-        self.push(client, Frame(control(client.kind, event, body)))
+        if client.group is not None:
+            client.group.push(client, Frame(control(client.kind, event, body)))

@@ -15,7 +15,6 @@ from triode.limits.grant import FULL, Grant
 from triode.limits.meter import Meter
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry
-from triode.store.filter import covers
 from triode.store.operation import WriteError
 from triode.store.outcomes import DONE, FIRST_TRANSIENT
 from triode.store.work import TooCostly
@@ -37,13 +36,14 @@ def decide(
     """A write, ready to be committed; `weighing` as in `Store.prepare`. Raises `Refusal` without
     the right to it, `WriteError` as the store says, and `TooCostly`.
     """
-    require_operation(grant, store.document.root, op, work)
+    if not grant.reaches_all:
+        require_operation(grant, store.document.root, op, work)
     return store.prepare(op, work, weighing)
 
 
 def grant_kept(grant: Grant) -> dict[str, Any] | None:
     """What of a grant a write's decision depends on, as an entry keeps it."""
-    if grant.may_write(".", covers) and grant.may_read(".", covers):
+    if grant.reaches_all:
         return None
     return {"read": list(grant.read), "write": list(grant.write)}
 

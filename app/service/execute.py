@@ -97,7 +97,7 @@ def check_position(text: Any) -> Position | None:
 def operation_of(name: str, command: dict[str, Any]) -> Operation:
     """The write that a command asks for. Raises `Refusal` 400."""
     path = check_path(command.get("path"))
-    condition = check_position(command.get("if"))
+    condition = check_position(command["if"]) if "if" in command else None
     if name == "set":
         create = command.get("create", False)
         if type(create) is not bool:
@@ -128,7 +128,18 @@ async def execute(
     """Carry out one command; the members of its `ok`. `key` is that of a write which has none of
     its own. Raises `Refusal`; then nothing was done.
     """
-    name = name_of(command)
+    return await carry_out(triode, name_of(command), command, principal, sender, key)
+
+
+async def carry_out(
+    triode: Triode,
+    name: str,
+    command: dict[str, Any],
+    principal: Principal,
+    sender: Client | None = None,
+    key: str | None = None,
+) -> dict[str, Any]:
+    """As `execute`, for whoever has asked for its name (`name_of`) already."""
     check_command(name, command)
     triode.metrics.commands_total += 1
     if name in WRITES:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from triode.app.delivery.snapshot import selection, selection_feed
-from triode.app.runtime.decoding import decode_in_turns
+from triode.app.runtime.decoding import AT_ONCE_BYTES, decode_in_turns
 from triode.app.service import renewal, stream_start
 from triode.app.service.execute import (
     WRITES,
     begin_write,
-    execute,
+    carry_out,
     filter_of,
     name_of,
     ref_of,
@@ -46,7 +46,7 @@ from triode.app.wire.stream_request import (
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.limits.own_tag import as_own, own_of
 from triode.store.change import parse_position
-from triode.store.value import JsonError
+from triode.store.value import JsonError, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,29 +81,35 @@ class Session:
 
         Cancelled, a command has either been carried out or not been begun.
         """
-        await self.keep_pace()
-        if self._client.has_ended():
+        triode, client = self._triode, self._client
+        if client.outbox is not None or triode.hub.flusher.full:
+            await self.keep_pace()
+        if client.has_ended():
             return
-        self._triode.metrics.messages_in += 1
+        triode.metrics.messages_in += 1
         ref: dict[str, Any] = {}
         try:
             malformed: Refusal | None = None
             try:
-                depth = self._triode.settings.max_depth
-                command = await decode_in_turns(message, max_depth=depth)
+                depth = triode.settings.max_depth
+                if len(message) <= AT_ONCE_BYTES:
+                    command = decode(message, max_depth=depth)
+                else:
+                    command = await decode_in_turns(message, max_depth=depth)
+                    if client.has_ended():
+                        return
                 ref = ref_of(command)
             except JsonError as error:
                 malformed = _malformed(error)
             except Refusal as refusal:
                 malformed = refusal
-            if self._client.has_ended():
-                return  # while a large message was decoded
             # Only now, so that this refusal too can give back the `ref`.
-            self._triode.gate.check_command(self._client)
+            triode.gate.check_command(client)
             if malformed is not None:
                 raise malformed
-            if not await self._begin_write(command, ref):
-                await self._carry_out(command, ref)
+            name = name_of(command)
+            if triode.journal is None or not await self._begin_write(name, command, ref):
+                await self._carry_out(name, command, ref)
                 self._succeeded()
         except Refusal as refusal:
             await self._answered()
@@ -122,13 +128,10 @@ class Session:
             await outbox.progress()
             client.active_at = trio.current_time()
 
-    async def _begin_write(self, command: Any, ref: dict[str, Any]) -> bool:
+    async def _begin_write(self, name: str, command: Any, ref: dict[str, Any]) -> bool:
         """Where a log is kept, a write is answered when it is in it; meanwhile the next ones are
         begun. Anything else waits until those before it are answered: False, it is to be done.
         """
-        if self._triode.journal is None:
-            return False
-        name = name_of(command)
         if name not in WRITES:
             await self._answered()
             return False
@@ -160,7 +163,8 @@ class Session:
 
     def _succeeded(self) -> None:
         self._errors = 0
-        self._over_rate = max(0, self._over_rate - 1)
+        if self._over_rate:
+            self._over_rate -= 1
 
     def _refuse(self, refusal: Refusal, ref: dict[str, Any]) -> None:
         self._triode.metrics.refused[refusal.status] += 1
@@ -177,8 +181,7 @@ class Session:
             end = end_reasons.RATE if is_over_rate else end_reasons.ABUSE
             self._triode.hub.end(self._client, end)
 
-    async def _carry_out(self, command: Any, ref: dict[str, Any]) -> None:
-        name = name_of(command)
+    async def _carry_out(self, name: str, command: Any, ref: dict[str, Any]) -> None:
         own = _OWN.get(name)
         if own is not None or name in ("get", "subscribe"):
             check_command(name, command)
@@ -188,11 +191,11 @@ class Session:
             else:
                 own(self, command, ref)
             return
-        members = await execute(self._triode, command, self._client.principal, sender=self._client)
-        self._ok(ref, members)
+        principal = self._client.principal
+        self._ok(ref, await carry_out(self._triode, name, command, principal, self._client))
 
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
-        self._triode.hub.tell(self._client, "ok", ref | (members or {}))
+        self._triode.hub.tell(self._client, "ok", ref | members if members else ref)
 
     async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client

@@ -153,7 +153,8 @@ class Triode:
         """
         if self.journal is not None:
             return await self.journal.write(op, principal, key)
-        await self.hub.flusher.room()
+        if self.hub.flusher.full:
+            await self.hub.flusher.room()
         if key is not None:
             return await self._write_once(op, principal, key)
         try:
@@ -263,11 +264,12 @@ class Triode:
 
     def commit(self, prepared: Prepared, time_ms: int) -> Position:
         """Do what was prepared, and owe its events to whoever watches. In one step."""
-        committed = self.store.commit(
-            prepared, time_ms=time_ms, matching=Meter(self.settings.match_work)
-        )
+        # Nobody watches: nothing is spent on that.
+        matching = Meter(self.settings.match_work) if self.store.index else FREE
+        committed = self.store.commit(prepared, time_ms=time_ms, matching=matching)
         self.metrics.writes_total += 1
-        self.hub.deliver(committed)
+        if committed.matched:
+            self.hub.deliver(committed)
         return committed.change.position
 
     async def set(self, path: str, value: Json, *, create: bool = True) -> Position:

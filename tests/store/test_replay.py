@@ -58,7 +58,7 @@ class Live:
             for selection, events in self.index.match(self.document.root, edit):
                 sent.setdefault(selection, []).extend(copy.deepcopy(events))
         self.history.append(Change(position, 1000 + self.seq, tuple(edits)))
-        self.touched.add(self.seq, tuple(edits))
+        self.touched.add(self.seq, tuple([edit.path for edit in edits]))
         by_filter = {selection.filter: events for selection, events in sent.items()}
         self.record += [
             Replayed(position, 1000 + self.seq, filter, by_filter[filter])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triode.store.change import Edit, Position
+from triode.store.change import Position
 from triode.store.operation import Conflict, Increment, Set
 from triode.store.path import Path
 from triode.store.store import Store
@@ -19,14 +19,10 @@ paths = st.lists(st.sampled_from("abc"), max_size=4).map(tuple)
 changes_made = st.lists(st.lists(paths, max_size=3), max_size=12)
 
 
-def edits(*paths: Any) -> tuple[Edit, ...]:
-    return tuple(Edit(path, 1, 2) for path in paths)
-
-
 def touched_by(changes: list[Any]) -> Touched:
     touched = Touched()
     for seq, written in enumerate(changes, 1):
-        touched.add(seq, edits(*written))
+        touched.add(seq, tuple(written))
     return touched
 
 
@@ -96,7 +92,7 @@ def test_one_made_of_the_state_goes_on_alike(
     other = Touched(msgspec.json.decode(kept, type=Touches))
     for seq, written in enumerate(after, len(before) + 1):
         for touched in (one, other):
-            touched.add(seq, edits(*written))
+            touched.add(seq, tuple(written))
     assert one.state() == other.state()
     assert one.bytes == other.bytes
     for seq in range(len(before) + len(after) + 1):
