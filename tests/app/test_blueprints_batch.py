@@ -139,7 +139,7 @@ async def test_a_bug_in_one_command_is_a_500_in_its_place(
         async def broken(*_arguments: Any, **_named: Any) -> Any:
             raise ZeroDivisionError("inside")
 
-        monkeypatch.setattr(batch_module, "execute", broken)
+        monkeypatch.setattr(batch_module, "carry_out", broken)
         answers = await batch(web, lines({"type": "delete", "path": ".a", "ref": 1}))
         assert answers[0]["error"]["status"] == 500
         assert "inside" not in json.dumps(answers)
