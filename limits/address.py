@@ -152,7 +152,8 @@ def client_ip(peer: str, forwarded_for: str | None, trusted: Networks) -> str:
         if before is None:
             break
         hop = before
-    return str(hop)
+    ip = str(hop)
+    return peer if ip == peer else ip  # one text for each client, not two
 
 
 def ip_key(peer: str) -> str:

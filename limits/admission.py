@@ -66,40 +66,32 @@ class Ticket:
 class ClientTicket(Ticket):
     """A client's place; its principal may change on the living connection."""
 
-    __slots__ = ("_admission", "_place")
+    __slots__ = ("_admission", "_ip", "_principal_key")
 
-    def __init__(self, admission: Admission, place: _Place) -> None:
-        self._admission = admission
-        self._place: _Place | None = place
+    def __init__(self, admission: Admission, ip: str | None, principal_key: str | None) -> None:
+        self._admission: Admission | None = admission
+        self._ip = ip
+        self._principal_key = principal_key
 
     @property
     def released(self) -> bool:
-        return self._place is None
+        return self._admission is None
 
     def release(self) -> None:
         """Give the place back. Does nothing the second time."""
         # No closure as in `Ticket`: ten thousand idle clients hold one of these each.
-        place, self._place = self._place, None
-        if place is not None:
-            self._admission._leave(place)
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission._leave(self._ip, self._principal_key)
 
     def change_principal(self, principal_key: str | None) -> None:
         """Count this place for another principal. Raises Full, and then nothing has changed."""
-        if self._place is not None:
-            self._admission._move(self._place, principal_key)
+        if self._admission is not None:
+            self._admission._move(self._principal_key, principal_key)
+            self._principal_key = principal_key
 
     def __enter__(self) -> ClientTicket:
         return self
-
-
-class _Place:
-    """Where one client is counted."""
-
-    __slots__ = ("ip", "principal_key")
-
-    def __init__(self, ip: str | None, principal_key: str | None) -> None:
-        self.ip = ip
-        self.principal_key = principal_key
 
 
 class Admission:
@@ -163,7 +155,7 @@ class Admission:
         self._clients += 1
         _add(self._clients_of_ip, ip)
         _add(self._clients_of_principal, principal_key)
-        return ClientTicket(self, _Place(ip, principal_key))
+        return ClientTicket(self, ip, principal_key)
 
     def statistics(self) -> dict[str, int]:
         """How many clients, heads and HTTP connections there are, and addresses and principals of
@@ -188,18 +180,17 @@ class Admission:
         self._http -= 1
         _drop(self._http_of_ip, ip)
 
-    def _leave(self, place: _Place) -> None:
+    def _leave(self, ip: str | None, principal_key: str | None) -> None:
         self._clients -= 1
-        _drop(self._clients_of_ip, place.ip)
-        _drop(self._clients_of_principal, place.principal_key)
+        _drop(self._clients_of_ip, ip)
+        _drop(self._clients_of_principal, principal_key)
 
-    def _move(self, place: _Place, principal_key: str | None) -> None:
-        if principal_key == place.principal_key:
+    def _move(self, old_key: str | None, principal_key: str | None) -> None:
+        if principal_key == old_key:
             return
         _check_key("per_principal", self.per_principal, self._clients_of_principal, principal_key)
         _add(self._clients_of_principal, principal_key)
-        _drop(self._clients_of_principal, place.principal_key)
-        place.principal_key = principal_key
+        _drop(self._clients_of_principal, old_key)
 
 
 def _check(which: Which, limit: int, count: int) -> None:

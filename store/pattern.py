@@ -10,8 +10,6 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-from iregexp_check import check
-
 from triode.store.recent import Recent
 from triode.store.work import Work
 
@@ -135,6 +133,9 @@ def parse_pattern(text: str, work: Work) -> Pattern | str:
 def _compile(text: str) -> Pattern | str:
     if len(text) > MAX_PATTERN_CHARS:
         return TOO_LARGE
+    # Here, because a server that nobody sends patterns keeps the memory; JSONPath has loaded it.
+    from iregexp_check import check
+
     # The checker refuses quantities above 9, RFC 9485 does not; their size is our matter.
     if not check(_QUANTITY.sub(r"{1\1}", text)):
         return NOT_IREGEXP

@@ -17,6 +17,9 @@ import click
 
 from triode.limits.known import did_you_mean
 
+# Where `triode serve` listens if nobody says otherwise, and where the other commands look for it.
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+
 # Command → where it is. Imported when it is run: the HTTP client is 13 MB that a server never
 # needs.
 COMMANDS: Final = {

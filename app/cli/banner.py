@@ -1,4 +1,7 @@
-"""The start-up block of `triode serve`: where it listens, and what limits are in force."""
+"""The start-up block of `triode serve`: where it listens, and what limits are in force.
+
+Not with `rich`, as all else that the terminal shows: a server would keep its 3 MB for ever.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+import click
 
-from triode.app.cli.render import DEFAULT_URL
+from triode.app.cli import DEFAULT_URL
 from triode.app.config.settings import Settings, option_text
 from triode.app.config.validation import warnings
+
+_LABEL_CHARS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +36,33 @@ class OpenFiles:
         return self.limit >= self.wanted
 
 
-def banner(
-    settings: Settings, addresses: Sequence[str], files: OpenFiles, *, version: str
-) -> RenderableType:
-    """The start-up block: the URLs, how they are served, and what limits are in force."""
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim", no_wrap=True)
-    rows.add_column(overflow="fold")
+def banner(settings: Settings, addresses: Sequence[str], files: OpenFiles, *, version: str) -> str:
+    """The start-up block: the URLs, how they are served, and what limits are in force. Coloured,
+    which `click.echo` takes out again where it has no place.
+    """
+    lines = [click.style(f"Triode {version}", bold=True)]
     for address in addresses:
-        rows.add_row("listening", Text(address, style="bold cyan"))
+        lines.append(_row("listening", _address(address)))
     if addresses:
-        rows.add_row("console", Text(f"{_reachable(addresses[0])}/", style="bold cyan"))
-    rows.add_row("document", _kept(settings))
-    rows.add_row("lanes", _lanes(settings))
-    for label, text in _limits(settings):
-        rows.add_row(label, text)
-    rows.add_row("open files", _files(files))
-    rows.add_row("access", _access(settings))
-    parts: list[RenderableType] = [Text(f"Triode {version}", style="bold"), rows]
-    parts += [Text(f"! {warning}", style="yellow") for warning in _all_warnings(settings, files)]
+        lines.append(_row("console", _address(f"{_reachable(addresses[0])}/")))
+    lines.append(_row("document", _kept(settings)))
+    lines.append(_row("lanes", _lanes(settings)))
+    lines += [_row(label, text) for label, text in _limits(settings)]
+    lines.append(_row("open files", _files(files)))
+    lines.append(_row("access", _access(settings)))
+    for warning in _all_warnings(settings, files):
+        lines.append(click.style(f"! {warning}", fg="yellow"))
     if addresses:
-        parts.append(_hint(settings, _reachable(addresses[0])))
-    return Group(*parts, Text())
+        lines += ["", *_hint(settings, _reachable(addresses[0]))]
+    return "\n".join([*lines, ""])
+
+
+def _row(label: str, text: str) -> str:
+    return click.style(f"{label:{_LABEL_CHARS}}", dim=True) + text
+
+
+def _address(text: str) -> str:
+    return click.style(text, fg="cyan", bold=True)
 
 
 def url_of(address: tuple[Any, ...], *, tls: bool) -> str:
@@ -116,22 +124,24 @@ def _rate(text: str) -> str:
     return f"{rps}/s, bursts of {burst}"
 
 
-def _files(files: OpenFiles) -> Text:
-    text = Text(f"{files.limit:,}".replace(",", " "), style="" if files.enough else "bold yellow")
+def _files(files: OpenFiles) -> str:
+    text = f"{files.limit:,}".replace(",", " ")
+    if not files.enough:
+        text = click.style(text, fg="yellow", bold=True)
     if files.limit != files.before:
-        text.append(f" (raised from {files.before})", style="dim")
+        text += click.style(f" (raised from {files.before})", dim=True)
     return text
 
 
-def _access(settings: Settings) -> Text:
+def _access(settings: Settings) -> str:
     if not settings.auth:
         who = "everyone on this machine" if settings.loopback else "everyone"
-        return Text(f"no token needed: {who} may read and write")
+        return f"no token needed: {who} may read and write"
     kinds = [name for name, on in (("tokens", True), ("JWT", settings.jwt_key is not None)) if on]
     text = f"{' or '.join(kinds)} needed"
     if settings.anonymous_read:
         text += f"; without one, read {' '.join(settings.anonymous_read)}"
-    return Text(text + (", over TLS" if settings.tls else ""))
+    return text + (", over TLS" if settings.tls else "")
 
 
 def _all_warnings(settings: Settings, files: OpenFiles) -> list[str]:
@@ -150,17 +160,17 @@ def _reachable(url: str) -> str:
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
-def _hint(settings: Settings, address: str) -> Text:
+def _hint(settings: Settings, address: str) -> list[str]:
     selection = ".host.cpu[*].busy" if settings.demo else "."
-    text = Text("\nWatch it:  ", style="dim")
     # The terminal's commands read the variable by themselves.
     token = '-H "Authorization: Bearer $TRIODE_TOKEN" ' if settings.auth else ""
-    text.append(f"curl -gN {token}'{address}/events?filter={selection}'", style="default")
-    text.append("\n           ", style="dim")
     url = "" if address == DEFAULT_URL else f"--url {address} "
-    return text.append(
-        f"{_program()} watch {url}'{'.host.net' if settings.demo else '.'}'", style="default"
-    )
+    watched = ".host.net" if settings.demo else "."
+    return [
+        click.style("Watch it:  ", dim=True)
+        + f"curl -gN {token}'{address}/events?filter={selection}'",
+        f"           {_program()} watch {url}'{watched}'",
+    ]
 
 
 def _program() -> str:

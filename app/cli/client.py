@@ -15,7 +15,8 @@ import httpx
 import msgspec
 import trio
 
-from triode.app.cli.render import DEFAULT_URL, clean, escape, explain
+from triode.app.cli import DEFAULT_URL
+from triode.app.cli.render import clean, escape, explain
 from triode.app.remote.http_client import CannotConnect, ClientError, HttpClient, Refused
 
 REFUSED: Final = 1

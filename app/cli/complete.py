@@ -13,7 +13,7 @@ import msgspec
 import trio
 from click.shell_completion import CompletionItem, get_completion_class
 
-from triode.app.cli.render import DEFAULT_URL
+from triode.app.cli import DEFAULT_URL
 from triode.store.path import PathError, format_path, parse_path
 
 # Nobody waits longer for a Tab, and nobody reads more proposals; a value larger than this is not

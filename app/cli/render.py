@@ -31,7 +31,6 @@ _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f]|" + _UNSAFE.pattern)
 # Laying out and colouring is for eyes; beyond this it only costs time.
 _PRETTY_CHARS: Final = 500_000
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _highlight = JSONHighlighter()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,6 @@ from typing import Any, Final
 
 import click
 import trio
-from rich.console import Console
 
 from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
@@ -86,9 +86,8 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
                 logging.getLogger("triode").warning("%s", warning)
             click.echo(json.dumps({"listening": urls, "version": _version()}))
         else:
-            # Whoever reads it from a pipe wants the address unbroken.
-            width = None if sys.stdout.isatty() else 200
-            Console(width=width).print(banner(settings, urls, files, version=_version()))
+            color = False if os.environ.get("NO_COLOR") else None
+            click.echo(banner(settings, urls, files, version=_version()), color=color)
         sys.stdout.flush()  # a pipe's reader wants it now
 
     run(settings, announce, reread)

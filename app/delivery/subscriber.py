@@ -9,9 +9,11 @@ written to directly (ASGI, TLS) is always slow.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import secrets
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from triode.limits.policy import Policy
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from triode.limits.admission import ClientTicket
     from triode.limits.principal import Principal
     from triode.limits.rate import Buckets
+
+
+_NEVER: Final = -math.inf
+_SECRET_KEY: Final = secrets.token_bytes(32)
 
 
 class Lane(Protocol):
@@ -112,7 +118,6 @@ class Client:
         "principal",
         "rates",
         "rooms",
-        "secret",
         "sees_heartbeats",
         "send_now",
         "sent",
@@ -128,8 +133,6 @@ class Client:
         self, id: str, kind: Kind, lane: Lane, principal: Principal, ip: str, now: float
     ) -> None:
         self.id = id
-        # Told to this connection alone, once: it proves who opened it. Others may know the id.
-        self.secret = secrets.token_urlsafe(16)
         self.kind = kind
         self.lane = lane
         self.send_now = lane.send_now
@@ -164,8 +167,17 @@ class Client:
         self.sent_bytes = 0
         self.arrears: Arrears | None = None
         self.heals = 0
-        self.healed_at = -math.inf
+        self.healed_at = _NEVER
         self.heal_wait_s = 0.0
+
+    @property
+    def secret(self) -> str:
+        """Told to this connection alone, once: it proves who opened it. Others may know the id.
+
+        Not kept for each client, but made of its id with a key of this process.
+        """
+        digest = hashlib.blake2b(self.id.encode(), key=_SECRET_KEY, digest_size=16).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def has_ended(self) -> bool:
         """Whether the hub has forgotten it. (A call, because what was None before an `await` need

@@ -24,7 +24,7 @@ from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.chunks import Chunks
 from triode.app.wire.compression import negotiate
 from triode.app.wire.frame import Frame
-from triode.app.wire.message_reader import MessageReader, Pongs
+from triode.app.wire.message_reader import MessageReader, Pongs, is_lone_pong
 from triode.app.wire.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -98,20 +98,14 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:
     """Serve one stream to its end. What the gate refuses is answered; the connection is the
     caller's to close.
     """
-    try:
-        if is_websocket(head):
-            check_websocket(head)
-        admitted = await stream_start.admit(triode, head, socket=is_websocket(head))
-        client = open_client(triode, connection, head, *admitted)
-    except Refusal as refusal:
-        data = refused(triode, head, refusal)
-        await connection.send_all(data, triode.settings.write_deadline_s)
-        return
-    is_socket = client.kind == "ws"
+    # What only the opening needs stays in there: this frame lives as long as the client.
+    client = await _opened(triode, connection, head)
     del head
+    if client is None:
+        return
     end = end_reasons.CLIENT_LOST
     try:
-        if is_socket:
+        if client.kind == "ws":
             end = await _receive_messages(triode, connection, client)
         else:
             end = await _receive_nothing(connection, client)
@@ -119,6 +113,19 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:
         pass  # the hub has ended the client and woken us
     finally:
         triode.hub.end(client, end, "silently")
+
+
+async def _opened(triode: Triode, connection: Connection, head: Head) -> Client | None:
+    """The registered client; None: it was refused, and has its answer."""
+    try:
+        if is_websocket(head):
+            check_websocket(head)
+        admitted = await stream_start.admit(triode, head, socket=is_websocket(head))
+        return open_client(triode, connection, head, *admitted)
+    except Refusal as refusal:
+        data = refused(triode, head, refusal)
+        await connection.send_all(data, triode.settings.write_deadline_s)
+        return None
 
 
 def refused(triode: Triode, head: Head, refusal: Refusal) -> bytes:
@@ -181,64 +188,122 @@ def _upgrade(head: Head, extensions: str | None) -> bytes:
 
 async def _receive_nothing(connection: Connection, client: Client) -> End:
     """An event stream's client has nothing to say; wait until it leaves."""
-    if not connection.secure and not connection.buffer:
-        # Here rather than in `receive`: its frame would be half a kilobyte for each idle client.
-        while True:
+    while True:
+        if connection.waits_cheaply:
+            # Here rather than in `receive`: its frame would be half a kilobyte for each client.
             await idle_wait.wait_readable(connection.sock)
-            if client.end is not None:
-                return await _goodbye(connection, client)
-            try:
-                if not connection.sock.recv(1024):
-                    return end_reasons.CLIENT_CLOSED
-            except BlockingIOError:
-                pass
-            except OSError:
-                return end_reasons.CLIENT_LOST
-    while await connection.receive(1024):
+            data = connection.receive_now(1024)
+        else:
+            data = await connection.receive(1024)
         if client.end is not None:
             return await _goodbye(connection, client)
-    return end_reasons.CLIENT_CLOSED
+        if data == b"":
+            return end_reasons.CLIENT_CLOSED
 
 
 async def _receive_messages(triode: Triode, connection: Connection, client: Client) -> End:
     """Feed the session until the peer or the hub ends it."""
-    lane = client.lane
-    assert isinstance(lane, NativeLane)
-    reader: MessageReader | None = None
-    session = Session(triode, client)
-    effort = Effort()
-    turn_bytes = TURN_BYTES_DEFLATED if lane.inflates else TURN_BYTES
+    # Made when first needed: most clients only listen.
+    talk: _Talk | None = None
     try:
         while True:
-            data = await connection.receive(RECEIVE_BYTES)
+            if connection.waits_cheaply and (talk is None or talk.reader is None):
+                await idle_wait.wait_readable(connection.sock)
+                data = connection.receive_now(RECEIVE_BYTES)
+            else:
+                data = await connection.receive(RECEIVE_BYTES)
             if client.end is not None:
                 return await _goodbye(connection, client)
+            if data is None:
+                continue
             if not data:
                 return end_reasons.CLIENT_LOST
             triode.metrics.bytes_in += len(data)
             client.active_at = trio.current_time()
-            if reader is None:
-                # Made when first needed: most clients only listen.
-                most = triode.settings.max_message_bytes
-                reader = MessageReader(most, triode.messages, deflates=lane.inflates)
-            at = 0
-            while at < len(data):
-                size, most = turn_bytes, MESSAGES_PER_TURN
-                if at:
-                    await next_turn()
-                elif turn_at_once():
-                    pass  # what comes together from one who is alone is flushed together
-                elif effort.is_light(client.active_at):
-                    size, most = _first_of(data), LIGHT_MESSAGES
-                else:
-                    await turn()
-                await _take(triode, session, client, reader, effort, data[at : at + size], most)
-                if client.has_ended():
-                    return await _goodbye(connection, client)
-                at += size
+            if talk is None:
+                talk = _Talk(triode, client)
+            await talk.take(data)
+            if client.has_ended():
+                return await _goodbye(connection, client)
+            del data  # it would stay for as long as the client is idle
     finally:
-        if reader is not None:
-            reader.close()
+        if talk is not None:
+            talk.close()
+
+
+class _Talk:
+    """What a WebSocket client says. `reader` is None while all that comes is pongs: so most clients
+    take no more than one of an event stream.
+    """
+
+    __slots__ = ("_client", "_effort", "_inflates", "_session", "_triode", "reader")
+
+    def __init__(self, triode: Triode, client: Client) -> None:
+        lane = client.lane
+        assert isinstance(lane, NativeLane)
+        self._triode = triode
+        self._client = client
+        self._session = Session(triode, client)
+        self._effort = Effort()
+        self._inflates = lane.inflates
+        self.reader: MessageReader | None = None
+
+    async def take(self, data: bytes) -> None:
+        """Carry out what is whole with these bytes, in turns. The client may end by that."""
+        reader = self.reader
+        if reader is None:
+            if is_lone_pong(data):
+                return
+            most = self._triode.settings.max_message_bytes
+            reader = MessageReader(most, self._triode.messages, deflates=self._inflates)
+            self.reader = reader
+        at, turn_bytes = 0, TURN_BYTES_DEFLATED if self._inflates else TURN_BYTES
+        while at < len(data) and not self._client.has_ended():
+            size, most = turn_bytes, MESSAGES_PER_TURN
+            if at:
+                await next_turn()
+            elif turn_at_once():
+                pass  # what comes together from one who is alone is flushed together
+            elif self._effort.is_light(self._client.active_at):
+                size, most = _first_of(data), LIGHT_MESSAGES
+            else:
+                await turn()
+            await self._take(reader, data[at : at + size], most)
+            at += size
+        if reader.is_idle:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of what is not whole."""
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+    async def _take(self, reader: MessageReader, data: bytes, most: int) -> None:
+        """`most` messages of it at once."""
+        hub, client = self._triode.hub, self._client
+        since = trio.current_time()
+        until, done = since + TURN_S, 0
+        for message in reader.feed(data):
+            if done == most or (done and trio.current_time() > until):
+                self._effort.add(since)
+                await next_turn()
+                since = trio.current_time()
+                until, done, most = since + TURN_S, 0, MESSAGES_PER_TURN
+            if type(message) is Pongs:
+                hub.push(client, Frame(message, count=0))
+                await self._session.keep_pace()
+            else:
+                await self._session.receive(message)
+            if client.has_ended():
+                return
+            done += 1
+        self._effort.add(since)
+        if reader.end is not None:
+            if reader.answer:
+                hub.end(client, reader.end, goodbye=reader.answer)
+            else:
+                hub.end(client, reader.end, "silently")
 
 
 def _first_of(data: bytes | bytearray) -> int:
@@ -249,43 +314,6 @@ def _first_of(data: bytes | bytearray) -> int:
     if length == 126:
         length = int.from_bytes(data[2:4], "big")
     return min(TURN_BYTES, max(LIGHT_BYTES, 8 + length))
-
-
-async def _take(
-    triode: Triode,
-    session: Session,
-    client: Client,
-    reader: MessageReader,
-    effort: Effort,
-    data: bytes,
-    most: int,
-) -> None:
-    """Carry out what is whole with these bytes, `most` messages of it at once. The client may end
-    by that.
-    """
-    hub = triode.hub
-    since = trio.current_time()
-    until, done = since + TURN_S, 0
-    for message in reader.feed(data):
-        if done == most or (done and trio.current_time() > until):
-            effort.add(since)
-            await next_turn()
-            since = trio.current_time()
-            until, done, most = since + TURN_S, 0, MESSAGES_PER_TURN
-        if type(message) is Pongs:
-            hub.push(client, Frame(message, count=0))
-            await session.keep_pace()
-        else:
-            await session.receive(message)
-        if client.has_ended():
-            return
-        done += 1
-    effort.add(since)
-    if reader.end is not None:
-        if reader.answer:
-            hub.end(client, reader.end, goodbye=reader.answer)
-        else:
-            hub.end(client, reader.end, "silently")
 
 
 async def _goodbye(connection: Connection, client: Client) -> End:

@@ -2,7 +2,7 @@
 was asked for.
 
 Plain connections use the stdlib socket directly and wait with `trio.lowlevel`: a task that waits in
-`receive` costs 3.7 KB, in `SocketStream.receive_some` 5.3 KB (docs/design.md 5). Rules:
+`receive` costs 3.6 KB, in `SocketStream.receive_some` 5.3 KB (docs/design.md 5). Rules:
 
 - One reader and one writer at a time. `send_now` gives way (returns 0) while a `send_all` is under
   way, so that a direct write never lands inside a frame that is half out.
@@ -83,6 +83,22 @@ class Connection:
         # No coroutine of its own: its frame would stay in memory for as long as a client is idle.
         return self._receive_held(max_bytes) if self.buffer else self.receive_new(max_bytes)
 
+    @property
+    def waits_cheaply(self) -> bool:
+        """Whether `idle_wait.wait_readable` and `receive_now` do instead of `receive`."""
+        return self._tls is None and not self.buffer
+
+    def receive_now(self, max_bytes: int) -> bytes | None:
+        """What a plain socket has, without waiting: b"" at its end, None when there is nothing.
+        Raises trio.BrokenResourceError and trio.ClosedResourceError as `receive`.
+        """
+        try:
+            return self.sock.recv(max_bytes)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as exc:
+            raise self._failure() from exc
+
     async def _receive_held(self, max_bytes: int) -> bytes:
         await trio.lowlevel.checkpoint()
         data = bytes(self.buffer[:max_bytes])
@@ -99,13 +115,8 @@ class Connection:
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
         while True:
-            try:
-                data = self.sock.recv(max_bytes)
-            except (BlockingIOError, InterruptedError):
-                pass  # no waiting in here: the exception would stay in memory as long as we wait
-            except OSError as exc:
-                raise self._failure() from exc
-            else:
+            data = self.receive_now(max_bytes)
+            if data is not None:
                 # A fast sender must not keep the loop to itself; who waited has let others run.
                 if not waited:
                     await trio.lowlevel.cancel_shielded_checkpoint()

@@ -24,6 +24,8 @@ MakeRoom = Callable[[], bool]
 Hold = Callable[[], Awaitable[None]]
 Connect = Callable[[socket.socket, Any], Awaitable[None]]
 
+# What Trio calls the task of a connection.
+CONNECTION: Final = "triode.connection"
 ACCEPTS_PER_TURN: Final = 64
 ACCEPT_PAUSE_S: Final = 0.1
 LOG_EVERY_S: Final = 10.0
@@ -246,5 +248,6 @@ def _accept_turn(
             made_room = False
             sock.setblocking(False)
             counts.accepted += 1
-            nursery.start_soon(connect, sock, address)
+            # A name of its own, or Trio makes one for each.
+            nursery.start_soon(connect, sock, address, name=CONNECTION)
     return None

@@ -36,16 +36,22 @@ class _Protocol(Protocol):
         super().recv_frame(frame)
 
 
+def is_lone_pong(data: bytes) -> bool:
+    """Whether these bytes, at the beginning of a frame, are a client's pong and nothing else."""
+    return len(data) >= 6 and data[0] == PONG and data[1] & 0x80 != 0 and data[1] == len(data) + 122
+
+
 class MessageReader:
     """Turns a client's bytes into whole messages and the pongs to its pings, in order.
 
     `end` is set once the connection has to end, and `answer` then is the close frame. A text
     message that is not UTF-8 ends it with 1007, one that is too big with 1009 (RFC 6455 section
     7.4.1), and 1013 says that all clients together have begun too much; `held` counts that. Call
-    `close` when no more is read.
+    `close` when no more is read. `is_idle`: the last bytes were one pong and nothing is unfinished,
+    so another reader may go on in its place.
     """
 
-    __slots__ = ("_held", "_holds", "_message", "_protocol", "_text", "answer", "end")
+    __slots__ = ("_held", "_holds", "_message", "_protocol", "_text", "answer", "end", "is_idle")
 
     def __init__(self, max_bytes: int, held: Account, *, deflates: bool = False) -> None:
         self._protocol = _Protocol(Side.SERVER, state=State.OPEN, max_size=max_bytes)
@@ -58,13 +64,18 @@ class MessageReader:
         self._text = True
         self.answer = b""
         self.end: End | None = None
+        self.is_idle = False
 
     def feed(self, data: bytes) -> list[bytes | bytearray | Pongs]:
         """Take bytes; what is complete with them, in order."""
         protocol = self._protocol
         protocol.receive_data(data)
         found: list[bytes | bytearray | Pongs] = []
-        for frame in protocol.events_received():
+        frames = protocol.events_received()
+        # Its buffer does not tell whether it is between two frames; that this one came out does.
+        is_pong = len(frames) == 1 and frames[0].opcode is Opcode.PONG  # type: ignore[union-attr] # as below
+        self.is_idle = is_pong and is_lone_pong(data) and protocol.current_size is None
+        for frame in frames:
             opcode = frame.opcode  # type: ignore[union-attr] # an open connection yields frames only
             if opcode is Opcode.PING:
                 pong = ws_frame(PONG, bytes(frame.data))  # type: ignore[union-attr]

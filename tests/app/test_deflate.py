@@ -16,7 +16,7 @@ from triode.app.net.request_head import Head
 from triode.app.wire import compression, end_reasons
 from triode.app.wire.compression import negotiate, on_wire
 from triode.app.wire.frame import PONG, TEXT, Frame, unwrap, ws_frame
-from triode.app.wire.message_reader import MessageReader
+from triode.app.wire.message_reader import MessageReader, is_lone_pong
 from triode.limits.ledger import Ledger
 from triode.store.operation import Set
 from triode.store.value import Json
@@ -214,3 +214,28 @@ async def test_a_snapshot_in_pieces_is_not_compressed(nursery: trio.Nursery) -> 
     assert set(firsts[1:]) == {TEXT}
     items = [item for message in lane.messages()[1:] for item in message["items"]]  # type: ignore[attr-defined] # a list
     assert [item["value"] for item in items] == rows
+
+
+def test_a_reader_is_idle_after_a_pong_and_nothing_else() -> None:
+    """It may be replaced then: between two frames, and in no message of several."""
+    pong, ping = masked(PONG, b"beat"), masked(0x89, b"beat")
+    assert is_lone_pong(pong)
+    assert is_lone_pong(masked(PONG, b""))
+    for other in (ping, pong + b"\x8a", pong[:-1], pong[:1], b"", b"\x8a\x04beat", pong + pong):
+        assert not is_lone_pong(other)
+    reader = MessageReader(MIB, Ledger(1 << 40).account("messages", 0))
+
+    def idle_after(data: bytes) -> bool:
+        reader.feed(data)
+        return reader.is_idle
+
+    assert idle_after(pong)
+    assert not idle_after(masked(0x81, b"1"))
+    assert not idle_after(ping)
+    assert not idle_after(masked(0x01, b""))  # the first of several
+    assert not idle_after(pong)
+    assert not idle_after(masked(0x80, b"2"))
+    assert idle_after(pong)
+    # The beginning of a frame has been read: these bytes are the rest of its head.
+    assert not idle_after(bytes((0x81, 0x80 | 126)))
+    assert not idle_after(masked(PONG, b""))
