@@ -63,8 +63,10 @@ def log(target: Target, count: int, follow: bool, data: Path | None) -> None:
 
         opened = kept.opened
         since = max(opened.last - count, opened.floor)
-        async for entry in entries(kept, opened.lineage.epoch, since, opened.last):
-            show(entry)
+        while found := await entries(kept, opened.lineage.epoch, since, opened.last):
+            for entry in found:
+                show(entry)
+            since += len(found)
 
     read_log(data, work)
 
@@ -75,7 +77,9 @@ async def _of_server(show: Any, count: int, follow: bool, client: HttpClient) ->
 
 
 async def _entries(client: HttpClient, count: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
-    params = [("last", str(count))]
+    position = (await client.request("GET", "/log", params=[("limit", "1")])).json()["position"]
+    epoch, _, seq = position.rpartition(":")
+    params = [("since", f"{epoch}:{max(int(seq) - count, 0)}"), ("limit", str(MOST))]
     while True:
         answer = (await client.request("GET", "/log", params=params)).json()
         for entry in answer["entries"]:
@@ -100,7 +104,7 @@ def _show(printer: LinePrinter, entry: dict[str, Any], *, as_json: bool) -> None
     line.append(entry["op"], style="bold")
     if "path" in entry:
         line.append(f" {clean_line(entry['path'])}", style="default")
-    rest = {name: value for name, value in entry.items() if name not in _FIRST}
+    rest = {name: value for name, value in entry.items() if name not in (*_FIRST, "create")}
     if "bytes" in rest:
         line.append(f"  ({amount(rest['bytes'])})", style="dim")
     elif rest:

@@ -11,6 +11,7 @@ pages, checksums and the order of syncs are done and tested in SQLite like nowhe
 from __future__ import annotations
 
 import ctypes
+import os
 import sqlite3
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from triode.app.log import tables
+from triode.app.log.backup import copy
 from triode.app.log.folder import Folder, Place
 from triode.app.log.log import LogBroken, LogFull, LogRefused
 from triode.store.lineage import Lineage
@@ -247,6 +249,25 @@ class Database:
     def read_piece(self, snapshot: int, number: int) -> bytes:
         """One piece. Raises `LogRefused`."""
         return tables.piece(self._db, snapshot, number)
+
+    def floor(self) -> int:
+        """The entries after this one can be read."""
+        return tables.floor(self._db)
+
+    def backup(self, told: Callable[[int, int], None]) -> int:
+        """A copy of all of it, as `backup.copy` makes it: a descriptor of a file without a name.
+        Raises as that does.
+        """
+        pages = self._one("PRAGMA page_count") * self._one("PRAGMA page_size")
+        if pages + ROOM_BYTES > self.folder.free_bytes():
+            raise LogFull(f"there is no room for a copy of {pages >> 20} MiB beside the log")
+        target = self.folder.path / "triode.copy"
+        target.unlink(missing_ok=True)  # of a process that was killed meanwhile
+        copy(self._db, target, told)
+        try:
+            return os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            target.unlink()
 
     def close(self) -> None:
         """All that was written is in the file afterwards, and it says so."""

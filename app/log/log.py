@@ -113,6 +113,15 @@ class Log(Protocol):
     async def read_piece(self, snapshot: int, number: int) -> bytes:
         """A piece, numbered from 0."""
 
+    async def floor(self) -> int:
+        """The entries after this one can be read."""
+
+    async def backup(self) -> int:
+        """All of it as a file, as `triode restore` reads it: its descriptor, open at no name, to be
+        closed. Others go on meanwhile. Raises `LogFull`, and `LogRefused` where there is no such
+        thing.
+        """
+
     async def tidy(self) -> None:
         """What is better done when nobody waits. Called often, and cheap when there is nothing."""
 

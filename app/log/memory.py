@@ -97,6 +97,16 @@ class MemoryLog:
                 return pieces[number]
         raise LogRefused(f"there is no snapshot {snapshot}")
 
+    async def floor(self) -> int:
+        """The entries after this one can be read."""
+        await trio.lowlevel.checkpoint()
+        return self._batches[0].first - 1 if self._batches else self._last
+
+    async def backup(self) -> int:
+        """There is no such thing."""
+        await trio.lowlevel.checkpoint()
+        raise LogRefused("this log is in memory: there is no file of it")
+
     async def tidy(self) -> None:
         """There is nothing to do."""
         await trio.lowlevel.checkpoint()

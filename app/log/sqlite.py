@@ -8,12 +8,15 @@ import logging
 import secrets
 import sqlite3
 import string
+import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
 from triode.app.log.database import SOUND, Database
+from triode.app.log.log import LogRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,8 @@ log = logging.getLogger("triode")
 
 _EPOCH_CHARS: Final = string.ascii_lowercase + string.digits
 CLOSE_S: Final = 10.0
+# Between two parts of a copy: it takes a quarter of the thread's time.
+PAUSE_S: Final = 0.001
 
 
 def new_epoch() -> str:
@@ -42,6 +47,9 @@ class SqliteLog:
         self._is_synced = is_synced
         self._database: Database | None = None
         self._limiter = trio.CapacityLimiter(1)
+        # A copy is made in a thread of its own, a part at a time: who holds this has the file.
+        self._alone = threading.Lock()
+        self._copying = trio.CapacityLimiter(1)
 
     async def open(self) -> Opened:
         """Raises `LogRefused`."""
@@ -82,6 +90,29 @@ class SqliteLog:
         """Raises `LogRefused`."""
         return await self._in_thread(partial(self._db.read_piece, snapshot, number))
 
+    async def floor(self) -> int:
+        """The entries after this one can be read."""
+        return await self._in_thread(self._db.floor)
+
+    async def backup(self) -> int:
+        """A copy of all of it; see `log.Log`."""
+        copy = partial(self._copy, self._db)
+        return await trio.to_thread.run_sync(copy, limiter=self._copying)
+
+    def _copy(self, database: Database) -> int:
+        with self._alone:
+            return database.backup(self._let_others)
+
+    def _let_others(self, _done: int, _total: int) -> None:
+        """Called between two parts of a copy: commits come in between."""
+        trio.from_thread.check_cancelled()
+        if self._database is None:
+            raise LogRefused("the server ends")
+        self._alone.release()
+        # Who waits for a lock does not get it from somebody who takes it again at once.
+        time.sleep(PAUSE_S)
+        self._alone.acquire()
+
     async def tidy(self) -> None:
         """Write the WAL back, when it is worth it."""
         await self._in_thread(self._db.tidy)
@@ -105,4 +136,8 @@ class SqliteLog:
         return self._database
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        return await trio.to_thread.run_sync(self._do, work, limiter=self._limiter)
+
+    def _do(self, work: Callable[[], T]) -> T:
+        with self._alone:
+            return work()

@@ -68,11 +68,15 @@ def last(db: sqlite3.Connection) -> int:
     )
 
 
+def floor(db: sqlite3.Connection) -> int:
+    """The entries after this one are there."""
+    first = number(db, "SELECT min(first) FROM batch")
+    return first - 1 if first else last(db)
+
+
 def contents(db: sqlite3.Connection, lineage: Lineage) -> Opened:
     """All but the data."""
-    newest = last(db)
-    floor = number(db, "SELECT min(first) FROM batch") - 1
-    return Opened(lineage, floor if floor >= 0 else newest, newest, snapshots(db))
+    return Opened(lineage, floor(db), last(db), snapshots(db))
 
 
 def log_bytes(db: sqlite3.Connection, since: int) -> int:

@@ -16,36 +16,37 @@ from triode.store.json_type import JsonError
 from triode.store.path import format_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from triode.app.service.boot import Readable
 
 # A longer entry is shown without what it holds.
 SHOWN_BYTES: Final = 4096
+# At once, as they were written.
+MOST_BYTES: Final = 1024 * 1024
 DEPTH: Final = 600
 _CONTENT: Final = frozenset({"value", "patch", "ops"})
 
 
-async def entries(
-    kept: Readable, epoch: str, since: int, last: int
-) -> AsyncIterator[dict[str, Any]]:
-    """Those after the number `since`, up to `last`:
+async def entries(kept: Readable, epoch: str, since: int, last: int) -> list[dict[str, Any]]:
+    """Some of those after the number `since`, up to `last`, without a hole; none: there are none.
 
         {"id": "k3j…:7", "time": 1767225600000, "by": "shop", "op": "set", "path": ".a", "value": 1}
 
     A long one has `bytes` in place of its content. Raises `LogRefused`.
     """
-    while since < last and (batches := await kept.read(since)):
-        for batch in batches:
-            try:
-                lines = batch_lines(batch.data)
-            except EntryError as error:
-                raise LogRefused(f"entries {batch.first} to {batch.last}: {error}") from error
-            for number, line in enumerate(lines[since + 1 - batch.first :], since + 1):
-                if number > last:
-                    return
-                yield {"id": str(Position(epoch, number))} | await _shown(line)
-            since = batch.last
+    found: list[dict[str, Any]] = []
+    size = 0
+    for batch in await kept.read(since) if since < last else []:
+        try:
+            lines = batch_lines(batch.data)
+        except EntryError as error:
+            raise LogRefused(f"entries {batch.first} to {batch.last}: {error}") from error
+        for line in lines[max(since + 1 - batch.first, 0) : last + 1 - batch.first]:
+            if size > MOST_BYTES:
+                return found
+            size += len(line)
+            since += 1
+            found.append({"id": str(Position(epoch, since))} | await _shown(line))
+    return found
 
 
 async def _shown(line: bytes) -> dict[str, Any]:

@@ -43,6 +43,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/connections/tags": {"POST": _SELECTORS},
     "/connections/close": {"POST": _SELECTORS},
     "/stats": {"GET": ("clients", "limit")},
+    "/log": {"GET": ("since", "limit")},
     "/debug/profile": {"GET": ("seconds",)},
     "/": _FILE,
     "/docs": _FILE,

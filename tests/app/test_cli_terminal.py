@@ -339,6 +339,31 @@ def serving(folder: Path, *flags: str) -> Iterator[str]:
     assert process.returncode == 0
 
 
+def run_in(folder: Path, url: str, *arguments: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "triode", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRIODE_URL": url}
+    return subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@contextmanager
+def following(folder: Path, url: str) -> Iterator[Iterator[str]]:
+    """The lines of `triode log -f`, from the next write on."""
+    command = [sys.executable, "-m", "triode", "log", "-f", "-n", "1", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRIODE_URL": url, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            next(process.stdout)
+            yield process.stdout
+        finally:
+            process.kill()
+
+
 def test_the_document_is_kept_beside_the_process(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,9 +371,17 @@ def test_the_document_is_kept_beside_the_process(
     seed.write_text('{"a":1}')
     with serving(tmp_path, "--load", str(seed)) as url:
         httpx.put(f"{url}/store", params={"path": ".b"}, json=2).raise_for_status()
+        backup = run_in(tmp_path, url, "backup", "kept.db")
+        assert backup.startswith("kept.db: ")
+        assert backup.endswith(":2\n")
+        assert [json.loads(line)["op"] for line in run_in(tmp_path, url, "log", "--json")
+                .splitlines()] == ["set", "set"]  # fmt: skip
+        with following(tmp_path, url) as lines:
+            httpx.put(f"{url}/store", params={"path": ".b"}, json=3).raise_for_status()
+            assert json.loads(next(lines))["value"] == 3
     assert (tmp_path / "triode-data" / "triode.db").exists()
     with serving(tmp_path) as url:
-        assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 2}
+        assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 3}
     # A service manager gives the same options at each start.
     with serving(tmp_path, "--load", str(seed)) as url:
         assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 2}

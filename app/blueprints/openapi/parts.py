@@ -25,6 +25,7 @@ WHAT_FAILS: Final = {
     422: "Understood, and not possible",
     429: "Too many requests, see Retry-After",
     503: "Not now, see Retry-After",
+    507: "There is no room for it",
 }
 
 

@@ -289,6 +289,26 @@ PATHS: Final[Schema] = {
             ADMIN,
         )
     },
+    "/log": {
+        "get": route(
+            "operations",
+            "What was written last, when, by whom (admin; where a log is kept)",
+            ok("Entries, the oldest first", ref("Log")),
+            (400, *ADMIN, 404),
+            parameters=[
+                query("since", POSITION),
+                query("limit", integer("At most so many", minimum=1, default=100, maximum=1000)),
+            ],
+        )
+    },
+    "/backup": {
+        "get": route(
+            "operations",
+            "A copy of all that is kept, for triode restore (admin; where a log is kept)",
+            ok("A SQLite file", {"type": "string", "format": "binary"}, "application/vnd.sqlite3"),
+            (*ADMIN, 404, 503, 507),
+        )
+    },
     "/openapi.json": {
         "get": route(
             "pages", "This description", ok("OpenAPI 3.1", {"type": "object"}), security=OPEN

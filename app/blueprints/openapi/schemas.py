@@ -248,6 +248,28 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "checks": {"type": "object", "additionalProperties": _check},
         }
     ),
+    "Log": object_(
+        {
+            "position": POSITION,
+            "entries": array(
+                object_(
+                    {
+                        "id": POSITION,
+                        "time": integer("Unix milliseconds"),
+                        "by": text("Who wrote it; empty: the server itself"),
+                        "op": text("The command"),
+                        "path": text("A path"),
+                        "bytes": integer("Its length in the log, in place of a long content"),
+                    },
+                    ["id", "time", "by", "op"],
+                    additionalProperties=True,
+                )
+            ),
+            "next": POSITION,
+            "more": {"type": "boolean", "description": "There are more: ask with since=next"},
+        },
+        ["position", "entries", "next", "more"],
+    ),
     "Stats": object_(
         {
             "position": POSITION,
