@@ -42,12 +42,26 @@ ROOM_BYTES: Final = 32 * 1024 * 1024
 SOUND: Final = (3, 51, 3)
 
 
+def connection(path: Path) -> sqlite3.Connection:
+    """An open file."""
+    # Any thread may use it: the limiter of `sqlite` lets in one at a time.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+
+
 class Database:
     """The file, open. Not to be used by two threads at once."""
 
-    def __init__(self, path: Path, *, is_synced: bool, new_epoch: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        is_synced: bool,
+        new_epoch: Callable[[], str],
+        connect: Callable[[Path], sqlite3.Connection] = connection,
+    ) -> None:
         """Take the folder and open the file, or make both. With `is_synced` a commit is on the
-        disk; without, a power failure may take the last ones. Raises `LogRefused` and `LogBroken`.
+        disk; without, a power failure may take the last ones. `connect` is for tests, whose disk
+        fails. Raises `LogRefused` and `LogBroken`.
         """
         self._new_epoch = new_epoch
         self._broken = False
@@ -58,8 +72,9 @@ class Database:
         with ExitStack() as undo:
             undo.callback(self.folder.close)
             try:
-                self._db = self._connect(is_synced)
+                self._db = connect(self.folder.database)
                 undo.callback(self._let_go)
+                self._prepare(is_synced)
                 self.opened = self._begin()
             except sqlite3.Error as error:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
@@ -69,17 +84,13 @@ class Database:
             undo.pop_all()
         self.folder.keep_reserve()
 
-    def _connect(self, is_synced: bool) -> sqlite3.Connection:
-        # Any thread may use it: the limiter of `sqlite` lets in one at a time.
-        db = sqlite3.connect(
-            self.folder.database, isolation_level=None, check_same_thread=False, timeout=0
-        )
+    def _prepare(self, is_synced: bool) -> None:
+        db = self._db
         # First: so it holds its lock for good, and needs no shared memory beside the WAL.
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
         db.execute("PRAGMA wal_autocheckpoint=0")
-        return db
 
     def _begin(self) -> Opened:
         db, folder = self._db, self.folder
@@ -116,7 +127,10 @@ class Database:
         return lineage
 
     def _one(self, query: str, *values: Any) -> int:
-        return tables.number(self._db, query, *values)
+        try:
+            return tables.number(self._db, query, *values)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def _set(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (name, value))

@@ -78,6 +78,9 @@ class Folder:
             self._last = _open(path / "triode.last")
             # Nobody else may read it, whatever the folder lets them; the WAL takes after it.
             os.close(_open(self.database))
+            # So that a cut of the power does not take the files with their names.
+            for folder in (path, path.parent):
+                _sync(folder)
         except OSError as error:
             os.close(self._lock)
             raise LogRefused(f"{path} cannot be used: {error.strerror}") from error
@@ -167,6 +170,17 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _sync(folder: Path) -> None:
+    try:
+        there = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # somebody else's, and so was there before
+    try:
+        os.fsync(there)
+    finally:
+        os.close(there)
 
 
 def _text(path: str) -> str:

@@ -7,7 +7,9 @@ that was refused is there, and every client resumes exactly.
     ledger       what was sent, and what became of it
     checker      replays all in the order of the positions on a plain document, and compares
     launch       a server with small snapshots, and with faults put in to try the checker
+    forks        many of them, cheaply
     crash        the loop
+    power        cuts of the power under the log's file, on a disk that forgets (`disk`)
 
 Every answer carries its position, so the order of all writes is given: the checker looks at each
 write once.

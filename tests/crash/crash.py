@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import trio
 
@@ -17,6 +19,7 @@ from tests.behaviour.clients import open_api
 from tests.behaviour.server import OPEN, Server, Settings
 from tests.crash.checker import Checker, changes_differ, selected
 from tests.crash.followers import Follower
+from tests.crash.forks import Forks
 from tests.crash.ledger import Ledger, Violation
 from tests.crash.operations import START, Maker, Write
 from tests.crash.writers import OverHttp, OverNdjson, OverWebSocket
@@ -25,21 +28,33 @@ from tests.crash.writers import OverHttp, OverNdjson, OverWebSocket
 WIDE: Settings = {"queue_items": 100_000, "queue_bytes": "64MiB", "data": "kept"}
 BEGIN_S = 5.0
 READ_S = 2.0
+PLAIN_SHARE = 0.2
 WRITERS = (OverWebSocket, OverWebSocket, OverHttp, OverHttp, OverNdjson)
 FILTERS = (".", ".n", ".l", ".s.*")
 
 
 class CrashServer(Server):
-    """`launched`: with small snapshots, and the fault if there is one; else as users start it."""
+    """With small snapshots, and the fault if there is one; `is_plain`: as users start it."""
 
-    launched = False
+    is_plain = True
     fault = ""
+    forks: Forks | None = None
 
-    def _command(self) -> list[str]:
-        command = super()._command()
-        if self.launched or self.fault:
-            command[1:3] = ["-m", "tests.crash.launch"]
-        return command
+    def _launch(self) -> subprocess.Popen[bytes]:
+        if self.is_plain and not self.fault:
+            return super()._launch()
+        if self.forks is None:
+            self.forks = Forks()
+        arguments = self._command()[3:]
+        return cast(
+            "subprocess.Popen[bytes]", self.forks.start(arguments, self._environment(), self.home)
+        )
+
+    def close(self) -> None:
+        """End what is left of it."""
+        self.kill()
+        if self.forks is not None:
+            self.forks.close()
 
     def _environment(self) -> dict[str, str]:
         return super()._environment() | {"CRASH_FAULT": self.fault}
@@ -94,7 +109,7 @@ async def crash(
     except BaseExceptionGroup as group:
         raise first(group) from None
     finally:
-        server.kill()
+        server.close()
     return run.result
 
 
@@ -156,7 +171,7 @@ class Run:
             await trio.to_thread.run_sync(self._server.kill)
             # What had come before is read by then.
             nursery.cancel_scope.deadline = trio.current_time() + READ_S
-        self._server.launched = self._rng.random() < 0.5
+        self._server.is_plain = self._rng.random() < PLAIN_SHARE
         while self._rng.random() < 0.1:
             self.result.boots_cut += 1
             after_s = self._rng.random() * 1.2

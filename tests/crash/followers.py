@@ -18,7 +18,7 @@ from tests.behaviour.clients import Watch, watch
 from tests.behaviour.server import Server
 from tests.crash.ledger import Ledger, Violation
 
-AGAIN_AFTER_S = 0.05
+AGAIN_AFTER_S = 0.2
 # trio-websocket does not notice the end of a connection during its handshake.
 OPEN_S = 2.0
 PATIENCE_S = 60.0

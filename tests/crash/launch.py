@@ -131,7 +131,9 @@ FAULTS: dict[str, Callable[[], None]] = {
     )
 }
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """As `triode` does, with that."""
     put(saving, "LEAST_BYTES", SNAPSHOT_AFTER_BYTES)
     put(saving, "LOOK_EVERY_S", LOOK_EVERY_S)
     put(journal, "IDLE_S", 0.01)
@@ -139,3 +141,7 @@ if __name__ == "__main__":
     if name := os.environ.get("CRASH_FAULT"):
         FAULTS[name]()
     main()
+
+
+if __name__ == "__main__":
+    run()

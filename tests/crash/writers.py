@@ -88,7 +88,7 @@ class OverHttp(Writer):
 
     async def _write(self) -> None:
         base = f"http://127.0.0.1:{self._server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_S) as http:
+        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_S, verify=False) as http:
             while True:
                 write = self._maker.make()
                 asked = over_http(write)
@@ -115,7 +115,7 @@ class OverNdjson(Writer):
 
     async def _write(self) -> None:
         base = f"http://127.0.0.1:{self._server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_S) as http:
+        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_S, verify=False) as http:
             while True:
                 writes = [self._next() for _ in range(self._rng.choice((1, 5, 60)))]
                 lines = "\n".join(
