@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from triode.store.json_type import Json, JsonError
+from triode.store.untracked import WIDE, untrack
 
 Data = bytes | bytearray | memoryview | str
 
@@ -55,7 +56,7 @@ def decode(data: Data, *, max_depth: int = 256) -> Json:
     value: Json = parse(text)
     if text.count(b"[") + text.count(b"{") > max_depth:
         follow(skeleton(text), bytearray(), max_depth)
-    if b":" in text and has_repeated(text, value):
+    if has_repeated(text, value):
         raise JsonError(f"duplicate key {named(repeated(text)[0][0])}")
     return value
 
@@ -154,26 +155,40 @@ def follow(bones: bytes, opened: bytearray, max_depth: int) -> None:
             return
 
 
-def _count_members(value: Any) -> int:
+def has_repeated(text: bytes, value: Any) -> bool:
+    """Whether an object of a valid text, of which `value` was made, has a key twice. On the way,
+    wide containers are taken off the garbage collector's list (`store.untracked`).
+    """
+    if b":" not in text and text.count(b",") < WIDE:
+        return False
+    members = _count_members(value, text.count(b"[") + text.count(b"{"))
+    return members != text.count(b":") and members != skeleton(text).count(b":")
+
+
+def _count_members(value: Any, containers: int) -> int:
+    """Of all objects in it. It has no more `containers`: once so many are found, it is not searched
+    for others.
+    """
     members = 0
     todo = [value]
+    left = containers - 1
     while todo:
         node = todo.pop()
         if type(node) is dict:
             members += len(node)
-            node = node.values()
-        elif type(node) is not list:
+            children: Any = node.values()
+        elif type(node) is list:
+            children = node
+        else:
             continue
-        for child in node:
-            if type(child) is dict or type(child) is list:
-                todo.append(child)
+        if len(node) > WIDE:
+            untrack(node)
+        if left > 0:
+            for child in children:
+                if type(child) is dict or type(child) is list:
+                    todo.append(child)
+                    left -= 1
     return members
-
-
-def has_repeated(text: bytes, value: Any) -> bool:
-    """Whether an object of a valid text, of which `value` was made, has a key twice."""
-    members = _count_members(value)
-    return members != text.count(b":") and members != skeleton(text).count(b":")
 
 
 def repeated(text: bytes) -> tuple[list[str], set[str]]:

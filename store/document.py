@@ -95,12 +95,16 @@ class Document:
         """
         return self.weighed_plan(op, work)[0]
 
-    def weighed_plan(self, op: Operation, work: Work) -> tuple[list[Edit], int, int]:
-        """`plan`, and by how many bytes the document grows: as JSON, and in memory (`weigh`)."""
+    def weighed_plan(
+        self, op: Operation, work: Work, made: list[Json] | None = None
+    ) -> tuple[list[Edit], int, int]:
+        """`plan`, and by how many bytes the document grows: as JSON, and in memory (`weigh`).
+        `made` as in `Plan`.
+        """
         if type(op) is Set:  # most writes; nothing between them and their edit
             edit = set_edit(self.root, op)
             return [edit], *growth(edit, work)
-        plan = Plan(self.root, work)
+        plan = Plan(self.root, work, made)
         if type(op) is Batch:
             _plan_batch(plan, op)
         else:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from triode.store.json_type import MISSING, Json, Missing
 from triode.store.path import Path
+from triode.store.untracked import WIDE, untrack
 from triode.store.work import FREE, Work
 
 # How many values a step is worth, an estimate, not measured yet.
@@ -86,6 +87,8 @@ class Draft:
             raise LookupError("a scalar has no members")
         self._work.charge(1 + len(node) // _COPIED)
         copy = node.copy()
+        if len(copy) > WIDE:
+            untrack(copy)
         self.copied += getsizeof(copy)
         self._owned.add(id(copy))
         return copy
@@ -125,6 +128,8 @@ def put(parent: Any, key: str | int, value: Json | Missing) -> Json | Missing:
             return parent.pop(key, MISSING)  # type: ignore[no-any-return]
         before = parent.get(key, MISSING)
         parent[key] = value
+        if len(parent) > WIDE and (type(value) is dict or type(value) is list):
+            untrack(parent)
         return before  # type: ignore[no-any-return]
     if value is MISSING:
         return parent.pop(key)  # type: ignore[no-any-return]

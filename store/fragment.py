@@ -47,6 +47,7 @@ from triode.store.decode import (
     skeleton,
 )
 from triode.store.json_type import Json, JsonError
+from triode.store.untracked import untrack
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -235,7 +236,7 @@ class _Tree:
             front = self._front(stand_in)
             text = front + fragment.text + closers
             value = _parse_at(text, fragment.start - len(front))
-            if b":" not in text or not has_repeated(text, value):
+            if not has_repeated(text, value):
                 return value, stand_in
             found, keys = repeated(text)
             twice = [key for key in found if key != stand_in]
@@ -276,6 +277,7 @@ class _Tree:
                     twice = next(key for key in value if key in node)
                     raise JsonError(f"duplicate key {named(twice)}")
                 node.update(value)
+            untrack(node)
             value = below
 
 

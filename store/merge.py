@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from triode.store.change import Edit, Whole
 from triode.store.json_type import MISSING, equal_measured
 from triode.store.plan import MAX_EDITS
 from triode.store.resolve import locate
+from triode.store.untracked import WIDE, untrack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 # For each member of a patch, and for its edit; an estimate, not measured yet.
 _MEMBER_STEPS: Final = 1
 _COPIED: Final = 64
+_LOOKED_AT: Final = 8
+_SLICE: Final = 512
 
 
 def plan_merge(plan: Plan, op: Merge) -> None:
@@ -66,6 +70,8 @@ def _edits(path: Path, target: Json | Missing, patch: Json, work: Work) -> list[
 
 def _rebuilt(target: dict[str, Json], patch: dict[str, Json], work: Work) -> Json:
     """The target with the patch applied: it shares what the patch does not name."""
+    if not target:  # so nothing is put together that is there already
+        return _merged(patch, work)
     work.charge(1 + len(target) // _COPIED)
     after = target.copy()
     todo = [(after, patch)]
@@ -82,6 +88,8 @@ def _rebuilt(target: dict[str, Json], patch: dict[str, Json], work: Work) -> Jso
                 todo.append((copy, value))
             else:
                 into[name] = _merged(value, work)
+        if len(into) > WIDE:
+            untrack(into)
     return after
 
 
@@ -93,8 +101,35 @@ def _members(
 
 
 def _merged(patch: Json, work: Work) -> Json:
-    """The patch applied to nothing: its nulls, but for those in arrays, vanish."""
-    if type(patch) is not dict:
+    """The patch applied to nothing: its nulls, but for those in arrays, vanish. Itself, if it has
+    none.
+    """
+    if type(patch) is not dict or not _has_null(patch, work):
         return patch
-    work.charge(1 + len(patch) // 4)
-    return {name: _merged(value, work) for name, value in patch.items() if value is not None}
+    merged: dict[str, Json] = {}
+    todo = [(merged, patch)]
+    while todo:
+        into, wanted = todo.pop()
+        for name, value in wanted.items():
+            work.charge(_MEMBER_STEPS)
+            if type(value) is dict:
+                into[name] = below = {}
+                todo.append((below, value))
+            elif value is not None:
+                into[name] = value
+        if len(into) > WIDE:
+            untrack(into)
+    return merged
+
+
+def _has_null(patch: dict[str, Json], work: Work) -> bool:
+    """Whether a member of it is null, at any depth outside arrays."""
+    todo = [patch]
+    while todo:
+        values = iter(todo.pop().values())
+        while some := list(islice(values, _SLICE)):
+            work.charge(1 + len(some) // _LOOKED_AT)
+            if None in some:
+                return True
+            todo += [value for value in some if type(value) is dict]
+    return False

@@ -30,6 +30,7 @@ from triode.store.draft import Draft, get
 from triode.store.json_type import MISSING
 from triode.store.open_arrays import OpenArrays
 from triode.store.operation import Invalid
+from triode.store.untracked import WIDE, untrack
 from triode.store.value import copy_measured, weigh
 from triode.store.work import FREE
 
@@ -60,6 +61,7 @@ class Plan:
     """The edits so far on `root`, which is never mutated. `edits` is final after `finish`.
 
     `grown` is by how many bytes the document grows as JSON, `swollen` in memory: see `weigh`.
+    `made` is given all copies, so that whoever drops the plan can free them little by little.
     """
 
     __slots__ = (
@@ -72,12 +74,14 @@ class Plan:
         "_root",
         "edits",
         "grown",
+        "made",
         "swollen",
         "work",
     )
 
-    def __init__(self, root: Json, work: Work = FREE) -> None:
+    def __init__(self, root: Json, work: Work = FREE, made: list[Json] | None = None) -> None:
         self.edits: list[Edit] = []
+        self.made = made
         self.grown = 0
         self.swollen = 0
         self.work = work
@@ -132,7 +136,7 @@ class Plan:
 
     def copied(self, value: Json, path: Path) -> Json:
         """A deep copy of `value` for `path`. Raises Invalid when it is too much or too deep."""
-        copy, values, depth = copy_measured(value, self.work)
+        copy, values, depth = copy_measured(value, self.work, self.made)
         if len(path) + depth > MAX_DEPTH:
             raise Invalid(path, f"the document would be nested deeper than {MAX_DEPTH}")
         if self._copied and self._copied + values > MAX_COPIED:
@@ -176,6 +180,8 @@ class Plan:
             del after[index]
         else:
             after.insert(index, value)
+        if len(after) > WIDE:
+            untrack(after)
         self._open.add(path)
         self._number[path] = len(self.edits)
         if alone:

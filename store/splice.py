@@ -34,7 +34,7 @@ class Splice(NamedTuple):
 def splice(before: list[Any], after: list[Any], work: Work = FREE) -> Splice:
     """What makes `after` of `before`, found by the identity of their elements.
 
-    O(length), some 20 ns an element. What was removed and is there no more is kept as it is; where
+    O(length), some 20 ns an element, charged by whoever asks. What was removed and is there no more is kept as it is; where
     something was put in its place, the two may share parts, so it is copied.
     """
     shorter = min(len(before), len(after))

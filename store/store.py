@@ -121,7 +121,8 @@ class Store:
         self.lineage = Lineage(epoch)
         self.epoch = epoch
         self.seq = 0
-        # To be taken apart by `dismantle`, see there. Unbounded, but each was part of the document.
+        # To be taken apart by `dismantle`, see there. Unbounded, but each was part of the document,
+        # or of the plan of one write.
         self.discarded: deque[Json] = deque()
 
     @property
@@ -190,12 +191,22 @@ class Store:
         It holds for `commit` as long as no other write comes between. Raises as `submit` does. If
         others run meanwhile, the document has to be pinned.
         """
-        seq = self.seq
         if type(op) is Batch and len(op.ops) > MAX_OPS:
             raise Invalid((), f"more than {MAX_OPS} operations in one batch")
         if op.if_position is not None or type(op) is Batch:
             self._check_conditions(op, work)
-        planned, grown, swollen = self.document.weighed_plan(op, work)
+        made: list[Json] = []
+        try:
+            return self._prepared(op, work, weighing, made)
+        except BaseException:
+            self.discarded += made
+            raise
+
+    def _prepared(
+        self, op: Operation, work: Work, weighing: Work | None, made: list[Json]
+    ) -> Prepared:
+        seq = self.seq
+        planned, grown, swollen = self.document.weighed_plan(op, work, made)
         edits = tuple(planned)
         if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
             raise Full(

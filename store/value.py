@@ -15,6 +15,7 @@ from triode.store.decode import decode, fits_double
 from triode.store.encode import encode, encode_steps
 from triode.store.fragment import decode_steps
 from triode.store.json_type import MISSING, Json, JsonError, Missing, equal
+from triode.store.untracked import WIDE, untrack
 from triode.store.work import FREE, Work
 
 if TYPE_CHECKING:
@@ -116,12 +117,19 @@ def copy_deep(value: Json) -> Json:
     return copy_measured(value)[0]
 
 
-def copy_measured(value: Json, work: Work = FREE) -> tuple[Json, int, int]:
-    """`copy_deep`, the number of values in it, and its depth in containers (scalar: 0)."""
+def copy_measured(
+    value: Json, work: Work = FREE, made: list[Json] | None = None
+) -> tuple[Json, int, int]:
+    """`copy_deep`, the number of values in it, and its depth in containers (scalar: 0).
+
+    A container is added to `made` first, also when it then is too much work.
+    """
     if type(value) is not dict and type(value) is not list:
         return value, 1, 0
     work.charge(1 + len(value) // _COPIED)
     copy = value.copy()
+    if made is not None:
+        made.append(copy)
     level: list[Any] = [copy]
     values, depth = 1, 0
     while level:
@@ -136,6 +144,8 @@ def copy_measured(value: Json, work: Work = FREE) -> tuple[Json, int, int]:
                     work.charge(1 + len(child) // _COPIED)
                     node[key] = fresh = child.copy()
                     below.append(fresh)
+            if len(node) > WIDE:
+                untrack(node)
         level = below
     return copy, values, depth
 

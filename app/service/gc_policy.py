@@ -50,6 +50,7 @@ class Collector:
         before = gc.get_threshold()
         gc.set_threshold(before[0], before[1], NEVER)
         self._put_modules_aside()
+        self._returned_at = trio.current_time()
         task_status.started()
         try:
             while True:

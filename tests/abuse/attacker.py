@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -44,6 +44,11 @@ class Attacker:
         return open_ws(self.server, target)
 
 
+BOUND_MS: Final = 10.0
+# Python enlarges a list of millions, or a dict of a million members, in one go (`store/fragment`).
+ENLARGED_MS: Final = 50.0
+
+
 async def nothing(client: Attacker) -> None:
     """No preparation."""
 
@@ -53,7 +58,8 @@ class Abuse:
     """A hostile input. `attack` gives the status of its answer, which must be one of `expected`.
 
     `prepare` comes before and is not measured: it puts the document there. `settle_s`: so long is
-    looked on after the attack, for what it leaves behind to be worked off.
+    looked on after the attack, for what it leaves behind to be worked off. `bound_ms`: what a
+    bystander may wait.
     """
 
     name: str
@@ -62,3 +68,4 @@ class Abuse:
     prepare: Callable[[Attacker], Awaitable[None]] = nothing
     settings: Settings = field(default_factory=dict)
     settle_s: float = 0.3
+    bound_ms: float = BOUND_MS

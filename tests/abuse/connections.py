@@ -75,6 +75,31 @@ def floods(connections: int, data: bytes) -> Callable[[Attacker], Awaitable[int]
     return attack
 
 
+def requests(connections: int, target: str, each: int) -> Callable[[Attacker], Awaitable[int]]:
+    """So many requests in one piece on each of so many connections at once."""
+
+    async def attack(client: Attacker) -> int:
+        head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        last = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        begun: list[bytes] = []
+
+        async def one() -> None:
+            async with open_socket(client.server) as stream:
+                await stream.send_all(head * (each - 1) + last)
+                begun.append(await stream.receive_some())
+                while await stream.receive_some():
+                    pass
+
+        # Holds the connections; left when all are answered.
+        async with trio.open_nursery() as nursery:
+            for _ in range(connections):
+                nursery.start_soon(one)
+        [status] = {int(one.split()[1]) for one in begun}
+        return status
+
+    return attack
+
+
 async def http2_pings(client: Attacker) -> int:
     """20 connections with 900 pings each, which their rate allows."""
 
@@ -130,6 +155,8 @@ TABLE: tuple[Abuse, ...] = (
     Abuse("bad commands of 100 WebSockets", floods(100, message(b"[") * 90), (101,)),
     Abuse("40 inflated messages", floods(1, deflated(b"[" * 1_000_000) * 40), (101,)),
     Abuse("40 inflated texts", floods(1, deflated(b'"' + b"x" * 1_000_000 + b'"') * 40), (101,)),
+    Abuse("reads of 100 connections", requests(100, "/store?path=.", 20), (200,)),
+    Abuse("statistics for 100 connections", requests(100, "/stats", 5), (200,)),
     Abuse("HTTP/2 pings", http2_pings, (200,)),
     Abuse("HTTP/2 rapid resets", http2_resets, (200,)),
 )

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.abuse.attacker import Abuse, Attacker
+from tests.abuse.attacker import ENLARGED_MS, Abuse, Attacker
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+JSON = {"Content-Type": "application/json"}
+
+
+# Python's garbage collector looks at each element of each container that it knows and is new.
+WIDE_ARRAYS = json.dumps([["text"] * 250] * 8_000).encode()
+WIDE_ARRAY = b"[0" + b",0" * 9_000_000 + b"]"
+WIDE_OBJECT = json.dumps({f"k{n}": [] for n in range(10**6)}).encode()
 
 
 async def send(client: Attacker, method: str, kind: str, body: Any, path: str = ".") -> int:
@@ -94,11 +102,24 @@ async def doubling(client: Attacker) -> int:
     return status
 
 
+def putting(body: bytes) -> Callable[[Attacker], Awaitable[int]]:
+    """This as the whole document."""
+
+    async def attack(client: Attacker) -> int:
+        answer = await client.http.put("/store", params={"path": "."}, content=body, headers=JSON)
+        return answer.status_code
+
+    return attack
+
+
 TABLE: tuple[Abuse, ...] = (
     Abuse("removes in 9 000 arrays", removes, (200, 422), many_arrays),
-    Abuse("wide merge", wide_merge, (200, 422), empty),
+    Abuse("wide merge", wide_merge, (200, 422), empty, bound_ms=ENLARGED_MS),
     Abuse("deep and wide merge", deep_merge, (200, 422), empty),
     Abuse("batch toggling a condition", toggling, (200, 422), open_items),
     Abuse("batch of 20 000 sets", many_sets, (200, 422), empty),
     Abuse("copy doubling the document", doubling, (422, 507), empty),
+    Abuse("many wide arrays", putting(WIDE_ARRAYS), (200,)),
+    Abuse("one wide array", putting(WIDE_ARRAY), (200, 422), bound_ms=ENLARGED_MS),
+    Abuse("one wide object", putting(WIDE_OBJECT), (200, 422), bound_ms=ENLARGED_MS),
 )

@@ -277,6 +277,17 @@ class TestMerge:
         assert equal(after(target, Merge((), patch)), merge_patch(copy.deepcopy(target), patch))
 
 
+def test_a_merge_puts_nothing_together_that_has_no_nulls() -> None:
+    patch = {"a": {"b": {"c": [None]}}}
+    [edit] = Document({"x": 1}).plan(Merge((), patch))
+    assert edit.after is patch["a"]
+    with_null = {"a": {"b": {"c": None, "d": {}}, "e": None}}
+    before = copy.deepcopy(with_null)
+    [edit] = Document({"x": 1}).plan(Merge((), with_null))
+    assert edit.after == {"b": {"d": {}}}
+    assert with_null == before, "it may have to be planned again"
+
+
 def merge_patch(target: Any, patch: Any) -> Any:
     """RFC 7396 section 2, to the letter."""
     if isinstance(patch, dict):
