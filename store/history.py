@@ -42,7 +42,6 @@ _ONE_EDIT: Final = _CHANGE_BYTES + _EDIT_BYTES + _PATH_BYTES
 MAX_CHANGE_BYTES: Final = 4 * 1024 * 1024
 # For an edit that is weighed, beside the value that was there.
 _WEIGH_STEPS: Final = 1
-_COMPARED: Final = 64
 
 
 class History:
@@ -212,6 +211,5 @@ def _spliced(edit: Edit, work: Work) -> Edit:
     # A later step of the same patch may have put something else in the array's place.
     if type(after) is not list:
         return Edit(edit.path, copy_measured(before, work)[0], None)
-    work.charge(1 + len(before) // _COMPARED)
     kept: Any = splice(before, after, work)
     return Edit(edit.path, kept, None)

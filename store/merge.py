@@ -113,7 +113,8 @@ def _merged(patch: Json, work: Work) -> Json:
         for name, value in wanted.items():
             work.charge(_MEMBER_STEPS)
             if type(value) is dict:
-                into[name] = below = {}
+                below: dict[str, Json] = {}
+                into[name] = below
                 todo.append((below, value))
             elif value is not None:
                 into[name] = value

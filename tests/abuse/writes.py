@@ -112,6 +112,18 @@ def putting(body: bytes) -> Callable[[Attacker], Awaitable[int]]:
     return attack
 
 
+async def long_array(client: Attacker) -> None:
+    """Three million numbers."""
+    await client.put_document({"a": [0] * 3_000_000})
+
+
+async def shorter_by_one(client: Attacker) -> int:
+    """The first and the last element go."""
+    for index in (0, -1):
+        answer = await client.http.delete("/store", params={"path": f".a[{index}]"})
+    return answer.status_code
+
+
 TABLE: tuple[Abuse, ...] = (
     Abuse("removes in 9 000 arrays", removes, (200, 422), many_arrays),
     Abuse("wide merge", wide_merge, (200, 422), empty, bound_ms=ENLARGED_MS),
@@ -119,6 +131,7 @@ TABLE: tuple[Abuse, ...] = (
     Abuse("batch toggling a condition", toggling, (200, 422), open_items),
     Abuse("batch of 20 000 sets", many_sets, (200, 422), empty),
     Abuse("copy doubling the document", doubling, (422, 507), empty),
+    Abuse("elements of a long array", shorter_by_one, (200,), long_array, bound_ms=ENLARGED_MS),
     Abuse("many wide arrays", putting(WIDE_ARRAYS), (200,)),
     Abuse("one wide array", putting(WIDE_ARRAY), (200, 422), bound_ms=ENLARGED_MS),
     Abuse("one wide object", putting(WIDE_OBJECT), (200, 422), bound_ms=ENLARGED_MS),

@@ -281,7 +281,7 @@ def test_a_merge_puts_nothing_together_that_has_no_nulls() -> None:
     patch = {"a": {"b": {"c": [None]}}}
     [edit] = Document({"x": 1}).plan(Merge((), patch))
     assert edit.after is patch["a"]
-    with_null = {"a": {"b": {"c": None, "d": {}}, "e": None}}
+    with_null: Any = {"a": {"b": {"c": None, "d": {}}, "e": None}}
     before = copy.deepcopy(with_null)
     [edit] = Document({"x": 1}).plan(Merge((), with_null))
     assert edit.after == {"b": {"d": {}}}

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triode.limits.meter import Meter
+from triode.store import splice as module
 from triode.store.splice import splice
 
 ELEMENTS: st.SearchStrategy[list[Any]] = st.lists(st.builds(list), max_size=8)
+
+
+@pytest.fixture(params=[1, 3, 16_384], scope="module", autouse=True)
+def slice_size(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SLICE", request.param)
+        yield
 
 
 @given(ELEMENTS, st.data())
@@ -43,3 +54,18 @@ def test_what_was_replaced_is_copied_for_the_two_may_share_parts() -> None:
     kept = splice(before, after)
     shared["deep"]["x"] = 1
     assert kept.undone(after) == [{"deep": {}}, 1]
+
+
+@pytest.mark.parametrize("at", [0, 50_000, 99_999])
+def test_a_long_array_is_compared_in_steps_that_are_charged(at: int) -> None:
+    pauses = 0
+
+    def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+
+    before = [*range(100_000)]
+    meter = Meter(10**9, pause=pause, turn=200)
+    assert tuple(splice(before, before[:at] + before[at + 1 :], meter)) == (at, [at], 0)
+    assert meter.spent >= 100_000 // 64
+    assert pauses >= 4

@@ -17,8 +17,8 @@ from triode.store.untracked import WIDE
 from triode.store.value import copy_deep, decode, decode_steps
 from triode.store.work import TooCostly
 
-WIDE_LIST = [[]] * (WIDE + 1)
-WIDE_DICT = {f"k{number}": [] for number in range(WIDE + 1)}
+WIDE_LIST: list[Any] = [[]] * (WIDE + 1)
+WIDE_DICT: dict[str, Any] = {f"k{number}": [] for number in range(WIDE + 1)}
 
 
 def tracked(value: Any) -> list[int]:
@@ -79,7 +79,7 @@ OPS = [
     Patch((), [{"op": "add", "path": "/array/3", "value": {}}]),
     Patch((), [{"op": "remove", "path": "/array/3"}, {"op": "remove", "path": "/array/9"}]),
     Patch((), [{"op": "copy", "from": "/array", "path": "/copy"}]),
-    Batch((), (Set(at(".object.k3"), {}), Delete(at(".array[5]")))),
+    Batch((Set(at(".object.k3"), {}), Delete(at(".array[5]")))),
 ]
 
 
@@ -97,7 +97,10 @@ def test_what_is_written_into(op: Any, pinned: bool) -> None:
 
 def test_copies_of_a_refused_write_are_left_to_be_freed_little_by_little() -> None:
     store = Store({"a": [[1] * 10] * 1000}, epoch="e", history_items=9, history_bytes=10**6)
-    patch = [{"op": "copy", "from": "/a", "path": "/b"}, {"op": "copy", "from": "/a", "path": "/c"}]
+    patch: list[Any] = [
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "copy", "from": "/a", "path": "/c"},
+    ]
     with pytest.raises(TooCostly):
         store.prepare(Patch((), patch), Meter(5_000))
     assert [len(value) for value in store.discarded] == [1000]  # type: ignore[arg-type]
