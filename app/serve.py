@@ -10,14 +10,12 @@ A second signal ends the process at once. SIGHUP ends nothing (`app/service/relo
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -33,9 +31,8 @@ from triode.app.lanes.native import serve as serve_stream
 from triode.app.net import idle_wait
 from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.idle_connections import IdleConnections
-from triode.app.net.inherited import NotInherited, inherited_sockets
-from triode.app.net.listener import listen_options, open_sockets
 from triode.app.net.listener import serve as accept_on
+from triode.app.net.listening import open_listeners
 from triode.app.net.request_head import is_websocket
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
@@ -69,21 +66,19 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     """Serve until SIGTERM or SIGINT, or until cancelled. Starts with the addresses, which `bound`
     is called with too. At SIGHUP `reread` reads the configuration anew.
 
-    Raises `OSError` when an address cannot be bound, and `Faults`-like errors before anything is
-    served; `LogBroken` when the log did not take what it was given.
+    Raises `OSError` or `CannotListen` when there is nothing to listen on, and `Faults`-like errors
+    before anything is served; `LogBroken` when the log did not take what it was given.
     """
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
-    try:
-        # What is wrong with the log or the file is told before anything is served.
-        await running.begin(server)
-        sockets = _sockets(settings)
-    except BaseException:
-        await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own
-        raise
     with ExitStack() as held:
-        for sock in sockets:
-            held.enter_context(sock)
+        try:
+            # What is wrong with the log or the file is told before anything is served.
+            await running.begin(server)
+            sockets = open_listeners(settings, held)
+        except BaseException:
+            await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own
+            raise
         try:
             await _serve(server, app, sockets, partial(_started, bound, task_status), reread)
         except BaseExceptionGroup:
@@ -148,24 +143,6 @@ async def _serve(
         stop.set()
         await ended.wait()
         services.cancel_scope.cancel()
-
-
-def _sockets(settings: Settings) -> list[socket.socket]:
-    """Those that were handed over, or our own."""
-    send_buffer_bytes = settings.send_buffer_bytes or None
-    sockets = inherited_sockets(os.environ, os.getpid())
-    for sock in sockets:
-        host = sock.getsockname()[0]
-        if not (settings.auth or settings.insecure or ip_address(host).is_loopback):
-            raise NotInherited(f"{host} is open to others: set admin_token or jwt_key, or insecure")
-        for one in listen_options(send_buffer_bytes=send_buffer_bytes):
-            sock.setsockopt(*one)
-    return sockets or open_sockets(
-        settings.host,
-        settings.port,
-        backlog=settings.backlog,
-        send_buffer_bytes=send_buffer_bytes,
-    )
 
 
 def _started(

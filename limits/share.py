@@ -25,10 +25,6 @@ class Share:
 
     def key(self, ip: str) -> str | None:
         """What an address is counted by, IPv6 by /64; None for one without a bound."""
-        if not self.bound or self._trusted.contains(ip) or (not self.here and _is_here(ip)):
+        if not self.bound or self._trusted.contains(ip) or (not self.here and is_loopback_name(ip)):
             return None
         return ip_key(ip)
-
-
-def _is_here(ip: str) -> bool:
-    return not ip or is_loopback_name(ip)  # a Unix socket has no address

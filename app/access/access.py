@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
+from triode.app.access.jwt_verifier import jwt_verifier
 from triode.app.access.origin import Pages
 from triode.app.access.per_address import Shares
 from triode.app.runtime.once import Once
@@ -33,6 +34,7 @@ from triode.limits.principal import (
     token_check,
 )
 from triode.limits.rate import Buckets, Verdict, rate_headers
+from triode.limits.returning import Returning
 from triode.limits.token import Tokens
 from triode.store.filter import covers, parse_filter
 
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from triode.app.net.request_head import Head
     from triode.app.runtime.clock import Clock
     from triode.app.runtime.metrics import Metrics
-    from triode.limits.jwt import JwtVerifier
 
 log = logging.getLogger("triode")
 
@@ -88,6 +89,7 @@ class Gate:
         self.ws_rates = Buckets(settings.ws_rate)
         self.route_rates: dict[str, Buckets] = {}
         self.cpu = CpuShares(settings.cpu_share_s)
+        self.returning = Returning()
         self.shares = Shares(settings, self.trusted)
         self.admission = Admission()
         self._bound(settings)
@@ -215,12 +217,15 @@ class Gate:
 
     # ── how much ────────────────────────────────────────────────────────────────────────────────
 
-    async def visit(self, head: Head, *, control: bool = False) -> tuple[Principal, dict[str, str]]:
+    async def visit(
+        self, head: Head, *, control: bool = False, returns: bool = False
+    ) -> tuple[Principal, dict[str, str]]:
         """Who asks, with one request counted; the fields to answer with. Raises `Refusal` 401, 429,
         and what the host application says.
 
         Whoever shows a bad token is counted too, by address: guessing is no faster than asking.
         `control`: for the control API an address may do instead of a token (`control_from`).
+        `returns`: a stream goes on with it; after a restart that is not counted.
         """
         neighbour = self._neighbour(head) if control else None
         try:
@@ -231,7 +236,7 @@ class Gate:
         except Refusal:
             self._charge(ip_key(self.address(head)))
             raise
-        fields = self.check_rate(head, principal)
+        fields = self.check_rate(head, principal, returns=returns)
         self.check_share(principal, fields)
         return principal, fields
 
@@ -260,14 +265,18 @@ class Gate:
             raise Refusal(500, "the server failed to find out who asks; it is logged")
         return said
 
-    def check_rate(self, head: Head, principal: Principal) -> dict[str, str]:
-        """Count one HTTP request. The rate fields to answer with; raises `Refusal` 429 when there
-        were too many.
+    def check_rate(
+        self, head: Head, principal: Principal, *, returns: bool = False
+    ) -> dict[str, str]:
+        """Count one HTTP request, as `visit` does. The rate fields to answer with; raises
+        `Refusal` 429 when there were too many.
         """
-        return self._charge(principal.key or ip_key(self.address(head)))
+        key = principal.key or ip_key(self.address(head))
+        is_free = returns and self.returning.take(key, trio.current_time())
+        return self._charge(key, 0.0 if is_free else 1.0)
 
-    def _charge(self, key: str) -> dict[str, str]:
-        verdict = self.http_rates.take(key, trio.current_time())
+    def _charge(self, key: str, cost: float = 1.0) -> dict[str, str]:
+        verdict = self.http_rates.take(key, trio.current_time(), cost)
         fields = rate_headers(verdict, jitter=random.random())
         if not verdict.allowed:
             raise self._too_many(verdict, fields)
@@ -364,25 +373,3 @@ class Gate:
             headers={"Retry-After": str(retry_s)},
             close=1013,
         )
-
-
-def jwt_verifier(settings: Settings) -> JwtVerifier | None:
-    """The verifier of the configured key, None without one. Raises ValueError for an unusable
-    key.
-    """
-    if settings.jwt_key is None:
-        return None
-    from triode.app.config.jwt_key import (
-        read_keys,  # with its cryptography 10 MB, which few servers need
-    )
-    from triode.limits.jwt import JwtVerifier
-
-    keys = read_keys(settings.jwt_key, settings.jwt_algorithms)
-    return JwtVerifier(
-        keys,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        leeway_s=settings.jwt_leeway_s,
-        default_grant=settings.jwt_default_grant,
-        check=parse_filter,
-    )

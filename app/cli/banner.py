@@ -5,6 +5,7 @@ Not with `rich`, as all else that the terminal shows: a server would keep its 3 
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -19,6 +20,8 @@ from triode.app.cli import DEFAULT_URL
 from triode.app.config.settings import Settings, option_text
 from triode.app.config.validation import warnings
 
+# Begins the address of a Unix socket.
+UNIX: Final = "unix:"
 _LABEL_CHARS: Final = 12
 
 
@@ -43,7 +46,7 @@ def banner(settings: Settings, addresses: Sequence[str], files: OpenFiles, *, ve
     lines = [click.style(f"Triode {version}", bold=True)]
     for address in addresses:
         lines.append(_row("listening", _address(address)))
-    if addresses:
+    if addresses and not addresses[0].startswith(UNIX):
         lines.append(_row("console", _address(f"{_reachable(addresses[0])}/")))
     lines.append(_row("document", _kept(settings)))
     lines.append(_row("lanes", _lanes(settings)))
@@ -65,8 +68,12 @@ def _address(text: str) -> str:
     return click.style(text, fg="cyan", bold=True)
 
 
-def url_of(address: tuple[Any, ...], *, tls: bool) -> str:
-    """The URL of a socket address: (host, port) or, for IPv6, (host, port, flow, scope)."""
+def url_of(address: Any, *, tls: bool) -> str:
+    """The URL of a socket address: (host, port) or, for IPv6, (host, port, flow, scope). That of a
+    Unix socket, which is its path, is `unix:PATH`.
+    """
+    if not isinstance(address, tuple):
+        return f"{UNIX}{os.fsdecode(address)}"
     host, port = str(address[0]), address[1]
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -164,11 +171,15 @@ def _hint(settings: Settings, address: str) -> list[str]:
     selection = ".host.cpu[*].busy" if settings.demo else "."
     # The terminal's commands read the variable by themselves.
     token = '-H "Authorization: Bearer $TRIODE_TOKEN" ' if settings.auth else ""
+    label = click.style("Watch it:  ", dim=True)
+    if address.startswith(UNIX):
+        path = shlex.quote(address.removeprefix(UNIX))
+        url = f"http://localhost/events?filter={selection}"
+        return [f"{label}curl -gN --unix-socket {path} {token}'{url}'"]
     url = "" if address == DEFAULT_URL else f"--url {address} "
     watched = ".host.net" if settings.demo else "."
     return [
-        click.style("Watch it:  ", dim=True)
-        + f"curl -gN {token}'{address}/events?filter={selection}'",
+        f"{label}curl -gN {token}'{address}/events?filter={selection}'",
         f"           {_program()} watch {url}'{watched}'",
     ]
 

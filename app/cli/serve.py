@@ -22,7 +22,7 @@ from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
 from triode.app.config.settings import DATA_HERE, DEFAULTS, OPTIONS, Settings, option_text
 from triode.app.config.validation import warnings
-from triode.app.net.inherited import NotInherited
+from triode.app.net.inherited import CannotListen
 from triode.app.runtime.machine import SPARE_FILES
 from triode.app.service.reload import set_log_level
 
@@ -121,8 +121,8 @@ def run(
     except LogError as error:
         click.echo(f"triode: --data: {error}\n{_DATA_ADVICE}", err=True)
         sys.exit(CANNOT_START)
-    except NotInherited as error:
-        click.echo(f"triode: LISTEN_FDS: {error}", err=True)
+    except CannotListen as error:
+        click.echo(f"triode: {error}", err=True)
         sys.exit(CANNOT_START)
     except OSError as exc:
         advice = "no such host" if isinstance(exc, gaierror) else _BIND_ADVICE.get(exc.errno or 0)

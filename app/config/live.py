@@ -25,7 +25,8 @@ LIVE: Final = frozenset(
         "http_rate", "ws_rate", "http2_rate", "match_work", "cpu_share",
         "bodies_bytes", "pins_bytes", "max_unfinished_bytes",
         "queue_items", "queue_bytes", "direct_items", "resume_bytes", "room_history",
-        "room_history_bytes", "heal_wait_max", "idle", "drain", "retry_spread", "debug",
+        "room_history_bytes", "heal_wait_max", "idle", "drain", "retry_min",
+        "retry_spread", "debug",
     }
 )  # fmt: skip
 # Whether there is one at all was decided at the start.

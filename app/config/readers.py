@@ -165,6 +165,19 @@ def read_file(value: object) -> Path:
         raise ValueError(f"must be a file that can be read: {exc.strerror}") from None
 
 
+def read_path(value: object) -> Path:
+    """A path, of something that need not be there yet."""
+    return Path(read_text(value)).expanduser()
+
+
+def read_mode(value: object) -> str:
+    """The mode of a file, as `chmod` takes it: three octal digits."""
+    text = str(value).strip().removeprefix("0o")
+    if isinstance(value, bool | float) or not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError("must be the mode of a file, such as 660")
+    return text[-3:]
+
+
 def read_data(value: object) -> Path | None:
     """A folder to keep the log in, which need not be there yet; None for `memory`."""
     text = read_text(value)

@@ -34,8 +34,10 @@ from triode.app.config.readers import (
     read_grant,
     read_hosts,
     read_jwt_key,
+    read_mode,
     read_networks,
     read_origins,
+    read_path,
     read_rate,
     read_text,
     size,
@@ -87,6 +89,16 @@ class Settings:
     host: str = option("127.0.0.1", read_text, "Address to listen on.", "ADDRESS")
     port: int = option(8080, whole(0, 65535), "Port to listen on; 0 takes a free one.", "PORT")
     backlog: int = option(65535, whole(1, 65535), "Connections that may wait to be accepted.", "N")
+    unix: Path | None = option(
+        None, read_path, "Unix socket to listen on, in place of host and port.", "PATH"
+    )
+    unix_mode: str = option("660", read_mode, "Mode of its file: who may connect.", "MODE")
+    fd: int | None = option(
+        None,
+        whole(0, 2**31 - 1),
+        "Listening socket that was opened for us, by its number, in place of host and port.",
+        "N",
+    )
     certfile: Path | None = option(None, read_file, "TLS certificate chain, PEM.", "FILE")
     keyfile: Path | None = option(None, read_file, "Private key of the certificate, PEM.", "FILE")
     trusted_proxies: tuple[str, ...] = option(
@@ -250,6 +262,12 @@ class Settings:
         60.0, duration(0.001), "Silence after which a WebSocket is dead.", "TIME"
     )
     drain_s: float = option(30.0, duration(0), "Time to empty queues at the end.", "TIME")
+    retry_min_s: float = option(
+        3.0,
+        duration(0),
+        "Time after which the first client comes back after the end: that of a restart.",
+        "TIME",
+    )
     retry_spread_s: float = option(
         0.001,
         duration(0),
@@ -318,7 +336,9 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can connect."""
+        """Whether only this machine can connect, as far as it is known before."""
+        if self.unix is not None:
+            return True
         if self.host == "localhost":
             return True
         try:

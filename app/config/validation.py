@@ -23,6 +23,8 @@ def contradictions(settings: Settings, faulty: Set[str]) -> Iterator[str]:
     """
     if not faulty & {"host", "admin_token", "jwt_key", "insecure"}:
         yield from _open_without_auth(settings)
+    if not faulty & {"unix", "fd"} and settings.unix is not None and settings.fd is not None:
+        yield "unix and fd are two places to listen: choose one"
     if not faulty & {"certfile", "keyfile"}:
         yield from _useless_certificate(settings)
     if not faulty & {"idle_s", "heartbeat_s"}:

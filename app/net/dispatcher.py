@@ -39,6 +39,7 @@ logger = logging.getLogger("triode.listener")
 
 H2_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 TLS_RECORD: Final = b"\x16\x03"
+LOOPBACK: Final = "127.0.0.1"
 # Connections at once that wait for their peer to read a refusal; those beyond are closed at once.
 LINGERING: Final = 1000
 
@@ -253,8 +254,11 @@ def too_many(full: Full) -> Refusal:
 
 
 def peer_ip(address: Any) -> str:
-    """The address of a peer as the kernel gives it: without port and zone, mapped IPv4 as IPv4."""
+    """The address of a peer as the kernel gives it: without port and zone, mapped IPv4 as IPv4.
+
+    Who comes through a Unix socket has none, and counts as this machine, which it is on.
+    """
     if not isinstance(address, tuple):
-        return ""
+        return LOOPBACK
     ip: str = address[0].partition("%")[0]
     return ip.removeprefix("::ffff:") if "." in ip else ip

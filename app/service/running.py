@@ -14,6 +14,7 @@ from triode.app.runtime.metrics import watch_loop
 from triode.app.service.boot import boot, let_go
 from triode.app.service.deferred_free import dispose
 from triode.app.service.heartbeat import pulse
+from triode.app.service.return_times import longest_absence_s
 from triode.app.service.saving import save_when_due
 from triode.app.service.shutdown import end_with_hypercorn, say_goodbye
 from triode.app.wire.refusal import Refusal
@@ -43,6 +44,9 @@ async def run(
     """
     triode.clock.sync()
     triode.started_at = trio.current_time()
+    triode.gate.returning.begin(
+        triode.settings.max_clients, triode.started_at + longest_absence_s(triode.settings)
+    )
     if triode.settings.admin_token is not None:
         triode.tokens.adopt(
             triode.settings.admin_token, FULL, now=triode.clock.unix_s(), label="admin"

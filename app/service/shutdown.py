@@ -25,7 +25,7 @@ async def say_goodbye(triode: Triode) -> None:
     """End every client; what each is owed goes out before its goodbye. Nobody new is taken."""
     triode.draining = True
     clients = list(triode.hub.clients.values())
-    times = ReturnTimes(triode.settings, clients)
+    times = ReturnTimes(triode.settings, clients, restart=True)
     for index, client in enumerate(clients):
         triode.hub.end(client, end_reasons.RESTART, retry_ms=times.next_ms(client))
         if index % YIELD_CLIENTS == YIELD_CLIENTS - 1:

@@ -72,9 +72,10 @@ async def admit(
     if socket:
         gate.pages.check_origin(head)
         subprotocol.chosen(head.members(subprotocol.FIELD))
-    principal, fields = await gate.visit(head)
-    route, route_tags = triode.route_of(head.decoded_path)
     last_event_id = head.get("last-event-id")
+    returns = bool(last_event_id or head.params.get("lastEventId") or head.params.get("since"))
+    principal, fields = await gate.visit(head, returns=returns)
+    route, route_tags = triode.route_of(head.decoded_path)
     check_query("/ws" if socket else "/events", head.method, head.params)
     if body is MISSING:
         request = from_query(head.params, last_event_id, settings, whole=not socket)

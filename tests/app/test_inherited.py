@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from triode.app.net.inherited import NotInherited, inherited_sockets
+from triode.app.net.inherited import CannotListen, inherited_sockets
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -58,7 +58,7 @@ def test_variables_for_another_process_are_not_ours() -> None:
 
 @pytest.mark.parametrize("count", ["one", "-1", "\u00b2"])
 def test_a_number_that_is_none_is_told(count: str) -> None:
-    with pytest.raises(NotInherited, match="must be a number"):
+    with pytest.raises(CannotListen, match="must be a number"):
         inherited_sockets({"LISTEN_PID": "2", "LISTEN_FDS": count}, 2)
 
 
@@ -67,4 +67,44 @@ def test_a_socket_that_is_open_to_others_needs_tokens() -> None:
         server = start(listener)
         _, said = server.communicate(timeout=30)
     assert server.returncode == 1
-    assert b"LISTEN_FDS: 0.0.0.0 is open to others" in said
+    assert b"triode: 0.0.0.0 is open to others" in said
+
+
+def served_by(sock: socket.socket, *options: str) -> subprocess.Popen[bytes]:
+    """`triode serve --fd N`, with a socket of ours."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "triode", "serve", "--fd", str(sock.fileno()), *options],
+        cwd=ROOT,
+        env={**os.environ, "TRIODE_PORT": "1", "TRIODE_DATA": "memory"},
+        pass_fds=[sock.fileno()],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_socket_by_its_number(tmp_path: Path) -> None:
+    """A Unix socket that was handed over; its file is whoever's that made it."""
+    path = tmp_path / "t.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(path))
+        listener.listen()
+        client.connect(str(path))
+        client.sendall(REQUEST)
+        client.settimeout(30)
+        with served_by(listener) as server:
+            try:
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+                server.send_signal(signal.SIGTERM)
+                assert server.wait(30) == 0
+            finally:
+                server.kill()
+    assert path.exists()
+
+
+def test_a_number_that_is_no_listener_is_told(tmp_path: Path) -> None:
+    with socket.socket() as deaf:
+        server = served_by(deaf)
+        _, said = server.communicate(timeout=30)
+    assert server.returncode == 1
+    assert b"does not listen" in said
+    assert b"Traceback" not in said

@@ -80,7 +80,7 @@ def test_a_port_that_is_taken() -> None:
         (("1.2.3.4", 5), "1.2.3.4"),
         (("::ffff:1.2.3.4", 5, 0, 0), "1.2.3.4"),
         (("fe80::1%eth0", 5, 0, 2), "fe80::1"),
-        ("", ""),
+        ("", "127.0.0.1"),  # a Unix socket
     ],
 )
 def test_peer_ip(address: Any, ip: str) -> None:

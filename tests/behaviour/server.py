@@ -197,11 +197,15 @@ class Server:
                 environment["TRIODE_" + name.upper()] = str(value)
         return environment
 
-    def _is_ready(self) -> bool:
+    def probe(self) -> http.client.HTTPConnection:
+        """A connection to ask whether it is ready."""
         # A source address that no test uses: the probe must not spend anybody's rate.
-        connection = http.client.HTTPConnection(
+        return http.client.HTTPConnection(
             "127.0.0.1", self.port, timeout=2, source_address=("127.0.0.254", 0)
         )
+
+    def _is_ready(self) -> bool:
+        connection = self.probe()
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

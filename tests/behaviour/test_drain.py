@@ -40,7 +40,9 @@ def ending(make_server: ServerFactory, request: pytest.FixtureRequest) -> Server
     """A server that the test ends, by itself."""
     names = list(request.session.items)
     number = next(i for i, item in enumerate(names) if item.nodeid == request.node.nodeid)
-    return make_server(drain=f"{DRAIN_S}s", history_items=5000 + number, retry_spread="50ms")
+    return make_server(
+        drain=f"{DRAIN_S}s", history_items=5000 + number, retry_min="500ms", retry_spread="50ms"
+    )
 
 
 async def end(server: Server) -> float:

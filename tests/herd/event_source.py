@@ -59,32 +59,46 @@ class EventSource:
         async with stream:
             await stream.send_all(self._request())
             status, fields, rest = await _read_head(stream)
-            kind = fields.get("content-type", "").partition(";")[0].strip().lower()
-            if status != "200" or kind != "text/event-stream":
-                self.answers[f"{status} {kind}"] += 1
+            if not self._is_stream(status, fields):
                 return False
-            self.state = "open"
             await self._read(stream, rest, body_of(fields))
             return True
 
+    def _is_stream(self, status: str, fields: dict[str, str]) -> bool:
+        """Whether an answer opens it; if not, it is closed for good."""
+        kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+        if status != "200" or kind != "text/event-stream":
+            self.answers[f"{status} {kind}"] += 1
+            return False
+        self.state = "open"
+        return True
+
+    def _fields(self) -> list[tuple[str, str]]:
+        fields = [("Accept", "text/event-stream"), ("Cache-Control", "no-store")]
+        return fields + [("Last-Event-ID", self.last_event_id)] * bool(self.last_event_id)
+
     def _request(self) -> bytes:
-        fields = ["Host: localhost", "Accept: text/event-stream", "Cache-Control: no-store"]
-        if self.last_event_id:
-            fields.append(f"Last-Event-ID: {self.last_event_id}")
-        return "\r\n".join([f"GET {self._path} HTTP/1.1", *fields, "", ""]).encode()
+        fields = [f"{name}: {value}" for name, value in self._fields()]
+        return "\r\n".join(
+            [f"GET {self._path} HTTP/1.1", "Host: localhost", *fields, "", ""]
+        ).encode()
 
     async def _read(self, stream: trio.SocketStream, data: bytes, body: Body) -> None:
         text = b""
         while True:
-            text += body.feed(data)
-            *lines, text = text.split(b"\n")
-            for line in lines:
-                self._take(line.rstrip(b"\r"))
+            text = self._take_lines(text + body.feed(data))
             if body.over:
                 return
             data = await stream.receive_some(PIECE_BYTES)
             if not data:
                 return
+
+    def _take_lines(self, text: bytes) -> bytes:
+        """Take the whole lines; what is left."""
+        *lines, rest = text.split(b"\n")
+        for line in lines:
+            self._take(line.rstrip(b"\r"))
+        return rest
 
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

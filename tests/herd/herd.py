@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.herd.event_source import EventSource
+from tests.herd.http2 import Http2EventSource
 
 if TYPE_CHECKING:
     from tests.behaviour.server import Server
@@ -33,8 +34,9 @@ class Return:
 class Herd:
     """So many clients of one address."""
 
-    def __init__(self, port: int, size: int) -> None:
-        self.clients = [EventSource(port, "/events?filter=.x") for _ in range(size)]
+    def __init__(self, port: int, size: int, *, http2: bool = False) -> None:
+        make = Http2EventSource if http2 else EventSource
+        self.clients = [make(port, "/events?filter=.x") for _ in range(size)]
 
     @property
     def closed(self) -> int:
@@ -76,9 +78,11 @@ class Herd:
 
 
 @asynccontextmanager
-async def herd(port: int, size: int, patience_s: float) -> AsyncIterator[Herd]:
+async def herd(
+    port: int, size: int, patience_s: float, *, http2: bool = False
+) -> AsyncIterator[Herd]:
     """A herd whose every client is open."""
-    those = Herd(port, size)
+    those = Herd(port, size, http2=http2)
     # Holds the life of each client; cancelled at the end.
     async with trio.open_nursery() as lives:
         for one in those.clients:

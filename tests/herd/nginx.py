@@ -17,14 +17,16 @@ PAGE = ROOT / "docs" / "proxies.md"
 START_S = 10.0
 
 
-def configuration(port: int, server: int, home: Path) -> str:
-    """The first block of the page, to listen on `port` before the `server`."""
+def configuration(port: int, server: str, home: Path, *, http2: bool = False) -> str:
+    """The first block of the page, to listen on `port` before the `server`: an address, or
+    `unix:PATH`. `http2`: it speaks nothing else to clients, and no TLS.
+    """
     block = re.search(r"```nginx\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     text = block.group(1)
     for said, ours in (
-        ("listen 80 ", f"listen 127.0.0.1:{port} "),
-        ("server 127.0.0.1:8000;", f"server 127.0.0.1:{server};"),
+        ("listen 80 ", f"listen 127.0.0.1:{port} {'http2 ' * http2}"),
+        ("server 127.0.0.1:8000;", f"server {server};"),
         ("worker_rlimit_nofile 65536;\n", ""),  # the tests are not root
         ("worker_connections 32768;", "worker_connections 8192;"),
         ("http {\n", f"http {{\n    access_log {home}/access.log;\n{_places(home)}"),
@@ -40,13 +42,14 @@ def _places(home: Path) -> str:
 
 
 @contextmanager
-def nginx(server: int, home: Path) -> Iterator[int]:
-    """Run it before the server on this port; gives its own."""
+def nginx(server: int | str, home: Path, *, http2: bool = False) -> Iterator[int]:
+    """Run it before the server on this port, or at this address; gives its own port."""
     assert NGINX is not None
     home.mkdir(exist_ok=True)
     port = free_port()
     path = home / "nginx.conf"
-    path.write_text(configuration(port, server, home), encoding="utf-8")
+    at = f"127.0.0.1:{server}" if isinstance(server, int) else server
+    path.write_text(configuration(port, at, home, http2=http2), encoding="utf-8")
     process = subprocess.Popen(
         [NGINX, "-p", str(home), "-e", str(home / "error.log"), "-c", str(path)],
         stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ def test_an_address_is_counted_and_ipv6_by_64_bits() -> None:
     assert share.key("2001:db8::1") == share.key("2001:db8::ffff:2") == "ip:2001:db8::/64"
 
 
-@pytest.mark.parametrize("ip", ["127.0.0.1", "127.9.9.9", "::1", ""])
+@pytest.mark.parametrize("ip", ["127.0.0.1", "127.9.9.9", "::1"])
 def test_this_machine_is_counted_only_when_it_is_meant(ip: str) -> None:
     assert Share(5, TRUSTED, here=False).key(ip) is None
     assert Share(5, TRUSTED).key(ip) is not None
