@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 # Something may have changed, and there was no time to see what.
 STALE: Final = Event("snapshot", (), MISSING)
+_ONLY_STALE: Final = [STALE]
 
 
 # A place that was selected, or is, is hashed and looked up in several sets.
@@ -98,7 +99,6 @@ class Evaluated:
         self.evaluations = 0
         self.total = 0
         self.charged = 0
-        self.charged = 0
 
     @property
     def is_stale(self) -> bool:
@@ -140,6 +140,8 @@ class Evaluated:
     def refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
         """What the edit, which `root` already shows, is for this filter's subscribers."""
         left = work.left
+        if self._places is None and self._local is None and self.cost > left:
+            return _ONLY_STALE  # as each write finds it, while it rests
         try:
             if self.is_stale:
                 renewed = self.renew(root, work)

@@ -136,14 +136,14 @@ class Index:
             evaluated.forget()
 
     def match(
-        self, root: Json, edit: Edit, work: Work = FREE
+        self, root: Json, edit: Edit, work: Work = FREE, evaluating: Work | None = None
     ) -> list[tuple[Selection, list[Event]]]:
         """The events of an edit that `root` already shows, for each selection that has any.
 
         Per selection: deletes, then updates in document order; or one snapshot. Call it for every
-        edit: selections that are evaluated remember what they selected. For what `work` has no
-        steps left the snapshot is empty (`STALE`): whoever delivers it makes it. Never raises
-        TooCostly.
+        edit: selections that are evaluated remember what they selected; `evaluating` is for these,
+        if it is not to come out of `work`. For what there are no steps left the snapshot is empty
+        (`STALE`): whoever delivers it makes it. Never raises TooCostly.
         """
         if not self._selections:
             return []  # nobody watches anything
@@ -228,7 +228,7 @@ class Index:
             evaluated = [selection for selection in evaluated if selection not in stale]
         for selection in evaluated:
             assert selection.evaluated is not None
-            events = selection.evaluated.refresh(root, edit, work)
+            events = selection.evaluated.refresh(root, edit, evaluating or work)
             if events:
                 matched.append((selection, events))
         return matched

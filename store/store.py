@@ -226,10 +226,18 @@ class Store:
             kept = edits, MAX_CHANGE_BYTES + 1
         return Prepared(seq, edits, grown, swollen, kept)
 
-    def commit(self, prepared: Prepared, *, time_ms: int, matching: Work = FREE) -> Committed:
+    def commit(
+        self,
+        prepared: Prepared,
+        *,
+        time_ms: int,
+        matching: Work = FREE,
+        evaluating: Work | None = None,
+    ) -> Committed:
         """Do what was prepared: in one step, and it cannot fail.
 
-        `matching` is what may be spent on filters that have to be evaluated: see `Index.match`.
+        `matching` is what may be spent on finding who is concerned, `evaluating` on filters that
+        have to be evaluated for it (else it comes out of `matching`): see `Index.match`.
         """
         assert prepared.seq == self.seq, "another write came between"
         document = self.document
@@ -246,7 +254,7 @@ class Store:
             for edit in edits:
                 document.apply(edit)
                 done += 1
-                found = self.index.match(document.root, edit, matching)
+                found = self.index.match(document.root, edit, matching, evaluating)
                 if keep is not None and edit is not edits[-1]:
                     found = [(selection, keep(events)) for selection, events in found]
                 matched += found

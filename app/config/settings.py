@@ -257,6 +257,12 @@ class Settings:
     heal_wait_max_s: float = option(
         30.0, duration(0), "Longest wait of who never keeps up for its next snapshot.", "TIME"
     )
+    filter_wait_max_s: float = option(
+        64.0,
+        duration(1),
+        "Longest wait of a filter that takes too much work until it is tried again.",
+        "TIME",
+    )
     heartbeat_s: float = option(15.0, duration(0.001), "Time between heartbeats.", "TIME")
     idle_s: float = option(
         60.0, duration(0.001), "Silence after which a WebSocket is dead.", "TIME"

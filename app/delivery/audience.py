@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from triode.app.delivery.rest import Rest
 from triode.app.wire.source import Source
 from triode.store.value import encode
 
@@ -21,10 +22,11 @@ class Audience(Source):
     stampede all newcomers of a filter get the same bytes.
     """
 
-    __slots__ = ("filter_json", "selection", "snapshots")
+    __slots__ = ("filter_json", "rest", "selection", "snapshots")
 
     def __init__(self, selection: Selection) -> None:
         super().__init__()
         self.selection = selection
+        self.rest = Rest()
         self.filter_json = encode(selection.filter.text)
         self.snapshots: dict[tuple[Kind, bool, bool, bool], tuple[int, ref[Frame]]] = {}

@@ -300,7 +300,7 @@ class Group(Generic[M]):
     def _enqueue(self, frames: list[Frame], particulars: dict[M, Particulars]) -> None:
         """Put what is owed to the slow members into their outboxes."""
         source = frames[0].source if frames and self.slow else None
-        if source is not None and any(frame.source is not source for frame in frames):
+        if source is not None and any(f.source is not source or f.is_lazy for f in frames):
             source = None
         for client in list(self.slow):
             own = particulars.get(client)

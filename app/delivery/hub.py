@@ -30,12 +30,14 @@ from triode.app.delivery.slow_writer import Writers
 from triode.app.delivery.snapshot import KEPT, snapshot
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
+from triode.app.delivery.unevaluated import Skipped
+from triode.app.delivery.whole import told_whole
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
 from triode.app.wire.source import Source
 from triode.limits.meter import Meter
+from triode.store.evaluated import STALE
 from triode.store.index import Event
-from triode.store.value import approx_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,50 +51,14 @@ if TYPE_CHECKING:
     from triode.limits.principal import Principal
     from triode.store.filter import Filter
     from triode.store.store import Committed, Store
-    from triode.store.trie import Selection
+    from triode.store.work import Work
 
 log = logging.getLogger("triode")
 
-# More than this of one change for one filter is not encoded at once: it would take milliseconds.
-EVENTS_AT_ONCE: Final = 500
-BYTES_AT_ONCE: Final = 256 * 1024
 # How many of the ends that have come are remembered, for `/stats`.
 ENDS_KEPT: Final = 200
-
-
-def told_whole(matched: Iterable[tuple[Selection, list[Event]]]) -> set[Selection]:
-    """The selections for which a change, all its edits together, is too much to be encoded in one
-    step, or is a snapshot anyhow. They get one that is made piece by piece, for all together.
-    """
-    whole: set[Selection] = set()
-    left: dict[Selection, tuple[int, int]] = {}
-    for selection, events in matched:
-        if selection in whole:
-            continue
-        count, room = left.get(selection, (EVENTS_AT_ONCE, BYTES_AT_ONCE))
-        count -= len(events)
-        if count >= 0:
-            room = _room_after(events, room)
-        if count < 0 or room <= 0:
-            whole.add(selection)
-        else:
-            left[selection] = (count, room)
-    return whole
-
-
-def _room_after(events: list[Event], room: int) -> int:
-    """What is left of so many bytes when these events are encoded; a snapshot leaves nothing."""
-    for event in events:
-        value = event.value
-        if event.kind == "snapshot":
-            return 0
-        if type(value) is dict or type(value) is list:
-            room -= approx_bytes(value, limit=room)
-        elif type(value) is str:
-            room -= len(value)
-        if room <= 0:
-            break
-    return room
+# In place of all events of a change for one filter.
+WHOLE: Final = Event("snapshot", (), [])
 
 
 class Hub:
@@ -190,6 +156,7 @@ class Hub:
             else:
                 audience = old.audience
             overflow.hear(client, audience)
+            audience.rest.is_known = False
             client.subscriptions[parsed.text] = Subscription(audience, policy)
             audiences.append(audience)
         self._replace(client, again)
@@ -279,14 +246,15 @@ class Hub:
 
     # ── publishing ──────────────────────────────────────────────────────────────────────────────
 
-    def deliver(self, committed: Committed) -> None:
+    def deliver(self, committed: Committed, evaluating: Work | None = None) -> None:
         """Owe the events of one change to all who watch. Only the last frame of a change that a
-        client gets carries the position (see `frame`).
+        client gets carries the position (see `frame`). What is left of `evaluating` may be spent
+        on filters that have to be evaluated.
 
         If that fails, all who watch end: what they missed they get when they resume.
         """
         try:
-            self._deliver(committed)
+            self._deliver(committed, evaluating)
         except Exception:
             log.exception("the events of %s could not be delivered", committed.change.position)
             audiences = {selection.watchers for selection, _ in committed.matched}
@@ -294,12 +262,19 @@ class Hub:
             for client in [c for group in groups for c in (*group.flowing, *group.slow)]:
                 self.end(client, end_reasons.FAULT)
 
-    def _deliver(self, committed: Committed) -> None:
+    def _deliver(self, committed: Committed, evaluating: Work | None) -> None:
         matched = committed.matched
         change = committed.change
         position = str(change.position).encode()
+        seq = change.position.seq
         pairs: list[tuple[Audience, Event]] = []
         whole = told_whole(matched)
+        stale = {
+            selection
+            for selection, events in (matched if whole else ())
+            if events[0] is STALE and selection.evaluated is not None
+        }
+        now = trio.current_time()
         snapshots: set[Audience] = set()
         for selection, events in matched:
             audience: Audience | None = selection.watchers
@@ -310,7 +285,16 @@ class Hub:
             elif audience not in snapshots:
                 # It is made of the document as the whole change leaves it: it stands for all.
                 snapshots.add(audience)
-                pairs.append((audience, Event("snapshot", (), [])))
+                if selection not in stale:
+                    pairs.append((audience, WHOLE))
+                elif audience.rest.is_known:
+                    audience.rest.skip(seq)  # all are owed a snapshot anyhow, when it has rested
+                elif now >= audience.rest.until:
+                    audience.rest.ordered(now)
+                    pairs.append((audience, WHOLE))
+                else:
+                    audience.rest.is_known = True
+                    pairs.append((audience, STALE))
         last: dict[Group[Client], int] = {}
         for index, (audience, _) in enumerate(pairs):
             for group in audience.groups:
@@ -320,6 +304,11 @@ class Hub:
         place: Place | None = None
         type_, members = "", b""
         for index, (audience, event) in enumerate(pairs):
+            if event is STALE:
+                skipped = Skipped(audience, seq)
+                for group in audience.groups:
+                    group.append(skipped)
+                continue
             is_whole = event.kind == "snapshot"
             if event is not known and not is_whole:
                 known = event
@@ -333,13 +322,19 @@ class Hub:
                 frame = encoded.get(variant)
                 if frame is None:
                     if is_whole:
+                        is_evaluated = audience.selection.evaluated is not None
                         frame = snapshot(
-                            self, audience, kind, id=with_id, droppable=True, work=work
+                            self,
+                            audience,
+                            kind,
+                            id=with_id,
+                            droppable=True,
+                            work=evaluating if evaluating and is_evaluated else work,
                         )
                     else:
                         id = position if with_id else None
                         data = document_frame(kind, type_, audience.filter_json, members, id)
-                        frame = Frame(data, audience, change.position.seq, place=place)
+                        frame = Frame(data, audience, seq, place=place)
                     encoded[variant] = frame
                 group.append(frame)
 

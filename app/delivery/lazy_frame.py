@@ -7,6 +7,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Final
 
 from triode.app.delivery.room import Room
+from triode.app.delivery.unevaluated import Refused
 from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, without_id
 from triode.app.wire.source import PAST
 
@@ -112,13 +113,17 @@ class _BareFeed(Feed):
     __slots__ = ("_whole",)
 
     def __init__(self, whole: Feed, kind: Kind) -> None:
-        bare = (without_id(piece, kind) for piece in whole.pieces())
+        bare = (_bare(piece, kind) for piece in whole.pieces())
         super().__init__(bare, whole.source, whole.seq, whole.size, whole.count)
         self._whole = whole
 
     def pieces(self) -> Iterator[bytes]:
         yield from self._source
         self.count = self._whole.count  # of a replay it is known only now
+
+
+def _bare(piece: bytes, kind: Kind) -> bytes:
+    return piece if not piece or type(piece) is Refused else without_id(piece, kind)
 
 
 def without_positions(frame: Frame, kind: Kind) -> Frame:

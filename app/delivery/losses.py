@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from triode.app.delivery.audience import Audience
 
 if TYPE_CHECKING:
+    from triode.app.delivery.rest import Rest
     from triode.app.wire.frame import Place
     from triode.app.wire.source import Source
     from triode.store.path import Path
@@ -23,13 +24,27 @@ if TYPE_CHECKING:
 class Gap:
     """What one client has lost of one source and has not been told yet."""
 
-    __slots__ = ("first", "last", "missed", "reason")
+    __slots__ = ("first", "last", "missed", "reason", "skipped")
 
     def __init__(self, first: int, last: int, missed: int, reason: str) -> None:
         self.first = first
         self.last = last
         self.missed = missed
         self.reason = reason
+        # What its audience had counted when it began to count for this client too, see `rest`.
+        self.skipped: int | None = None
+
+    def lose(self, seq: int, events: int = 1) -> None:
+        """More of it is lost; the last at `seq`."""
+        self.first = min(self.first, seq)
+        self.missed += events
+        self.last = max(self.last, seq)
+
+    def settle(self, rest: Rest) -> None:
+        """Add what the audience has counted for this client."""
+        if self.skipped is not None and rest.skipped > self.skipped:
+            self.lose(rest.last, rest.skipped - self.skipped)
+            self.skipped = rest.skipped
 
 
 class Pending:
@@ -134,10 +149,8 @@ class Arrears:
         """One event of this source is lost."""
         gap = self.gaps.get(source)
         if gap is None:
-            self.gaps[source] = Gap(seq, seq, 1, reason)
-        else:
-            gap.missed += 1
-            gap.last = max(gap.last, seq)
+            gap = self.gaps[source] = Gap(seq, seq, 0, reason)
+        gap.lose(seq)
 
     def leave(self, source: Source) -> None:
         """The client does not hear this source any more."""

@@ -26,7 +26,9 @@ from triode.app.delivery.audience import Audience
 from triode.app.delivery.direct_message import SENDERS, DirectFrame
 from triode.app.delivery.lazy_frame import undroppable, without_positions
 from triode.app.delivery.losses import Gap, Latest
+from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.room import Room
+from triode.app.delivery.unevaluated import Skipped
 from triode.app.wire import end_reasons
 from triode.limits.policy import Policy
 
@@ -49,7 +51,9 @@ def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
     end = client.end  # of one that has ended these are the last frames, with the goodbye
     for frame in frames:
         source = frame.source
-        if source is None:
+        if type(frame) is Skipped:
+            _skip(hub, client, frame)
+        elif source is None:
             if outbox.put(_bare(client, frame), now):
                 continue
             if type(frame) is DirectFrame:
@@ -69,6 +73,38 @@ def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
                 _lose(hub, client, old)
         if client.end is not end or client.is_gone:
             return
+
+
+def rest(hub: HubPort, client: Client, audience: Audience) -> None:
+    """A client is told that a filter takes too much: what comes of it is lost, and nothing carries
+    a position, until there is a snapshot.
+    """
+    if client.end is not None or client.outbox is None or not _is_heard(client, audience):
+        return
+    audience.rest.is_known = False
+    seq = hub.store.seq
+    life.lose(client).gaps.setdefault(audience, Gap(seq + 1, seq, 0, TOO_COSTLY))
+    client.outbox.sift(partial(_rested, hub, client, audience))
+
+
+def _rested(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> Frame | None:
+    """What stays in the queue of a frame in it, when a filter rests from now on."""
+    if frame.source is not audience:
+        return _bare(client, frame)
+    _lose(hub, client, frame, TOO_COSTLY)
+    return None
+
+
+def _skip(hub: HubPort, client: Client, frame: Skipped) -> None:
+    """A write that a resting filter was not evaluated for; others are counted by the audience."""
+    source, arrears = frame.source, client.arrears
+    assert source is not None
+    if arrears is not None and isinstance(source, Audience) and source in arrears.latest:
+        give_up(hub, client, source)
+    _lose(hub, client, frame, TOO_COSTLY)
+    gap = life.lose(client).gaps.get(source)
+    if gap is not None and gap.skipped is None:
+        gap.skipped = frame.skipped
 
 
 def lose_all(hub: HubPort, client: Client, source: Source, frames: list[Frame]) -> bool:
@@ -178,7 +214,10 @@ def _defer(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: S
     arrears = client.arrears
     assert arrears is not None
     policy = _policy(client, source)
-    if isinstance(source, Audience) and (
+    gap = arrears.gaps.get(source)
+    if gap is not None and gap.reason == TOO_COSTLY:
+        _lose(hub, client, frame, TOO_COSTLY)  # its queue has nothing to do with it
+    elif isinstance(source, Audience) and (
         source in arrears.latest or (policy is Policy.LATEST and source not in arrears.gaps)
     ):
         _merge(hub, client, source, frame)
@@ -232,13 +271,13 @@ def _keep(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: So
     outbox.keep(frame)
 
 
-def _lose(hub: HubPort, client: Client, frame: Frame) -> None:
+def _lose(hub: HubPort, client: Client, frame: Frame, reason: str = QUEUE_FULL) -> None:
     source = frame.source
     assert source is not None
-    _count(hub, client, _policy(client, source), QUEUE_FULL)
+    _count(hub, client, _policy(client, source), reason)
     arrears = life.lose(client)
     if _is_heard(client, source):
-        arrears.lose(source, frame.seq, QUEUE_FULL)
+        arrears.lose(source, frame.seq, reason)
     else:  # who has left it asks for no repair
         arrears.left.add(source)
 

@@ -24,7 +24,8 @@ import trio
 from triode.app.delivery import life
 from triode.app.delivery.audience import Audience
 from triode.app.delivery.lazy_frame import joined, without_positions
-from triode.app.delivery.overflow import enqueue, give_up
+from triode.app.delivery.overflow import QUEUE_FULL, enqueue, give_up
+from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.room import Room
 from triode.app.delivery.snapshot import snapshots
 from triode.app.wire.frame import FRAME_BYTES, Frame, control, document_frame, members_of
@@ -34,6 +35,7 @@ from triode.store.value import MISSING, approx_bytes
 
 if TYPE_CHECKING:
     from triode.app.delivery.losses import Arrears, Gap, Latest
+    from triode.app.delivery.outbox import Outbox
     from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.source import Source
@@ -50,7 +52,8 @@ def heal(hub: HubPort, client: Client) -> bool:
     """
     if not client.arrears or client.group is None:
         return False
-    if not client.arrears.latest and trio.current_time() < due_at(client):
+    now = trio.current_time()
+    if not client.arrears.latest and now < due_at(client):
         return False
     client.group.flush()
     arrears, outbox = client.arrears, client.outbox
@@ -65,27 +68,47 @@ def heal(hub: HubPort, client: Client) -> bool:
         else:
             room -= size
     newest = _newest(hub, client, arrears)
-    if trio.current_time() < due_at(client):
-        frames = newest
-    else:
-        gaps, arrears.gaps = arrears.gaps, {}
-        ring = [_bare(client, frame) for frame in outbox.empty_ring()]
-        arrears.rings.clear()
-        frames = [_told(hub, client, source, gap) for source, gap in gaps.items()]
-        frames += ring + newest + _snapshots(hub, client, gaps)
-        if gaps:
-            _pause(hub, client)
+    frames = newest if now < due_at(client) else _settled(hub, client, arrears, outbox, newest)
     life.settle(client)
     if frames:
         enqueue(hub, client, [joined(frames)])
     return bool(frames)
 
 
+def _settled(
+    hub: HubPort, client: Client, arrears: Arrears, outbox: Outbox, newest: list[Frame]
+) -> list[Frame]:
+    """What settles all that may be by now. What has to wait for longer stays."""
+    now = trio.current_time()
+    gaps = {s: gap for s, gap in arrears.gaps.items() if now >= _due_at(client, s, gap)}
+    for source, gap in gaps.items():
+        del arrears.gaps[source]
+        if isinstance(source, Audience):
+            gap.settle(source.rest)
+            source.rest.is_known = False
+            source.rest.is_ordered = True
+    has_waited = not any(gap.reason == QUEUE_FULL for gap in arrears.gaps.values())
+    ring: list[Frame] = []
+    if has_waited:
+        ring = [_bare(client, frame) for frame in outbox.empty_ring()]
+        arrears.rings.clear()
+    if any(gap.reason == QUEUE_FULL for gap in gaps.values()):
+        _pause(hub, client)
+    told = [_told(hub, client, source, gap) for source, gap in gaps.items() if gap.missed]
+    return told + ring + newest + _snapshots(hub, client, gaps)
+
+
 def due_at(client: Client) -> float:
-    """When what a client has lost may be healed."""
+    """When something of what a client has lost may be healed."""
     if client.arrears and client.arrears.gaps:
-        return client.healed_at + client.heal_wait_s
+        return min(_due_at(client, *each) for each in client.arrears.gaps.items())
     return -math.inf
+
+
+def _due_at(client: Client, source: Source, gap: Gap) -> float:
+    if gap.reason == TOO_COSTLY:
+        return source.rest.until if isinstance(source, Audience) else -math.inf
+    return client.healed_at + client.heal_wait_s
 
 
 def _pause(hub: HubPort, client: Client) -> None:

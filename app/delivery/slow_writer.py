@@ -23,10 +23,11 @@ from triode.app.delivery import life, overflow
 from triode.app.delivery.group import events_in
 from triode.app.delivery.lazy_frame import Feed
 from triode.app.delivery.resync import due_at, heal
-from triode.app.runtime.turns import turn
+from triode.app.delivery.unevaluated import Refused
+from triode.app.runtime.turns import between
 from triode.app.wire import end_reasons
 from triode.app.wire.compression import on_wire
-from triode.app.wire.frame import Frame, Rest
+from triode.app.wire.frame import Frame, Rest, without_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,8 +117,8 @@ class Writers:
             for data in self.drain(client):
                 if data:
                     await client.lane.send_all(data)
-                else:  # a pause in long work
-                    await turn()
+                else:
+                    await between(data)
         except trio.ClosedResourceError:
             pass
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
@@ -160,8 +161,13 @@ class Writers:
         """The bytes of frames taken from an outbox: small ones joined, others in pieces. Each is
         counted as sent when the next is asked for. An empty one is a pause: a checkpoint is due.
         """
+        is_bare = False
         for piece in self._pieces(frames, client.deflate_from):
-            data = piece if client.chunks is None or not piece else client.chunks.put(piece)
+            if type(piece) is Refused:
+                overflow.rest(self._hub, client, piece.audience)
+                is_bare = True
+            said = without_id(piece, client.kind) if is_bare and piece else piece
+            data = said if client.chunks is None or not said else client.chunks.put(said)
             yield data
             self._count(client, 0, len(data))
         self._count(client, events_in(frames), 0)

@@ -7,7 +7,7 @@ beyond a frame. A value too big for a frame goes out as one event in pieces: SSE
 anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
 
 A filter for which the document is too big has no snapshot: in its place stands a `gap` with the
-reason `too_costly`, and the snapshot follows by itself with the change that makes it possible.
+reason `too_costly`. It rests (see `rest`), and is tried again by itself.
 """
 
 from __future__ import annotations
@@ -17,17 +17,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
+import trio
+
 from triode.app.delivery.lazy_frame import FEED_BYTES, Feed, SharedFeed
-from triode.app.runtime.turns import steps
+from triode.app.delivery.rest import TOO_COSTLY
+from triode.app.delivery.unevaluated import Refused
+from triode.app.runtime.turns import SPARE, SPARE_STEPS, steps
 from triode.app.wire.frame import FRAME_BYTES, TEXT, Frame, control, document_frame, ws_frame
-from triode.limits.meter import Meter
+from triode.limits.meter import TURN_STEPS, Meter
+from triode.store.change import Position
 from triode.store.path import format_path
 from triode.store.value import approx_bytes, encode, encode_steps
 from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from triode.app.config.settings import Settings
     from triode.app.delivery.audience import Audience
     from triode.app.delivery.ports import HubPort
     from triode.app.wire.frame import Kind
@@ -41,6 +47,10 @@ if TYPE_CHECKING:
 KEPT: Final = 64
 # A place costs this much besides its value: path, quotes, braces.
 ITEM_BYTES: Final = 40
+# And so much work, to say where it is and how large.
+ITEM_STEPS: Final = 2
+# What is written out has been paid for: it only gives way to others.
+ANY: Final = 1 << 60
 
 
 def snapshots(hub: HubPort, audiences: Sequence[Audience], kind: Kind) -> list[Frame]:
@@ -48,10 +58,13 @@ def snapshots(hub: HubPort, audiences: Sequence[Audience], kind: Kind) -> list[F
     hub.metrics.snapshots_total += len(audiences)
     room = FRAME_BYTES
     work = Meter(hub.settings.match_work)
+    # Many may ask for theirs in one round of the loop.
+    evaluating = Meter(min(hub.settings.match_work, SPARE_STEPS))
     frames: list[Frame] = []
     for audience in audiences:
         id = audience is audiences[-1]
-        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, work=work))
+        meter = work if audience.selection.evaluated is None else evaluating
+        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, work=meter))
         room -= frames[-1].size
     return frames
 
@@ -80,15 +93,18 @@ def snapshot(
         if known is not None and not (isinstance(known, SharedFeed) and not known.is_whole):
             return known
     source = audience if droppable else None
+    if audience.rest.is_refused and trio.current_time() < audience.rest.until:
+        return Feed(
+            iter((refusal(hub.store.position, audience, kind, source),)), source, seq, FEED_BYTES
+        )
     frame = _make(
-        hub.store,
+        hub,
         audience,
         kind,
         id=id,
         source=source,
         at_once=at_once,
         work=Meter(hub.settings.match_work) if work is None else work,
-        max_work=hub.settings.max_work,
     )
     # A feed holds a pin, and of what it has made: it lives only as long as somebody reads it.
     audience.snapshots[key] = (seq, ref(frame))
@@ -98,7 +114,7 @@ def snapshot(
 
 
 def _make(
-    store: Store,
+    hub: HubPort,
     audience: Audience,
     kind: Kind,
     *,
@@ -106,22 +122,28 @@ def _make(
     source: Audience | None,
     at_once: bool,
     work: Work,
-    max_work: int,
 ) -> Frame:
+    store = hub.store
     position = str(store.position).encode() if id else None
-    items: list[tuple[Path, Json]] = []
+    items: list[Json] = []
     size = 0 if at_once else FRAME_BYTES
+    evaluated, budget = audience.selection.evaluated, work.left
     try:
+        if evaluated is not None and evaluated.cost > work.left:
+            raise TooCostly(work.left, evaluated.cost)
         for path, value in audience.selection.filter.select(store.document.root, work):
             size += ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
             if size > FRAME_BYTES:
                 break
-            items.append((path, value))
+            items.append(_item(path, value))
+        if evaluated is not None:
+            audience.rest.evaluated(budget - work.left, trio.current_time())
     except TooCostly:
         size = FRAME_BYTES + 1
     if size > FRAME_BYTES:
         pin = _pin(store)
-        again = partial(paced_pieces, next(pin), audience, kind, position, max_work)
+        refused = partial(refusal, store.position, audience, kind, source)
+        again = partial(paced_pieces, hub.settings, next(pin), audience, kind, position, refused)
         return SharedFeed(again, pin, source, store.seq)
     return Frame(_frame(audience, kind, items, position, more=False), source, store.seq)
 
@@ -132,45 +154,68 @@ def _pin(store: Store) -> Iterator[Json]:
         yield root
 
 
+def _item(path: Path, value: Json) -> Json:
+    return {"path": format_path(path), "value": value}
+
+
 def _frame(
-    audience: Audience,
-    kind: Kind,
-    items: list[tuple[Path, Json]],
-    position: bytes | None,
-    *,
-    more: bool,
+    audience: Audience, kind: Kind, items: list[Json], position: bytes | None, *, more: bool
 ) -> bytes:
-    members = b',"items":%b,"more":%b}' % (
-        encode([{"path": format_path(path), "value": value} for path, value in items]),
-        b"true" if more else b"false",
-    )
+    members = b',"items":%b,"more":%b}' % (encode(items), b"true" if more else b"false")
     return document_frame(kind, "snapshot", audience.filter_json, members, position)
 
 
+def refusal(at: Position, audience: Audience, kind: Kind, source: Audience | None) -> Refused:
+    """What stands in place of a snapshot that takes too much. It has no position: until there is a
+    snapshot, nothing may have. With a `source` the snapshot stood for a change, which is lost.
+    """
+    lost = int(source is not None)
+    body = {
+        "filter": audience.selection.filter.text,
+        "missed": lost,
+        "after": str(Position(at.epoch, at.seq - lost)),
+        "to": str(at),
+        "reason": TOO_COSTLY,
+    }
+    said = Refused(control(kind, "gap", body))
+    said.audience = audience
+    return said
+
+
 def paced_pieces(
-    root: Json, audience: Audience, kind: Kind, position: bytes | None, max_work: int
+    settings: Settings,
+    root: Json,
+    audience: Audience,
+    kind: Kind,
+    position: bytes | None,
+    refused: Callable[[], Refused],
 ) -> Iterator[bytes]:
     """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile; an
-    empty piece is a pause. A `gap` with the reason `too_costly` when it takes more than `max_work`
-    steps.
+    empty piece is a pause. What `refused` says when it takes more than `max_work` steps.
     """
+    limit = settings.max_work
+    is_evaluated = audience.selection.evaluated is not None
+    pause, turn = (SPARE, SPARE_STEPS) if is_evaluated else (b"", TURN_STEPS)
     # Before the first piece: a snapshot that breaks off in the middle would be worse than none.
     try:
-        yield from steps(max_work, partial(_evaluate, root, audience), b"")
+        yield from steps(limit, partial(_evaluate, root, audience), pause, turn=turn)
     except TooCostly:
-        members = b',"missed":1,"reason":"too_costly"}'
-        yield document_frame(kind, "gap", audience.filter_json, members, position)
+        audience.rest.refused(trio.current_time(), settings.filter_wait_max_s)
+        yield refused()
         return
     # What is written out costs no more to select than it has just done.
     again = partial(snapshot_pieces, root, audience, kind, position)
-    yield from steps(max_work, again, b"")
+    yield from steps(ANY, again, pause, turn=turn)
 
 
 def _evaluate(root: Json, audience: Audience, meter: Meter) -> Iterator[bytes]:
     """Only what it costs."""
-    deque(audience.selection.filter.select(root, meter), maxlen=0)
-    if audience.selection.evaluated is not None:
-        audience.selection.evaluated.learn(meter.spent)
+    try:
+        deque(audience.selection.filter.select(root, meter), maxlen=0)
+    finally:
+        if audience.selection.evaluated is not None:
+            audience.selection.evaluated.learn(meter.spent)
+    audience.rest.evaluated(meter.spent, trio.current_time())
     return iter(())
 
 
@@ -178,9 +223,10 @@ def snapshot_pieces(
     root: Json, audience: Audience, kind: Kind, position: bytes | None, work: Work = FREE
 ) -> Iterator[bytes]:
     """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile."""
-    batch: list[tuple[Path, Json]] = []
+    batch: list[Json] = []
     size = 0
     for path, value in audience.selection.filter.select(root, work):
+        work.charge(ITEM_STEPS)
         cost = ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
         if batch and size + cost > FRAME_BYTES:
             yield _frame(audience, kind, batch, None, more=True)
@@ -188,7 +234,7 @@ def snapshot_pieces(
         if cost > FRAME_BYTES:
             yield from _large(audience, kind, path, value)
         else:
-            batch.append((path, value))
+            batch.append(_item(path, value))
             size += cost
     yield _frame(audience, kind, batch, position, more=False)
 

@@ -10,25 +10,35 @@ flusher makes thousands of them.
 All who work in turns stand in one line (`turn`), and after each turn a few rounds of the loop are
 for everybody else. So a hundred at once make one another wait, and nobody else longer than a turn.
 
+Work that comes back with each write, whoever wrote, has *spare* turns: short ones, and after the
+first quarter of a second only a small part of the time. So it cannot be seen in what others wait.
+
 What the function looks at may change between its turns. Give it a pinned document, or hold the
 writers' lock.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import Final, TypeVar, cast
 
 import greenlet
 import trio
 
-from triode.limits.meter import Meter
+from triode.limits.meter import TURN_STEPS, Meter
 
 T = TypeVar("T")
 
 # What comes in is read in one round of the loop, carried out in the next and flushed in a third. A
 # turn in each would make somebody wait for three turns.
 ROUNDS: Final = 3
+# A spare turn, in steps, and what it takes with all that is around it.
+SPARE_STEPS: Final = 200
+SPARE_TURN_S: Final = 0.0004
+# What all spare turns together may take of the time, and how much at once.
+SPARE_SHARE: Final = 0.15
+SPARE_BURST_S: Final = 0.25
 
 
 class _Line(trio.abc.Instrument):
@@ -37,6 +47,9 @@ class _Line(trio.abc.Instrument):
     def __init__(self) -> None:
         self.lock = trio.StrictFIFOLock()
         self.taken = False
+        self.spare_lock = trio.StrictFIFOLock()
+        # The time at which all spare turns that were taken are paid off.
+        self.spare_until = -math.inf
 
     def after_io_wait(self, timeout: float) -> None:
         """A round begins."""
@@ -89,10 +102,29 @@ async def rounds() -> None:
     await trio.lowlevel.checkpoint()
 
 
+class SparePause(bytes):
+    """A pause after which the next piece of work has a spare turn."""
+
+
+SPARE: Final = SparePause()
+
+
+async def spare_turn() -> None:
+    """Wait for the next spare turn, behind all who have asked before."""
+    line = _the_line()
+    async with line.spare_lock:
+        now = trio.current_time()
+        line.spare_until = max(line.spare_until, now) + SPARE_TURN_S / SPARE_SHARE
+        await trio.sleep(max(0.0, line.spare_until - SPARE_BURST_S / SPARE_SHARE - now))
+        await turn()
+
+
 async def between(piece: bytes) -> None:
     """Between two pieces of work, after this one: a checkpoint, or a turn if it was a pause."""
     if piece:
         await trio.lowlevel.checkpoint()
+    elif type(piece) is SparePause:
+        await spare_turn()
     else:
         await turn()
 
@@ -147,7 +179,9 @@ async def exhaust(steps: Generator[object, None, T]) -> T:
         steps.close()
 
 
-def steps(limit: int, make: Callable[[Meter], Iterator[T]], pause: T) -> Iterator[T]:
+def steps(
+    limit: int, make: Callable[[Meter], Iterator[T]], pause: T, *, turn: int = TURN_STEPS
+) -> Iterator[T]:
     """What the iterator `make(meter)` gives, and `pause` before each of its turns, the first too:
     whoever asks for the next one waits for the `turn` before. Raises what it raises, `TooCostly`
     too.
@@ -159,7 +193,7 @@ def steps(limit: int, make: Callable[[Meter], Iterator[T]], pause: T) -> Iterato
         caller.switch(pause)
 
     def run() -> None:
-        for each in make(Meter(limit, pause=give_way)):
+        for each in make(Meter(limit, pause=give_way, turn=turn)):
             caller.switch(each)
 
     worker = greenlet.greenlet(run)

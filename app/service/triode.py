@@ -38,6 +38,7 @@ from triode.app.service.journal import Journal
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import check_event
+from triode.limits.match_budget import MatchBudget
 from triode.limits.meter import Meter
 from triode.limits.principal import OWNER, Principal
 from triode.limits.token import Tokens
@@ -123,6 +124,7 @@ class Triode:
         self.tokens = Tokens()
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
         self.hub = Hub(settings, self.store, self.metrics)
+        self._match_budget = MatchBudget(settings.match_work)
         self.below = Below()
         self.ledger = open_ledger(settings, self.hub, self.store)
         self.bodies = self.ledger.accounts["bodies"]
@@ -265,11 +267,15 @@ class Triode:
     def commit(self, prepared: Prepared, time_ms: int) -> Position:
         """Do what was prepared, and owe its events to whoever watches. In one step."""
         # Nobody watches: nothing is spent on that.
-        matching = Meter(self.settings.match_work) if self.store.index else FREE
-        committed = self.store.commit(prepared, time_ms=time_ms, matching=matching)
+        index = self.store.index
+        matching = Meter(self.settings.match_work) if index else FREE
+        evaluating = self._match_budget.take(time_ms) if index.evaluated else None
+        committed = self.store.commit(
+            prepared, time_ms=time_ms, matching=matching, evaluating=evaluating
+        )
         self.metrics.writes_total += 1
         if committed.matched:
-            self.hub.deliver(committed)
+            self.hub.deliver(committed, evaluating)
         return committed.change.position
 
     async def set(self, path: str, value: Json, *, create: bool = True) -> Position:

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.app.world import World
+from triode.app.runtime import turns
 from triode.app.service import running
 
 LONG = os.environ.get("TRIODE_HYPOTHESIS") == "long"
@@ -89,6 +90,8 @@ def run(data: st.DataObject, *, small: bool, starved: bool) -> None:
     }
     with ExitStack() as stack:
         stack.enter_context(patch.multiple(secrets, **unrandom))
+        # Time stands still while the world looks on.
+        stack.enter_context(patch.object(turns, "SPARE_BURST_S", 1e6))
         for module in [m for n, m in sys.modules.items() if small and n.startswith("triode.app.")]:
             values = {name: value for name, value in SMALL.items() if name in vars(module)}
             if values:

@@ -284,7 +284,7 @@ MUCH: Json = [[] for _ in range(300)]
 
 
 async def test_a_filter_that_costs_too_much_cannot_be_healed_and_harms_nobody(
-    nursery: trio.Nursery,
+    mock_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     """The repair evaluates the filter; what that raised ended the hub."""
     triode = await start(nursery, {"a": [], "b": 0}, queue_items=1, max_work=200, match_work=100)
@@ -296,6 +296,7 @@ async def test_a_filter_that_costs_too_much_cannot_be_healed_and_harms_nobody(
     for value in ([1], [2]):  # written, queued
         await triode.write(Set(("a",), value))
         await settle()
+    mock_clock.jump(1)
     await triode.write(Set(("a",), MUCH))
     await settle()
     lane.feed(None)
@@ -304,6 +305,9 @@ async def test_a_filter_that_costs_too_much_cannot_be_healed_and_harms_nobody(
     assert reasons == ["queue_full", "too_costly"]
     await triode.write(Set(("a",), [4]))
     await triode.write(Set(("b",), 1))
+    for _ in range(3):
+        await settle()
+        mock_clock.jump(1)
     await settle()
     assert lane.messages()[-1]["items"] == [{"path": ".a", "value": [4]}]
     assert other.types()[-1] == "update"

@@ -302,6 +302,11 @@ class Inbox:
         if event["more"]:
             assert "id" not in event
             return
+        if held.view is not None and not held.gapped:  # in place of the events of one change
+            is_past = self.resumed or held.floor
+            if is_past and ("id" not in event or self._seq(event["id"]) <= held.floor):
+                held.countable = False  # perhaps one of a replay
+            held.got[0] += 1
         held.view, held.parts, held.gapped = View(held.parts), [], False
         self._arrived(event)
 

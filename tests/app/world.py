@@ -24,9 +24,10 @@ from tests.app.watcher import ByteLane, Hall, Held, Inbox, Pending, held_of, unt
 from tests.store.oracle import documents, filters, filters_on, find, keys, operations, weighted
 from triode.app.blueprints.events import EventStream
 from triode.app.config.settings import Settings
-from triode.app.delivery import hub as hub_module
+from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.resync import due_at
 from triode.app.delivery.subscriber import Client
+from triode.app.delivery.whole import told_whole
 from triode.app.net.request_head import Head
 from triode.app.runtime.clock import Clock
 from triode.app.service import stream_start
@@ -41,6 +42,7 @@ from triode.store.event import Event
 from triode.store.filter import parse_filter
 from triode.store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
 from triode.store.store import Committed
+from triode.store.trie import Selection
 from triode.store.value import Json, encode, equal
 
 POLICIES = ("drop-newest", "drop-newest", "drop-oldest", "latest", "disconnect")
@@ -105,6 +107,7 @@ class World:
             "history_items": self.one_of(10_000, 10_000, 4),
             "resume_bytes": self.one_of(4 * 1024 * 1024, 200),
             "heal_wait_max_s": self.one_of(0, 0, 4),
+            "match_work": self.one_of(2000, 2000, 4),
             "room_history": self.one_of(100, 2),
         }
         note(f"document {json.dumps(root)}, {options}")
@@ -120,13 +123,14 @@ class World:
         self.living: list[Peer] = []
         self.gone: list[Peer] = []
         self._count = 0
-        deliver = self.hub.deliver
+        commit = self.triode.store.commit
 
-        def counting(committed: Committed) -> None:
+        def counting(*args: Any, **options: Any) -> Committed:
+            committed = commit(*args, **options)
             self._count_owed(committed)
-            deliver(committed)
+            return committed
 
-        self.hub.deliver = counting  # type: ignore[method-assign]
+        self.triode.store.commit = counting  # type: ignore[method-assign]
 
     # ── small things ────────────────────────────────────────────────────────────────────────────
 
@@ -167,14 +171,18 @@ class World:
         """What each client is owed: the matches of the index."""
         seq = committed.change.position.seq
         self.seq_at[committed.change.time_ms] = seq
-        whole = hub_module.told_whole(committed.matched)
+        whole = told_whole(committed.matched)
+        counted: set[Selection] = set()
         for selection, events in committed.matched:
+            if selection in counted:
+                continue
+            if selection in whole:
+                counted.add(selection)
             found = [Event("snapshot", (), [])] if selection in whole else events
             for peer in self.living:
                 held = peer.filters.get(selection.filter.text) if peer.alive else None
                 if held is not None:
                     held.owed[seq] += len(found)
-                    held.countable &= all(event.kind != "snapshot" for event in found)
 
     # ── the steps ───────────────────────────────────────────────────────────────────────────────
 
@@ -188,7 +196,7 @@ class World:
                 assert peer.client.end is end_reasons.SLOW
                 assert peer.may_be_ended
                 self._forget(peer)
-            elif peer.lane.appetite is None and due_at(peer.client) <= trio.current_time():
+            elif peer.lane.appetite is None and _is_calm(peer.client):
                 peer.inbox.check_calm()
 
     async def connect(self) -> None:
@@ -630,6 +638,13 @@ async def _pump(triode: Triode, peer: Peer) -> None:
                     await peer.lane.send_all(data)
             except trio.BrokenResourceError:
                 pass
+
+
+def _is_calm(client: Client) -> bool:
+    """Whether nothing that it has lost waits for its time."""
+    gaps = client.arrears.gaps.values() if client.arrears else ()
+    rests = any(gap.reason == TOO_COSTLY for gap in gaps)
+    return not rests and due_at(client) <= trio.current_time()
 
 
 def _check_return(old: Hall, new: Hall) -> None:
