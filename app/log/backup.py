@@ -70,7 +70,7 @@ def _tell_apart(db: sqlite3.Connection) -> None:
     if place is not None:
         other = msgspec.json.decode(place, type=Place)._replace(opened="backup")
         text = msgspec.json.encode(other).decode()
-        db.execute("UPDATE meta SET value=? WHERE name='place'", (text,))
+        db.execute(*tables.set_meta("place", text))
 
 
 def restore(path: Path, write: Callable[[Path], None]) -> None:

@@ -110,11 +110,10 @@ class Database:
     def _go_on(self, last: int) -> Lineage:
         """The lineage: the same epoch, if nothing can be missing."""
         place = self.folder.place()
-        before, known = tables.meta(self._db, "place"), tables.meta(self._db, "lineage")
-        if before is None or known is None:
+        before, lineage = tables.meta(self._db, "place"), tables.lineage(self._db)
+        if before is None or lineage is None:
             lineage = Lineage(self._new_epoch())
         else:
-            lineage = msgspec.json.decode(known, type=Lineage)
             was = msgspec.json.decode(before, type=Place)
             noted = self.folder.noted()
             is_whole = noted is not None and noted <= last
@@ -133,15 +132,15 @@ class Database:
             raise self._failed(error) from error
 
     def _set(self, name: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (name, value))
+        self._db.execute(*tables.set_meta(name, value))
 
     # ── what is written ─────────────────────────────────────────────────────────────────────────
 
     def append(self, batch: Batch) -> None:
         """One commit. Raises `LogFull` and `LogBroken`."""
         self._require_room()
-        row = (batch.last, batch.first, batch.data)
-        self._commit(("INSERT INTO batch VALUES(?, ?, ?)", row), size=len(batch.data))
+        row = tables.summed(batch.last, batch.first, batch.data)
+        self._commit(("INSERT INTO batch VALUES(?, ?, ?, ?)", row), size=len(batch.data))
         self.folder.note(batch.last)
         self.log_bytes += len(batch.data)
         if self._wal_bytes >= CHECKPOINT_BYTES:
@@ -208,32 +207,36 @@ class Database:
 
     def begin_snapshot(self, seq: int) -> int:
         """A new one; its id."""
-        self._drop("SELECT id FROM snapshot WHERE NOT whole")
+        self._drop("SELECT id FROM snapshot WHERE NOT pieces")
         number = self._one("SELECT max(id) FROM snapshot") + 1
-        self._commit(("INSERT INTO snapshot VALUES(?, ?, 0)", (number, seq)), size=0)
+        row = tables.summed(number, seq, 0)
+        self._commit(("INSERT INTO snapshot VALUES(?, ?, ?, ?)", row), size=0)
         return number
 
     def add_piece(self, snapshot: int, data: bytes) -> None:
         """The next piece."""
         number = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
         self._commit(
-            ("INSERT INTO piece VALUES(?, ?, ?)", (snapshot, number, data)), size=len(data)
+            ("INSERT INTO piece VALUES(?, ?, ?, ?)", tables.summed(snapshot, number, data)),
+            size=len(data),
         )
         if self._wal_bytes >= CHECKPOINT_BYTES:
             self.checkpoint()
 
     def finish_snapshot(self, snapshot: int) -> None:
         """It is whole; the older ones but one go. The log before that one goes by `trim`."""
-        self._commit(("UPDATE snapshot SET whole=1 WHERE id=?", (snapshot,)), size=0)
-        self._drop(  # all but two
-            "SELECT id FROM snapshot WHERE whole ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2"
-        )
         newest = self._one("SELECT seq FROM snapshot WHERE id=?", snapshot)
+        pieces = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
+        row = tables.summed(snapshot, newest, pieces)
+        self._commit(("REPLACE INTO snapshot VALUES(?, ?, ?, ?)", row), size=0)
+        self._drop(  # all but two
+            "SELECT id FROM snapshot WHERE pieces ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2"
+        )
         self.log_bytes = tables.log_bytes(self._db, newest)
 
     def trim(self) -> bool:
         """Delete some of the log that no snapshot needs. False: nothing is left to delete."""
-        floor = self._one("SELECT min(seq) FROM snapshot WHERE whole")
+        floor = self._one("SELECT min(seq) FROM snapshot WHERE pieces")
         size, upto = 0, 0
         rows = self._db.execute(
             "SELECT last, length(data) FROM batch WHERE last <= ? ORDER BY last", (floor,)
@@ -287,10 +290,7 @@ class Database:
         """All that was written is in the file afterwards, and it says so."""
         try:
             if not self._broken:
-                self._commit(
-                    ("INSERT OR REPLACE INTO meta VALUES('closed', '1')", ()),
-                    size=0,
-                )
+                self._commit(tables.set_meta("closed", "1"), size=0)
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except (LogFull, LogBroken, sqlite3.Error):
             pass  # the next one finds all in the WAL

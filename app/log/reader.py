@@ -16,13 +16,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
 from triode.app.log import tables
 from triode.app.log.backup import copy
 from triode.app.log.log import LogInUse, LogRefused
-from triode.store.lineage import Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,11 +65,9 @@ class Reader:
         if tables.number(self._db, "SELECT count(*) FROM sqlite_master") == 0:
             raise LogRefused(f"{self.path} holds no log")
         tables.require_format(self._db, self.file)
-        known = tables.meta(self._db, "lineage")
-        try:
-            lineage = msgspec.json.decode(known or "", type=Lineage)
-        except msgspec.MsgspecError as error:
-            raise LogRefused(f"{self.file} is damaged: its epochs: {error}") from error
+        lineage = tables.lineage(self._db)
+        if lineage is None:
+            raise LogRefused(f"{self.file} is damaged: it has no epoch")
         return tables.contents(self._db, lineage)
 
     def _close(self) -> None:

@@ -1,32 +1,61 @@
 """What stands in the SQLite file of a log, and how it is read.
 
-meta(name, value)              format, lineage, place, whether it was closed
-batch(last, first, data)       one row for each commit
-snapshot(id, seq, whole)       and piece(snapshot, number, data)
+meta(name, value, sum)              format, lineage, place, whether it was closed
+batch(last, first, data, sum)       one row for each commit
+snapshot(id, seq, pieces, sum)      how many pieces it has; 0: it is not finished
+piece(snapshot, number, data, sum)
+
+SQLite has a checksum for what is in its WAL, and none for its file. So each row has one here: what
+a bad disk or a stray write has changed is refused, not believed.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+import msgspec
 
 from triode.app.log.log import Batch, LogRefused, Opened, Snapshot, require_joined
+from triode.store.lineage import Lineage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from triode.store.lineage import Lineage
-
-FORMAT: Final = 1
+FORMAT: Final = 2
 READ_BYTES: Final = 1024 * 1024
 
 SCHEMA: Final = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE batch(last INTEGER PRIMARY KEY, first INTEGER NOT NULL, data BLOB NOT NULL);
-CREATE TABLE snapshot(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, whole INTEGER NOT NULL);
-CREATE TABLE piece(snapshot INTEGER, number INTEGER, data BLOB NOT NULL,
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE batch(last INTEGER PRIMARY KEY, first INTEGER NOT NULL, data BLOB NOT NULL,
+                   sum INTEGER NOT NULL);
+CREATE TABLE snapshot(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, pieces INTEGER NOT NULL,
+                      sum INTEGER NOT NULL);
+CREATE TABLE piece(snapshot INTEGER, number INTEGER, data BLOB NOT NULL, sum INTEGER NOT NULL,
                    PRIMARY KEY(snapshot, number));
 """
+
+
+def summed(*row: Any) -> tuple[Any, ...]:
+    """A row with its checksum."""
+    return (*row, _sum(row))
+
+
+def _sum(row: Sequence[Any]) -> int:
+    found = 0
+    for value in row:
+        found = crc32(value if isinstance(value, bytes) else b"%r" % (value,), found)
+    return found
+
+
+def checked(row: Sequence[Any], what: str) -> tuple[Any, ...]:
+    """A row without its checksum. Raises `LogRefused` unless it fits."""
+    *values, found = row
+    if found != _sum(values):
+        raise LogRefused(f"{what} is damaged: its checksum does not fit")
+    return tuple(values)
 
 
 def number(db: sqlite3.Connection, query: str, *values: Any) -> int:
@@ -36,15 +65,30 @@ def number(db: sqlite3.Connection, query: str, *values: Any) -> int:
 
 
 def meta(db: sqlite3.Connection, name: str) -> str | None:
-    """A value of `meta`."""
-    row = db.execute("SELECT value FROM meta WHERE name=?", (name,)).fetchone()
-    return None if row is None else row[0]
+    """A value of `meta`. Raises `LogRefused`."""
+    row = db.execute("SELECT name, value, sum FROM meta WHERE name=?", (name,)).fetchone()
+    if row is None:
+        return None
+    value: str = checked(row, f"the {name}")[1]
+    return value
+
+
+def lineage(db: sqlite3.Connection) -> Lineage | None:
+    """The lineage; None in a new log. Raises `LogRefused`."""
+    known = meta(db, "lineage")
+    return None if known is None else msgspec.json.decode(known, type=Lineage)
+
+
+def set_meta(name: str, value: str) -> tuple[str, tuple[Any, ...]]:
+    """The statement that sets a value of `meta`."""
+    return "INSERT OR REPLACE INTO meta VALUES(?, ?, ?)", summed(name, value)
 
 
 def require_format(db: sqlite3.Connection, path: Path) -> None:
     """Raises `LogRefused` unless it is of the format that is known here."""
-    found = meta(db, "format")
-    if found != str(FORMAT):
+    row = db.execute("SELECT value FROM meta WHERE name='format'").fetchone()
+    if row != (str(FORMAT),):
+        found = None if row is None else row[0]
         raise LogRefused(
             f"{path} is of format {found}; this Triode knows {FORMAT}: use a newer one, or another "
             "folder"
@@ -52,19 +96,18 @@ def require_format(db: sqlite3.Connection, path: Path) -> None:
 
 
 def snapshots(db: sqlite3.Connection) -> list[Snapshot]:
-    """Those that are whole, the newest first."""
+    """Those that are whole, the newest first. Raises `LogRefused`."""
     rows = db.execute(
-        "SELECT id, seq, (SELECT count(*) FROM piece WHERE snapshot=id) FROM snapshot "
-        "WHERE whole ORDER BY seq DESC, id DESC"
+        "SELECT id, seq, pieces, sum FROM snapshot WHERE pieces ORDER BY seq DESC, id DESC"
     )
-    return [Snapshot(*row) for row in rows]
+    return [Snapshot(*checked(row, f"snapshot {row[0]}")) for row in rows]
 
 
 def last(db: sqlite3.Connection) -> int:
     """The number of the newest entry."""
     return max(
         number(db, "SELECT max(last) FROM batch"),
-        number(db, "SELECT max(seq) FROM snapshot WHERE whole"),
+        number(db, "SELECT max(seq) FROM snapshot WHERE pieces"),
     )
 
 
@@ -90,10 +133,11 @@ def batches(db: sqlite3.Connection, since: int) -> list[Batch]:
     size = 0
     try:
         rows = db.execute(
-            "SELECT first, last, data FROM batch WHERE last > ? ORDER BY last", (since,)
+            "SELECT last, first, data, sum FROM batch WHERE last > ? ORDER BY last", (since,)
         )
         for row in rows:
-            found.append(Batch(*row))
+            last, first, data = checked(row, f"batch {row[0]}")
+            found.append(Batch(first, last, data))
             size += len(found[-1].data)
             if size > READ_BYTES:
                 break
@@ -107,11 +151,12 @@ def piece(db: sqlite3.Connection, snapshot: int, number: int) -> bytes:
     """One piece of a snapshot. Raises `LogRefused`."""
     try:
         row = db.execute(
-            "SELECT data FROM piece WHERE snapshot=? AND number=?", (snapshot, number)
+            "SELECT snapshot, number, data, sum FROM piece WHERE snapshot=? AND number=?",
+            (snapshot, number),
         ).fetchone()
     except sqlite3.Error as error:
         raise LogRefused(f"snapshot {snapshot} cannot be read: {error}") from error
     if row is None:
         raise LogRefused(f"piece {number} of snapshot {snapshot} is missing")
-    data: bytes = row[0]
+    data: bytes = checked(row, f"piece {number} of snapshot {snapshot}")[2]
     return data

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from triode.app.cli import main
 from triode.app.config.settings import Settings
+from triode.app.log import tables
 from triode.app.log.folder import Folder
 from triode.app.service import running
 from triode.app.service.saving import save
@@ -74,11 +75,15 @@ DOCUMENT = {"shop": {"n": 1}, "list": [[True]], "long": LONG, "b": 2}
 
 @pytest.fixture
 def change(folder: Path) -> Callable[[str], None]:
-    """Do something to the file that no Triode does."""
+    """Do something to the file that no Triode does, with checksums that fit."""
 
     def do(statement: str) -> None:
         with sqlite3.connect(folder / "triode.db") as db:
             db.execute(statement)
+            for row in db.execute("SELECT last, first, data FROM batch").fetchall():
+                db.execute("REPLACE INTO batch VALUES(?, ?, ?, ?)", tables.summed(*row))
+            for row in db.execute("SELECT snapshot, number, data FROM piece").fetchall():
+                db.execute("REPLACE INTO piece VALUES(?, ?, ?, ?)", tables.summed(*row))
         db.close()
 
     return do
@@ -120,13 +125,22 @@ def test_what_is_wrong_is_said(
 ) -> None:
     if "last=5" in statement:
         change("UPDATE batch SET last=6, first=6 WHERE last=5")
-        change("INSERT INTO batch SELECT 7, 7, data FROM batch WHERE last=6")
+        change("INSERT INTO batch SELECT 7, 7, data, sum FROM batch WHERE last=6")
         change("DELETE FROM batch WHERE last=6")
     change(statement)
     done = triode("check", "--data", folder)
     assert done.exit_code == 1
     assert "damaged" in done.stdout
     assert fault in done.stderr
+
+
+def test_a_checksum_that_does_not_fit(folder: Path) -> None:
+    with sqlite3.connect(folder / "triode.db") as db:
+        db.execute("UPDATE batch SET data=replace(data, '1', '2') WHERE last=5")
+    db.close()
+    done = triode("check", "--data", folder)
+    assert done.exit_code == 1
+    assert "batch 5 is damaged: its checksum does not fit" in done.stderr
 
 
 def test_a_file_with_a_hole_in_it(folder: Path) -> None:

@@ -9,6 +9,7 @@ that was refused is there, and every client resumes exactly.
     launch       a server with small snapshots, and with faults put in to try the checker
     forks        many of them, cheaply
     crash        the loop
+    damage       each byte of the log's files turned over
     power        cuts of the power under the log's file, on a disk that forgets (`disk`)
 
 Every answer carries its position, so the order of all writes is given: the checker looks at each

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from triode.app.log import tables
 from triode.app.log.database import Database
 from triode.app.log.folder import RESERVE_BYTES, Place, file_system
 from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
@@ -247,12 +248,12 @@ class TestBroken:
 class TestRefused:
     def test_another_format(self, tmp_path: Path) -> None:
         database = opened(tmp_path)
-        database._set("format", "2")
+        database._set("format", "99")
         database.close()
-        with pytest.raises(LogRefused, match=r"format 2.*a newer one"):
+        with pytest.raises(LogRefused, match=r"format 99.*a newer one"):
             opened(tmp_path)
         with sqlite3.connect(tmp_path / "triode.db") as db:  # and it was let go
-            db.execute("UPDATE meta SET value='1' WHERE name='format'")
+            db.execute(*tables.set_meta("format", str(tables.FORMAT)))
         db.close()
         opened(tmp_path).close()
 
