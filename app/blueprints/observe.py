@@ -17,6 +17,7 @@ from triode.app.runtime.metrics import RATE_WINDOW_S, exposition, registry
 from triode.app.service import filter_costs
 from triode.app.service.client_queries import ends_log, furthest_behind, portraits
 from triode.app.service.health import DocumentSize, gauges, health, memory
+from triode.app.service.log_numbers import log_facts
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import check_limit
@@ -56,6 +57,7 @@ def blueprint(triode: Triode) -> Blueprint:
             "counters": metrics.as_json(),
             "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
             "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},
+            "log": log_facts(triode),
             "memory": memory(triode.ledger),
             "cpu": filter_costs.dearest(triode, now_s),
             "ends_log": ends_log(triode.hub, triode.clock),

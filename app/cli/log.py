@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S: Final = 0.5
 # Of one answer.
 MOST: Final = 1000
-_FIRST: Final = ("id", "time", "by", "op", "path")
+_FIRST: Final = ("id", "time", "who", "op", "path")
 _ADVICE: Final = {404: "It keeps its document in memory, and no log; triode tail shows changes."}
 
 
@@ -48,7 +48,7 @@ def log(target: Target, count: int, follow: bool, data: Path | None) -> None:
 
     \b
       triode log -f
-      triode log -n 1000 --json | jq 'select(.by == "shop")'
+      triode log -n 1000 --json | jq 'select(.who == "shop")'
       triode log --data monday.db
     """
     show = partial(_show, LinePrinter(), as_json=target.as_json)
@@ -100,7 +100,7 @@ def _show(printer: LinePrinter, entry: dict[str, Any], *, as_json: bool) -> None
     moment = datetime.fromtimestamp(entry["time"] / 1000, UTC).astimezone()
     line = Text(f"{entry['id']}  ", style="dim")
     line.append(f"{moment:%Y-%m-%d %H:%M:%S.%f}"[:-3] + "  ", style="dim")
-    line.append(f"{clean_line(entry['by']) or '-'}  ", style="cyan")
+    line.append(f"{clean_line(entry['who']) or '-'}  ", style="cyan")
     line.append(entry["op"], style="bold")
     if "path" in entry:
         line.append(f" {clean_line(entry['path'])}", style="default")

@@ -123,6 +123,14 @@ class Folder:
         there = os.statvfs(self.path)
         return there.f_bavail * there.f_frsize
 
+    def database_bytes(self) -> int:
+        """What the database takes."""
+        size = 0
+        for name in ("triode.db", "triode.db-wal"):
+            with contextlib.suppress(OSError):
+                size += (self.path / name).stat().st_size
+        return size
+
     def keep_reserve(self) -> bool:
         """Keep some room for when there is none. False: there is none."""
         with contextlib.suppress(FileNotFoundError):

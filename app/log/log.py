@@ -129,5 +129,8 @@ class Log(Protocol):
     def bytes(self) -> int:
         """About what would have to be read to begin from the newest snapshot."""
 
+    def disk_bytes(self) -> int:
+        """What it takes now."""
+
     async def aclose(self) -> None:
         """Let go of it. Also cancelled it takes a few seconds at most."""

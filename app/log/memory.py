@@ -117,6 +117,11 @@ class MemoryLog:
         newest = next(reversed(self._whole)).seq if self._whole else 0
         return sum(len(batch.data) for batch in self._batches if batch.last > newest)
 
+    def disk_bytes(self) -> int:
+        """Of all that is kept."""
+        pieces = [piece for whole in self._whole.values() for piece in whole]
+        return sum(map(len, pieces)) + sum(len(batch.data) for batch in self._batches)
+
     async def aclose(self) -> None:
         """It may be opened again."""
         self._open = False

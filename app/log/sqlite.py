@@ -122,6 +122,10 @@ class SqliteLog:
         """Of the batches after the newest snapshot."""
         return self._db.log_bytes
 
+    def disk_bytes(self) -> int:
+        """Of SQLite's files."""
+        return self._db.folder.database_bytes()
+
     async def aclose(self) -> None:
         """What is under way is finished first."""
         database, self._database = self._database, None

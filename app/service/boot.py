@@ -13,6 +13,7 @@ import trio
 from triode.app.log.log import LogRefused
 from triode.app.runtime.turns import exhaust
 from triode.app.service.decision import hold_to, redo
+from triode.app.service.journal import Saved
 from triode.app.service.kept import decode_head, decode_outcomes, restore
 from triode.app.service.saving import save
 from triode.store.entry import EntryError, decode_batch
@@ -71,11 +72,12 @@ async def boot(triode: Triode) -> bool:
         await journal.log.aclose()
         raise
     store = triode.store
+    triode.boot_s = trio.current_time() - since
     log.info(
         "the log stands at %s, %.1f MB; read in %.1f s",
         store.position,
         store.bytes / 1e6,
-        trio.current_time() - since,
+        triode.boot_s,
     )
     return True
 
@@ -102,6 +104,9 @@ async def _begin_new(triode: Triode, opened: Opened) -> None:
 async def _read(triode: Triode, opened: Opened) -> tuple[Bounds, int]:
     journal = triode.journal
     assert journal is not None
+    newest = opened.snapshots[0]
+    time_ms = decode_head(await journal.log.read_piece(newest.id, 0)).time_ms
+    journal.saved = Saved(newest.seq, time_ms)
     snapshot = choose(opened.snapshots, opened.last, triode.settings.history_items)
     return await rebuild(triode.store, journal.log, opened, snapshot, progress=triode.progress)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from triode.app.runtime.metrics import Gauge
+from triode.app.service.log_numbers import log_gauges
 from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
@@ -99,9 +100,10 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
         Gauge("filters", "Distinct filters subscribed to", len(store.index)),
         Gauge("tokens", "Tokens that hold", len(triode.tokens)),
         Gauge("document_bytes", "Size of the document as JSON", document_bytes),
-        Gauge("log_seq", "Changes since the start of this epoch", store.seq),
-        Gauge("log_items", "Changes kept for resuming", history.items),
-        Gauge("log_bytes", "Bytes of changes kept for resuming", history.bytes),
+        Gauge("log_seq", "The number of the last change", store.seq),
+        Gauge("history_items", "Changes kept for resuming", history.items),
+        Gauge("history_bytes", "Bytes of changes kept for resuming", history.bytes),
+        *log_gauges(triode),
         Gauge("memory_rss_bytes", "Resident memory of the process", rss_bytes()),
         Gauge("memory_held_bytes", "Held for clients, all accounts", triode.ledger.held),
         Gauge("memory_limit_bytes", "Most that may be held for clients", triode.ledger.limit),
@@ -169,14 +171,22 @@ def _checks(triode: Triode) -> dict[str, dict[str, Any]]:
             "open": files,
             "limit": files_limit,
         },
-        "log": {
-            "status": "ok",
-            "position": str(triode.store.position),
-            "items": history.items,
-            "bytes": history.bytes,
-        },
+        "history": {"status": "ok", "items": history.items, "bytes": history.bytes},
+        "log": _log(triode),
         "shutdown": {"status": _degraded(triode.draining), "draining": triode.draining},
     }
+
+
+def _log(triode: Triode) -> dict[str, Any]:
+    journal = triode.journal
+    position = {"position": str(triode.store.position)}
+    if journal is None:
+        return {"status": "ok", **position, "kept": "memory"}
+    if journal.broken is not None:
+        return {"status": "failed", **position, "why": str(journal.broken)}
+    if journal.full.is_set():
+        return {"status": "degraded", **position, "why": "the disk is full: nothing is written"}
+    return {"status": "ok", **position, "kept": triode.settings.durability}
 
 
 def _degraded(when: bool) -> str:

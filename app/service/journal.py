@@ -16,10 +16,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
+from triode.app.log.commits import Commits
 from triode.app.log.log import Batch, LogFull
 from triode.app.runtime.turns import in_turns
 from triode.app.service.decision import begin_bounds, first_answer, grant_kept, note, status_of
@@ -89,6 +90,13 @@ class Applier(Protocol):
         """Do it, and tell those who watch."""
 
 
+class Saved(NamedTuple):
+    """The newest snapshot: the entry that it goes up to, and the time of the log then."""
+
+    seq: int
+    time_ms: int
+
+
 class Journal:
     """All writes of one Triode, in one order."""
 
@@ -102,7 +110,7 @@ class Journal:
         )
         self.bounds = self.wanted
         self._queue: deque[Write] = deque()
-        self._under_way = 0
+        self.under_way = 0
         self._bytes = 0
         self.last_ms = 0
         self._come = trio.lowlevel.ParkingLot()
@@ -110,6 +118,8 @@ class Journal:
         self._ended = False
         self.is_begun = False
         self.full = trio.Event()
+        self.commits = Commits()
+        self.saved: Saved | None = None
         # Why it takes no more.
         self.broken: LogBroken | None = None
 
@@ -141,17 +151,17 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
-        if not self._under_way and key is None and not isinstance(op, Bounds):
+        if not self.under_way and key is None and not isinstance(op, Bounds):
             self._refuse_at_once(op, principal)
         write = self._written(op, principal, tell, key)
-        self._under_way += 1
+        self.under_way += 1
         self._bytes += len(write.line)
         self._queue.append(write)
         self._come.unpark()
         return write
 
     def _has_room(self) -> bool:
-        return self._under_way < WAITING_ITEMS and self._bytes < WAITING_BYTES
+        return self.under_way < WAITING_ITEMS and self._bytes < WAITING_BYTES
 
     def _refuse_at_once(self, op: Operation, principal: Principal) -> None:
         try:
@@ -205,7 +215,7 @@ class Journal:
                     await self._wait()
                 writes = self._take()
                 await self._carry_out(writes)
-                self._under_way -= len(writes)
+                self.under_way -= len(writes)
                 self._bytes -= sum(len(write.line) for write in writes)
                 self._room.unpark_all()
         finally:
@@ -233,6 +243,7 @@ class Journal:
     async def _carry_out(self, writes: list[Write]) -> None:
         first = self._triode.store.seq + 1
         data = encode_batch([write.line for write in writes])
+        began = trio.current_time()
         try:
             await self.log.append(Batch(first, first + len(writes) - 1, data))
         except LogFull as error:
@@ -241,7 +252,9 @@ class Journal:
             for write in writes:
                 write.settle(None, full(error))
             return
-        until = trio.current_time() + TURN_S
+        ended = trio.current_time()
+        self.commits.note(len(writes), began, ended)
+        until = ended + TURN_S
         for write in writes:
             await self._triode.hub.flusher.room()
             await self._apply(write)

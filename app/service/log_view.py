@@ -29,7 +29,7 @@ _CONTENT: Final = frozenset({"value", "patch", "ops"})
 async def entries(kept: Readable, epoch: str, since: int, last: int) -> list[dict[str, Any]]:
     """Some of those after the number `since`, up to `last`, without a hole; none: there are none.
 
-        {"id": "k3j…:7", "time": 1767225600000, "by": "shop", "op": "set", "path": ".a", "value": 1}
+        {"id": "k3j…:7", "time": 1767225600000, "who": "shop", "op": "set", "path": ".a", …}
 
     A long one has `bytes` in place of its content. Raises `LogRefused`.
     """
@@ -58,7 +58,7 @@ async def _shown(line: bytes) -> dict[str, Any]:
     if len(line) > SHOWN_BYTES:
         op = {name: value for name, value in op.items() if name not in _CONTENT}
         op["bytes"] = len(line)
-    return {"time": entry["time_ms"], "by": entry.get("by", "")} | op
+    return {"time": entry["time_ms"], "who": entry.get("by", "")} | op
 
 
 def _operation(logged: dict[str, Any]) -> dict[str, Any]:

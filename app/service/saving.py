@@ -9,6 +9,7 @@ import trio
 
 from triode.app.log.log import LogFull
 from triode.app.runtime.turns import turn
+from triode.app.service.journal import Saved
 from triode.app.service.kept import (
     document_pieces,
     encode_head,
@@ -70,4 +71,5 @@ async def save(triode: Triode) -> None:
             else:
                 await turn()
     await journal.log.finish_snapshot(snapshot)
+    journal.saved = Saved(head.seq, triode.clock.unix_ms())
     log.info("a snapshot of %d is kept", head.seq)

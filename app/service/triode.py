@@ -136,6 +136,7 @@ class Triode:
         self.on_hangup: Callable[[], Awaitable[None]] | None = None
         # Of the start: a long log takes a while.
         self.progress = Progress()
+        self.boot_s = 0.0
         self.started_at = 0.0
         self.draining = False
         self.ready = False

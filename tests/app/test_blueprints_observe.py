@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +160,39 @@ async def test_the_browser_client_is_served_as_it_is_written() -> None:
 
 def test_every_page_is_served() -> None:
     assert {path.name for path in STATIC.iterdir()} >= {"index.html", "docs.html"}
+
+
+async def test_the_log_is_seen(tmp_path: Path) -> None:
+    async with serving({}, data=tmp_path) as web:
+        for number in range(3):
+            await web.json("PUT", f"/store?path=.k{number}", number)
+        stats = await web.json("GET", "/stats")
+        told = stats["log"]
+        assert (told["kept"], told["durability"], told["full"]) == ("disk", "full", False)
+        assert told["snapshot"]["seq"] == 0
+        gauges = stats["gauges"]
+        assert (gauges["log_commits_total"], gauges["log_entries_total"]) == (3, 3)
+        assert (gauges["log_group"], gauges["log_waiting"]) == (1, 0)
+        assert gauges["log_disk_bytes"] > gauges["log_unsaved_bytes"] > 100
+        assert 0 < gauges["log_commit_median_seconds"] <= gauges["log_commit_p99_seconds"]
+        assert gauges["log_snapshot_age_seconds"] >= gauges["log_last_commit_seconds"] >= 0
+        text = (await web.ask("GET", "/metrics")).body.decode()
+        families = {family.name: family for family in parse_prometheus(text)}
+        assert families["triode_log_commits"].type == "counter"
+        assert families["triode_log_group"].type == "gauge"
+        checks = (await web.json("GET", "/health"))["checks"]
+        assert checks["log"] == {"status": "ok", "position": stats["position"], "kept": "full"}
+        journal = web.triode.journal
+        assert journal is not None
+        journal.full.set()
+        health = await web.json("GET", "/health")
+        assert health["status"] == health["checks"]["log"]["status"] == "degraded"
+        assert "disk is full" in health["checks"]["log"]["why"]
+
+
+async def test_a_document_in_memory_says_so() -> None:
+    async with serving({}) as web:
+        stats = await web.json("GET", "/stats")
+        assert stats["log"] == {"kept": "memory"}
+        assert "log_commits_total" not in stats["gauges"]
+        assert (await web.json("GET", "/health"))["checks"]["log"]["kept"] == "memory"

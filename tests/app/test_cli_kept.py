@@ -23,7 +23,7 @@ from triode.app.service.triode import Triode
 from triode.limits.grant import Grant
 from triode.limits.principal import Principal
 from triode.store.change import Position
-from triode.store.operation import Append, Batch, Delete, Operation, Set
+from triode.store.operation import Append, Batch, Delete, Increment, Operation, Set
 
 OWN = Principal(key="me", name="", grant=Grant(read=("*",), write=("*",)), source="token")
 SHOP = Principal(
@@ -197,7 +197,7 @@ def test_what_was_written_by_whom(folder: Path) -> None:
     assert told[0]["op"] == "append"
     assert told[0]["value"] == [True]
     assert told[1] | {"id": "", "time": 0} == {
-        "id": "", "time": 0, "by": "", "op": "set", "path": ".long", "bytes": told[1]["bytes"]
+        "id": "", "time": 0, "who": "", "op": "set", "path": ".long", "bytes": told[1]["bytes"]
     }  # fmt: skip
     assert told[2]["ops"] == [
         {"op": "set", "path": ".b", "value": 2},
@@ -209,10 +209,12 @@ def test_what_was_written_by_whom(folder: Path) -> None:
 
 
 def test_rights_are_in_no_line(tmp_path: Path) -> None:
-    written(tmp_path / "kept", Set(("shop",), 1))
+    written(tmp_path / "kept", Set(("shop",), 1), Increment(("shop",), 3))
     text = triode("log", "--data", tmp_path / "kept", "--json").stdout
-    assert '"by":"shop"' in text
+    assert '"who":"shop"' in text
     assert "grant" not in text
+    last = json.loads(text.splitlines()[-1])
+    assert (last["who"], last["op"], last["by"]) == ("shop", "increment", 3)
 
 
 def test_a_backup_is_all_of_it_and_begins_a_new_epoch(folder: Path, tmp_path: Path) -> None:

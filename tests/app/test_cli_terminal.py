@@ -384,7 +384,7 @@ def test_the_document_is_kept_beside_the_process(
         assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 3}
     # A service manager gives the same options at each start.
     with serving(tmp_path, "--load", str(seed)) as url:
-        assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 2}
+        assert httpx.get(f"{url}/store?path=.").json() == {"a": 1, "b": 3}
     assert capfd.readouterr().err.count("is left out: it is for a new log") == 1
     with serving(tmp_path, "--data", "memory", "--load", str(seed)) as url:
         assert httpx.get(f"{url}/store?path=.").json() == {"a": 1}

@@ -499,3 +499,26 @@ FRAMES = """async (url) => {
   frames.sort((a, b) => a - b);
   return { done, median_ms: frames[Math.floor(frames.length / 2)] };
 }"""
+
+
+def test_the_log_s_tab(serve: ServerFactory, open_page: PageFactory) -> None:
+    server = serve(data="kept")
+    put(server, ".", {"a": 1})
+    page = open_page(url_of(server))
+    expect(page.locator("#log-number")).to_contain_text("KiB")
+    page.click("#tab-log")
+    facts = page.locator("#log-facts")
+    expect(facts).to_contain_text("on disk before it is answered")
+    newest = page.locator("#log-entries li").first
+    expect(newest).to_contain_text('{"a":1}')
+    put(server, ".a", 2)
+    expect(newest).to_contain_text(".a")
+    expect(newest.locator("span").first).to_have_text("set")
+    expect(page.locator("#log-entries li")).to_have_count(2)
+
+
+def test_the_log_s_tab_of_a_document_in_memory(demo: Server, open_page: PageFactory) -> None:
+    page = open_page(url_of(demo))
+    page.click("#tab-log")
+    expect(page.locator("#log-empty")).to_contain_text("in memory")
+    expect(page.locator("#log-facts dt")).to_have_count(0)

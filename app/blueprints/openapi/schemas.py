@@ -256,12 +256,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
                     {
                         "id": POSITION,
                         "time": integer("Unix milliseconds"),
-                        "by": text("Who wrote it; empty: the server itself"),
+                        "who": text("Who wrote it; empty: the server itself"),
                         "op": text("The command"),
                         "path": text("A path"),
                         "bytes": integer("Its length in the log, in place of a long content"),
                     },
-                    ["id", "time", "by", "op"],
+                    ["id", "time", "who", "op"],
                     additionalProperties=True,
                 )
             ),
@@ -285,6 +285,15 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "additionalProperties": {"type": "number"},
             },
             "gauges": {"type": "object", "additionalProperties": {"type": "number"}},
+            "log": object_(
+                {
+                    "kept": {"enum": ["memory", "disk", "elsewhere"]},
+                    "durability": {"enum": ["full", "relaxed"]},
+                    "full": {"type": "boolean", "description": "No room: writes are refused"},
+                    "snapshot": {"type": ["object", "null"], "description": "seq, and when (ms)"},
+                },
+                ["kept"],
+            ),
             "memory": {"type": "object", "description": "The ledger: what is held, in bytes"},
             "cpu": object_(
                 {

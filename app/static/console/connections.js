@@ -1,7 +1,7 @@
 // Who is connected: clients, the rooms they are in, and how connections ended.
 
 import { closeClient } from "./api.js";
-import { age, byId, bytes, clock, count, el, plural, setText } from "./dom.js";
+import { age, byId, bytes, clock, count, el, fillList, plural, setText } from "./dom.js";
 import { notice } from "./notice.js";
 
 const QUEUE_BAR_BYTES = 64 * 1024; // a full bar, as long as no queue is longer
@@ -173,19 +173,6 @@ function choose(tabs, chosen) {
     byId(tab.getAttribute("aria-controls")).hidden = !is;
   }
   return chosen;
-}
-
-/** Make the items of a list; one whose key is there already is kept. `make` gives key and parts. */
-function fillList(list, items, make) {
-  const known = new Map([...list.children].map((node) => [node.key, node]));
-  const nodes = items.map((item) => {
-    const [key, ...parts] = make(item);
-    const node = known.get(key) ?? el("li", {}, ...parts);
-    node.key = key;
-    return node;
-  });
-  const same = nodes.length === list.childElementCount && nodes.every((node, i) => node === list.children[i]);
-  if (!same) list.replaceChildren(...nodes);
 }
 
 function whatOf(one) {

@@ -19,6 +19,19 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Make the items of a list; one whose key is there already is kept. `make` gives key and parts. */
+export function fillList(list, items, make) {
+  const known = new Map([...list.children].map((node) => [node.key, node]));
+  const nodes = items.map((item) => {
+    const [key, ...parts] = make(item);
+    const node = known.get(key) ?? el("li", {}, ...parts);
+    node.key = key;
+    return node;
+  });
+  const same = nodes.length === list.childElementCount && nodes.every((node, i) => node === list.children[i]);
+  if (!same) list.replaceChildren(...nodes);
+}
+
 /** Run `work` once in the next frame, however often it is asked for. */
 export function oncePerFrame(work) {
   let asked = false;

@@ -5,6 +5,7 @@ import { getHealth, getJson, Problem, session } from "./api.js";
 import { Chart, place, Rates } from "./charts.js";
 import { Connections } from "./connections.js";
 import { age, byId, bytes, count, el, plural, setText, short } from "./dom.js";
+import { LogView } from "./log.js";
 import { notice } from "./notice.js";
 import { Stream } from "./stream.js";
 import { Tree } from "./tree.js";
@@ -81,6 +82,7 @@ byId("close-all").addEventListener("click", () => tree.openAll(false));
 // ── the server's numbers ────────────────────────────────────────────────────────────────────────
 
 const connections = new Connections(() => [ownClient, trial.client]);
+const logView = new LogView();
 const rates = new Rates();
 const perSecond = (n) => `${short(n)}/s`;
 const charts = {
@@ -120,6 +122,7 @@ function showNumbers(stats) {
   setText(byId("uptime"), `up ${age(gauges.uptime_seconds)}`);
   setText(byId("refused-number"), counters.errors_total ? plural(counters.errors_total, "error") : "");
   connections.show(stats);
+  logView.show(stats);
 }
 
 let numbersRefused = false; // until the token is another: asking again would be refused again
@@ -158,7 +161,10 @@ async function pollNumbers() {
   byId("numbers-fault").replaceChildren(
     ...(numbersRefused ? [el("p", {}, whyNoNumbers(fault)), ...tokenButton(fault)] : []),
   );
-  if (numbersRefused) connections.clear("Who is connected is for admins to see.");
+  if (numbersRefused) {
+    connections.clear("Who is connected is for admins to see.");
+    logView.clear("The log is for admins to see.");
+  }
 }
 
 function whyNoNumbers(problem) {
