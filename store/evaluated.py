@@ -25,7 +25,7 @@ that it holds above, without learning that the inner place became a selected one
 
 from __future__ import annotations
 
-from sys import getsizeof
+from sys import getsizeof, maxsize
 from typing import TYPE_CHECKING, Final
 
 from triode.store.event import Event, as_it_is
@@ -60,12 +60,15 @@ _ROUNDED: Final = 15
 
 
 class Remembered:
-    """The bytes of the places that all filters of one index remember."""
+    """The bytes of the places that all filters of one index remember. What would be more than
+    `max_bytes` is not remembered: that filter is stale.
+    """
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "max_bytes")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.max_bytes = maxsize
 
 
 class Evaluated:
@@ -129,11 +132,13 @@ class Evaluated:
         self._remember(None)
 
     def _remember(self, places: set[Path] | None) -> None:
-        self._places = places
         held = 0
         if places:
             path = getsizeof(next(iter(places))) + _ROUNDED & ~_ROUNDED
             held = getsizeof(places) + len(places) * (path + _INT_BYTES)
+            if self._remembered.bytes + held - self.bytes > self._remembered.max_bytes:
+                places, held = None, 0
+        self._places = places
         self._remembered.bytes += held - self.bytes
         self.bytes = held
 

@@ -24,10 +24,10 @@ from triode.app.delivery.direct_message import DirectFrame
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past
-from triode.app.delivery.replays import Replays
 from triode.app.delivery.rooms import Rooms
+from triode.app.delivery.shelf import Shelf
 from triode.app.delivery.slow_writer import Writers
-from triode.app.delivery.snapshot import KEPT, snapshot
+from triode.app.delivery.snapshot import snapshot
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
 from triode.app.delivery.unevaluated import Skipped
@@ -77,9 +77,7 @@ class Hub:
         self.flusher = Flusher()
         self.backlog = Backlog()
         self.writers = Writers(self)
-        self.replays = Replays()
-        # What keeps the last snapshots in memory; their audiences know them.
-        self.snapshots: deque[Frame] = deque(maxlen=KEPT)
+        self.shelf = Shelf()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # What a feed counts in a queue: its bytes are made when there is room, but it may hold a pin, so
 # that only a few may wait at once; what follows it has to find room too.
 FEED_BYTES: Final = FRAME_BYTES // 2
-# Of what the quickest reader of a shared feed has had encoded, so much is kept for the others.
+# Of what the quickest reader of a shared feed has had encoded, at most so much is kept for the
+# others.
 KEPT_BYTES: Final = 16 * FRAME_BYTES
 
 
@@ -54,10 +55,11 @@ class SharedFeed(Feed):
     """A feed that many clients may read, each at its own pace.
 
     The last pieces that the quickest has had encoded are kept for the others. Who is further behind
-    has its own encoded from there on: one that hardly reads must not make us keep all of it.
+    has its own encoded from there on: one that hardly reads must not make us keep all of it. `kept`
+    is their bytes.
     """
 
-    __slots__ = ("_again", "_first", "_made", "_pin")
+    __slots__ = ("_again", "_first", "_made", "_pin", "_share", "kept")
 
     def __init__(
         self,
@@ -65,13 +67,19 @@ class SharedFeed(Feed):
         pin: Iterator[object],
         source: Source | None = None,
         seq: int = 0,
+        *,
+        share: Callable[[], int] = lambda: KEPT_BYTES,
     ) -> None:
-        """`again` makes all pieces, the same each time, as long as there is `pin`."""
+        """`again` makes all pieces, the same each time, as long as there is `pin`. `share` says how
+        many bytes it may keep now.
+        """
         super().__init__(again(), source, seq, FEED_BYTES)
         self._again = again
         self._pin = pin
         self._made: deque[bytes] = deque()
         self._first = 0  # the number of the first piece in there
+        self._share = share
+        self.kept = 0
 
     @property
     def is_whole(self) -> bool:
@@ -96,8 +104,13 @@ class SharedFeed(Feed):
 
     def _keep(self, piece: bytes) -> None:
         self._made.append(piece)
-        while sum(map(len, self._made)) > KEPT_BYTES:
-            self._made.popleft()
+        self.kept += len(piece)
+        self.keep_at_most(min(KEPT_BYTES, self._share()))
+
+    def keep_at_most(self, size: int) -> None:
+        """Let go of the oldest pieces. Who has not read them yet has its own encoded."""
+        while self.kept > size:
+            self.kept -= len(self._made.popleft())
             self._first += 1
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from triode.app.config.settings import Settings
     from triode.app.delivery.backlog import Backlog
-    from triode.app.delivery.replays import Replays
+    from triode.app.delivery.shelf import Shelf
     from triode.app.delivery.subscriber import Client
     from triode.app.runtime.metrics import Metrics
     from triode.app.wire.end_reasons import End, Ended, How
@@ -41,8 +41,7 @@ class HubPort(Protocol):
     backlog: Backlog
     clients: dict[str, Client]
     ended: deque[Ended]
-    replays: Replays
-    snapshots: deque[Frame]
+    shelf: Shelf
 
     @property
     def writers(self) -> SlowClients:

@@ -65,7 +65,7 @@ def missed(
         return None
     filters = [audience.selection.filter for audience in audiences]
     key = (kind, ids, since.seq, *[filter.text for filter in filters])
-    known = hub.replays.get(hub.store.seq, key)
+    known = hub.shelf.replays.get(hub.store.seq, key)
     if known is not None:
         return known
     replay = hub.store.missed(filters, since)
@@ -85,7 +85,7 @@ def missed(
         return [Missed(replayer, since)] if may_be_long else None
     frames = [frame] if frame.size else []
     if frame.size <= FRAME_BYTES:
-        hub.replays.put(hub.store.seq, key, frames)
+        hub.shelf.replays.put(hub.store.seq, key, frames)
     return frames
 
 

@@ -184,8 +184,12 @@ class Writers:
                 small.clear()
             # In pieces, so that each has its own deadline, and no client has a copy of the whole.
             for at in range(0, len(data), WRITE_BYTES):
-                yield bytes(data[at : at + WRITE_BYTES])
+                piece = bytes(data[at : at + WRITE_BYTES])
+                with self._hub.backlog.writing(piece):
+                    yield piece
         if any(small):
             yield b"".join(small)
         if isinstance(frames[-1], Feed):
-            yield from frames[-1].pieces()
+            for piece in frames[-1].pieces():
+                with self._hub.backlog.writing(piece):
+                    yield piece

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from triode.store.value import Json
     from triode.store.work import Work
 
-# So many of those made last are kept, each at most FRAME_BYTES.
-KEPT: Final = 64
 # A place costs this much besides its value: path, quotes, braces.
 ITEM_BYTES: Final = 40
 # And so much work, to say where it is and how large.
@@ -109,7 +107,7 @@ def snapshot(
     # A feed holds a pin, and of what it has made: it lives only as long as somebody reads it.
     audience.snapshots[key] = (seq, ref(frame))
     if not isinstance(frame, SharedFeed):
-        hub.snapshots.append(frame)
+        hub.shelf.snapshots.append(frame)
     return frame
 
 
@@ -144,7 +142,9 @@ def _make(
         pin = _pin(store)
         refused = partial(refusal, store.position, audience, kind, source)
         again = partial(paced_pieces, hub.settings, next(pin), audience, kind, position, refused)
-        return SharedFeed(again, pin, source, store.seq)
+        feed = SharedFeed(again, pin, source, store.seq, share=hub.shelf.feed_share)
+        hub.shelf.feeds.add(feed)
+        return feed
     return Frame(_frame(audience, kind, items, position, more=False), source, store.seq)
 
 

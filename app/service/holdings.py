@@ -4,6 +4,7 @@ Once a second (`settle`) all accounts are read. Above the limit new bodies and m
 from that moment on; then memory is let go, what costs others least first:
 
     caches      what clients' texts stand for is read again when it is needed
+    shelf       what is encoded for those who ask next is encoded again
     history     clients that come back get a snapshot in place of what they missed
     remembered  filters that have to be evaluated are told by a snapshot at their next write
     queues      whoever has the longest queue is ended, and may come back
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_SHARE: Final = 0.75
 # Of what may be held, the document may take so much: who hears of it needs some too.
 DOCUMENT_SHARE: Final = 0.75
+# And what filters remember so much: a filter without is told by snapshots.
+REMEMBERED_SHARE: Final = 0.125
 
 # What is made of clients' texts, and kept. They are the process's: all servers in it share them.
 CACHES: Final = (
@@ -65,12 +68,16 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("outcomes", read=lambda: store.outcomes.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
-    ledger.account("remembered", read=lambda: store.index.remembered.bytes)
+    remembered = store.index.remembered
+    remembered.max_bytes = int(ledger.limit * REMEMBERED_SHARE)
+    ledger.account("shelf", read=hub.shelf.settle)
+    ledger.account("remembered", remembered.max_bytes, read=lambda: remembered.bytes)
     ledger.account("pins", read=lambda: store.document.pinned_bytes(store.footprint))
     ledger.account("bodies")
     ledger.account("messages")
     set_bounds(ledger, settings)
     ledger.on_pressure("caches", lambda _: clear_caches())
+    ledger.on_pressure("shelf", lambda _: hub.shelf.clear())
     ledger.on_pressure("history", lambda _: store.forget_history())
     ledger.on_pressure("remembered", store.index.forget_places)
     ledger.on_pressure("queues", lambda excess: end_largest(hub, excess))

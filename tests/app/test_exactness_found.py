@@ -560,7 +560,7 @@ async def test_snapshots_of_many_filters_are_made_as_they_are_taken(nursery: tri
     last = Reader("ws", lane).read()[-1]
     assert last["id"] == str(triode.store.position)
     assert len(lane.taken) > 900_000
-    assert sum(len(frame.data) for frame in triode.hub.snapshots) < 2 * 64 * 1024
+    assert sum(len(frame.data) for frame in triode.hub.shelf.snapshots) < 2 * 64 * 1024
     assert triode.store.document._pins == 0
 
 

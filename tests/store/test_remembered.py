@@ -39,3 +39,26 @@ def test_the_largest_go_first_and_their_subscribers_get_a_snapshot() -> None:
     index.remove(large)
     index.remove(small)
     assert index.remembered.bytes == 0
+
+
+def test_what_is_more_than_all_may_remember_is_told_by_snapshots() -> None:
+    root = {"a": [{"x": number} for number in range(1_000)]}
+    store = Store(root, epoch="e", history_items=1, history_bytes=1000)
+    index = store.index
+    first, second = (index.add(parse_filter(f"$.a[?@.x >= {low}]"), root) for low in (0, 500))
+    both = index.remembered.bytes
+    index.remove(second)
+    index.remembered.max_bytes = both - 1
+    second = index.add(parse_filter("$.a[?@.x >= 500]"), root)
+    assert index.remembered.bytes < both
+    kinds = {
+        selection.filter.text: [event.kind for event in events]
+        for selection, events in store.submit(Set(("a", 700, "x"), -1), time_ms=0).matched
+    }
+    assert kinds == {first.filter.text: ["delete"], second.filter.text: ["snapshot"]}
+    # As soon as there is room, it is remembered like any other.
+    index.remove(first)
+    store.submit(Set(("a", 700, "x"), 700), time_ms=0)
+    [(_, [event])] = store.submit(Set(("a", 700, "x"), -1), time_ms=0).matched
+    assert event.kind == "delete"
+    assert 0 < index.remembered.bytes <= both
