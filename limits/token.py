@@ -4,8 +4,8 @@ A secret is 256 random bits and is shown once, by `issue`. Kept is only its SHA-
 leaks from memory, a file or a log cannot be presented. No salt and no slow hash, as there is
 nothing to guess in 256 bits; for the same reason the timing of the look-up by digest tells nothing,
 and the digests are still compared in constant time. Adopted secrets (the configured admin token)
-may be weaker, so they never leave the process: `to_json` leaves them out, the configuration brings
-them back, and taking one out of the configuration ends it.
+may be weaker, so they never leave the process: `make`, of which something is kept, is not for them.
+The configuration brings them back, and taking one out of the configuration ends it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ SECRET_BYTES: Final = 32
 MAX_SECRET_CHARS: Final = 1_024
 MAX_LABEL_CHARS: Final = 200
 
-_VERSION = 1
 _ID = re.compile(r"t_[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -81,7 +80,7 @@ class _Entry(NamedTuple):
 
 class Tokens:
     """All tokens that hold. Times are seconds of one clock that outlives the process (Unix time),
-    as they are written down by `to_json`."""
+    as tokens may, too."""
 
     __slots__ = ("_by_digest", "_by_id", "_max_tokens")
 
@@ -106,8 +105,28 @@ class Tokens:
         The secret is base64url with padding, 44 characters. Raises TokensFull, or ValueError for a
         time to live that is not above 0.
         """
-        secret = urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
-        return Issued(secret, self._add(secret, grant, now, ttl_s, label, adopted=False))
+        secret = _new_secret()
+        entry = self._made(secret, grant, now, ttl_s, label, adopted=False)
+        self._put(entry)
+        return Issued(secret, entry.info)
+
+    def make(
+        self, grant: Grant, *, now: float, ttl_s: float | None = DEFAULT_TTL_S, label: str = ""
+    ) -> tuple[Issued, dict[str, Any]]:
+        """A new token that does not hold yet, and what to keep of it: once that is kept, `take` it.
+        Raises as `issue`.
+        """
+        secret = _new_secret()
+        entry = self._made(secret, grant, now, ttl_s, label, adopted=False)
+        return Issued(secret, entry.info), entry.info.to_json() | {"sha256": entry.digest.hex()}
+
+    def take(self, row: object) -> None:
+        """From now on the token holds of which `make` gave this row. Raises ValueError."""
+        entry = _entry_from_json(row)
+        known = self._by_id.get(entry.info.id)
+        if known is not None:
+            self._remove(known)
+        self._put(entry)
 
     def adopt(
         self,
@@ -127,7 +146,9 @@ class Tokens:
             raise ValueError(
                 f"a token must be 1 to {MAX_SECRET_CHARS} characters, no white space at its ends"
             )
-        return self._add(secret, grant, now, ttl_s, label, adopted=True)
+        entry = self._made(secret, grant, now, ttl_s, label, adopted=True)
+        self._put(entry)
+        return entry.info
 
     def validate(self, secret: str, now: float) -> TokenInfo | None:
         """The token of that secret while it holds, else None. One that has ended is removed."""
@@ -166,32 +187,7 @@ class Tokens:
             self._remove(entry)
         return [entry.info.id for entry in ended]
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything worth keeping over a restart: digests, never secrets, no adopted tokens."""
-        kept = [entry for entry in self._by_id.values() if not entry.adopted]
-        rows = [entry.info.to_json() | {"sha256": entry.digest.hex()} for entry in kept]
-        return {"version": _VERSION, "tokens": rows}
-
-    @classmethod
-    def from_json(cls, data: object, *, max_tokens: int = 100_000) -> Tokens:
-        """The book that `to_json` wrote. Raises ValueError naming the entry at fault, also for
-        more than `max_tokens`: dropping some in silence would end sessions at random."""
-        if not isinstance(data, dict) or data.get("version") != _VERSION:
-            raise ValueError(f"tokens: not a token book of version {_VERSION}")
-        rows = data.get("tokens")
-        if not isinstance(rows, list):
-            raise ValueError("tokens: must be a list")
-        if len(rows) > max_tokens:
-            raise ValueError(f"tokens: {len(rows)} entries, at most {max_tokens} can be kept")
-        book = cls(max_tokens)
-        for index, row in enumerate(rows):
-            entry = _entry_from_json(f"tokens[{index}]", row)
-            if entry.digest in book._by_digest or entry.info.id in book._by_id:
-                raise ValueError(f"tokens[{index}]: is there twice")
-            book._put(entry)
-        return book
-
-    def _add(
+    def _made(
         self,
         secret: str,
         grant: Grant,
@@ -200,7 +196,8 @@ class Tokens:
         label: str,
         *,
         adopted: bool,
-    ) -> TokenInfo:
+    ) -> _Entry:
+        """A new entry, for which there is room."""
         if ttl_s is not None and not 0 < ttl_s < math.inf:
             raise ValueError("ttl_s must be above 0; leave it out (None) for a token without end")
         if len(label) > MAX_LABEL_CHARS:
@@ -220,8 +217,7 @@ class Tokens:
             created_at=now,
             expires_at=None if ttl_s is None else ends_at,
         )
-        self._put(_Entry(digest, ends_at, info, adopted))
-        return info
+        return _Entry(digest, ends_at, info, adopted)
 
     def _put(self, entry: _Entry) -> None:
         self._by_digest[entry.digest] = entry
@@ -230,6 +226,10 @@ class Tokens:
     def _remove(self, entry: _Entry) -> None:
         self._by_digest.pop(entry.digest, None)
         self._by_id.pop(entry.info.id, None)
+
+
+def _new_secret() -> str:
+    return urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).decode("ascii")
 
 
 def _digest(secret: str) -> bytes | None:
@@ -242,32 +242,29 @@ def _digest(secret: str) -> bytes | None:
         return None
 
 
-def _entry_from_json(where: str, row: object) -> _Entry:
+def _entry_from_json(row: object) -> _Entry:
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: must be an object")
+        raise ValueError("a token must be an object")
     token_id, label, digest = row.get("id"), row.get("label"), row.get("sha256")
     if not isinstance(token_id, str) or not _ID.fullmatch(token_id):
-        raise ValueError(f"{where}: id must look like t_…")
+        raise ValueError("id must look like t_…")
     if not isinstance(label, str):
-        raise ValueError(f"{where}: label must be a string")
+        raise ValueError("label must be a string")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise ValueError(f"{where}: sha256 must be 64 hex digits")
-    try:
-        grant = Grant.from_json(row["grant"]) if "grant" in row else None
-    except ValueError as exc:
-        raise ValueError(f"{where}: {exc}") from exc
-    if grant is None:  # a token without a grant is a broken file
-        raise ValueError(f"{where}: grant is missing")
+        raise ValueError("sha256 must be 64 hex digits")
+    if "grant" not in row:
+        raise ValueError("grant is missing")
+    grant = Grant.from_json(row["grant"])
     expires_at = row.get("expires_at", math.nan)  # absent is broken, only null is "never"
     if expires_at is not None:
-        expires_at = _seconds(where, "expires_at", expires_at)
-    created_at = _seconds(where, "created_at", row.get("created_at"))
+        expires_at = _seconds("expires_at", expires_at)
+    created_at = _seconds("created_at", row.get("created_at"))
     info = TokenInfo(token_id, label, grant, created_at, expires_at)
     ends_at = math.inf if expires_at is None else expires_at
     return _Entry(bytes.fromhex(digest), ends_at, info, adopted=False)
 
 
-def _seconds(where: str, member: str, value: object) -> float:
+def _seconds(member: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where}: {member} must be a number of seconds")
+        raise ValueError(f"{member} must be a number of seconds")
     return float(value)

@@ -22,6 +22,7 @@ from msgspec import Struct
 from triode.store.json_type import JsonError
 from triode.store.operation import Operation
 from triode.store.outcomes import Key
+from triode.store.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,12 +45,12 @@ class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=Tr
 
 
 class Entry(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One write, or new bounds. `by` names the writer; `grant` is what he may do, None
-    everything. `key` is his own for this write, if he may send it again.
+    """One write, new bounds, or a record of the server's. `by` names the writer; `grant` is what he
+    may do, None everything. `key` is his own for this write, if he may send it again.
     """
 
     time_ms: int
-    op: Operation | Bounds
+    op: Operation | Bounds | Record
     by: str = ""
     grant: dict[str, Any] | None = None
     key: Key | None = None

@@ -26,6 +26,7 @@ from triode.store.lineage import Lineage
 from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation
 from triode.store.outcomes import Outcomes
 from triode.store.patch import MAX_OPS
+from triode.store.records import Records
 from triode.store.replay import Replay
 from triode.store.splice import Splice
 from triode.store.touched import Touched, Touches
@@ -115,6 +116,7 @@ class Store:
         self.history = History(max_items=history_items, max_bytes=history_bytes)
         self.touched = Touched()
         self.outcomes = Outcomes()
+        self.records = Records()
         # Only of a log: there is nothing to compare a document in memory with.
         self.checksum: Checksum | None = None
         self.index = Index()
@@ -140,16 +142,18 @@ class Store:
         footprint: int,
         touches: Touches,
         outcomes: Outcomes,
+        records: Records,
         checksum: Checksum,
     ) -> None:
         """Go on from what was kept: the document as it was after the change `seq`, what it was
         counted to take as text and in memory, what was touched before, how writes with a key
-        ended, and the checksum. Nobody may be subscribed yet.
+        ended, the server's records, and the checksum. Nobody may be subscribed yet.
         """
         self.document = Document(root)
         self.bytes, self.footprint = size, footprint
         self.touched = Touched(touches)
         self.outcomes = outcomes
+        self.records = records
         self.checksum = checksum
         history = self.history
         self.history = History(history.max_items, history.max_bytes, start_seq=seq)

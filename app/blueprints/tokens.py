@@ -12,8 +12,8 @@ from quart_trio.wrappers import TrioResponse as Response
 from triode.app.blueprints.gated import gated, no_content, visit
 from triode.app.blueprints.json_answer import json_response
 from triode.app.blueprints.request_body import JSON, has_content, media_type, members, read_json
+from triode.app.service import issuing
 from triode.app.service import renewal as stream_token
-from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.grant import MEMBERS, Grant
 from triode.limits.principal import credentials
@@ -45,11 +45,12 @@ def blueprint(triode: Triode) -> Blueprint:
             await read_json(request, MAX_TOKEN_BYTES, bodies), ("grant", *MEMBERS, "ttl_s", "label")
         )
         try:
-            issued = triode.tokens.issue(
+            issued = await issuing.issue(
+                triode,
                 _grant(asked),
-                now=triode.gate.clock.unix_s(),
                 ttl_s=_ttl_s(asked),
                 label=_label(asked),
+                by=visit().principal,
             )
         except TokensFull as full:
             raise Refusal(409, str(full), extra={"limit": full.limit}) from full
@@ -65,9 +66,8 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.delete("/tokens/<token_id>")
     async def revoke(token_id: str) -> Response:
-        if not triode.tokens.revoke(token_id):
+        if not await issuing.revoke(triode, token_id, by=visit().principal):
             raise Refusal(404, "there is no token with this id")
-        _end_streams_of(triode, token_id)
         return no_content(SECRET)
 
     return bp
@@ -132,13 +132,6 @@ def renewal(triode: Triode) -> Blueprint:
         return no_content(SECRET)
 
     return bp
-
-
-def _end_streams_of(triode: Triode, token_id: str) -> None:
-    """A revoked token ends what it opened at once, not when it would have expired."""
-    clients = [c for c in triode.hub.clients.values() if c.principal.token_id == token_id]
-    for client in clients:
-        triode.hub.end(client, end_reasons.TOKEN_ENDED)
 
 
 def _grant(asked: dict[str, Any]) -> Grant:

@@ -13,8 +13,9 @@ import trio
 from triode.app.log.log import LogRefused
 from triode.app.runtime.turns import exhaust
 from triode.app.service.decision import hold_to, redo
+from triode.app.service.issuing import take_over
 from triode.app.service.journal import Saved
-from triode.app.service.kept import decode_head, decode_outcomes, restore
+from triode.app.service.kept import decode_head, decode_tables, restore
 from triode.app.service.saving import save
 from triode.store.entry import EntryError, decode_batch
 from triode.store.value import JsonError, decode_steps
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
     from triode.app.log.log import Batch, Opened, Snapshot
     from triode.app.runtime.progress import Progress
-    from triode.app.service.kept import Head
+    from triode.app.service.kept import Head, Tables
     from triode.app.service.triode import Triode
     from triode.store.entry import Bounds, Entry
-    from triode.store.outcomes import Outcome
     from triode.store.store import Store
     from triode.store.value import Json
 
@@ -108,7 +108,9 @@ async def _read(triode: Triode, opened: Opened) -> tuple[Bounds, int]:
     time_ms = decode_head(await journal.log.read_piece(newest.id, 0)).time_ms
     journal.saved = Saved(newest.seq, time_ms)
     snapshot = choose(opened.snapshots, opened.last, triode.settings.history_items)
-    return await rebuild(triode.store, journal.log, opened, snapshot, progress=triode.progress)
+    found = await rebuild(triode.store, journal.log, opened, snapshot, progress=triode.progress)
+    take_over(triode)
+    return found
 
 
 async def rebuild(
@@ -124,9 +126,9 @@ async def rebuild(
     what came after. The bounds that hold then, and the time. Raises `LogRefused`.
     """
     last = opened.last if until_seq is None else until_seq
-    head, outcomes, root = await _load(kept, snapshot, progress)
+    head, tables, root = await _load(kept, snapshot, progress)
     bounds, last_ms = head.bounds, head.time_ms
-    restore(store, head, outcomes, root, opened.lineage)
+    restore(store, head, tables, root, opened.lineage)
     hold_to(store, bounds)
     progress.begin("redoing the log", last - store.seq, "writes")
     until = trio.current_time() + TURN_S
@@ -169,12 +171,10 @@ def choose(newest_first: Sequence[Snapshot], last: int, history_items: int) -> S
 
 async def _load(
     kept: Readable, snapshot: Snapshot, progress: Progress
-) -> tuple[Head, list[tuple[str, Outcome]], Json]:
+) -> tuple[Head, Tables, Json]:
     head = decode_head(await kept.read_piece(snapshot.id, 0))
-    first = 1 + head.outcomes
-    rows: list[tuple[str, Outcome]] = []
-    for number in range(1, first):
-        rows += decode_outcomes(await kept.read_piece(snapshot.id, number))
+    first = 1 + head.outcomes + head.records
+    tables = decode_tables(head, [await kept.read_piece(snapshot.id, n) for n in range(1, first)])
     progress.begin("reading the document", head.bytes, "bytes")
     pieces: list[bytes] = []
     for number in range(first, snapshot.pieces):
@@ -188,7 +188,7 @@ async def _load(
         root = await exhaust(_counted(steps, progress))
     except JsonError as error:
         raise LogRefused(f"snapshot {snapshot.id} is damaged: {error}") from error
-    return head, rows, root
+    return head, tables, root
 
 
 def _counted(steps: Generator[None, None, Json], progress: Progress) -> Generator[None, None, Json]:

@@ -69,6 +69,8 @@ async def _differences(
         "its size": (store.bytes, redone.bytes),
         "its size in memory": (store.footprint, redone.footprint),
         "what was answered": (dict(store.outcomes.rows()), dict(redone.outcomes.rows())),
+        "the server's records": (dict(store.records.rows()), dict(redone.records.rows())),
+        "the checksum": (store.checksum, redone.checksum),
         "what was written last": (store.touched.state(), redone.touched.state()),
     }
     return [

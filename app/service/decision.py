@@ -17,6 +17,7 @@ from triode.store.change import Position
 from triode.store.entry import Bounds, Entry
 from triode.store.operation import WriteError
 from triode.store.outcomes import DONE, FIRST_TRANSIENT
+from triode.store.records import Record
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def redo(store: Store, bounds: Bounds, entry: Entry) -> Bounds:
     if isinstance(op, Bounds):
         begin_bounds(store, op, time_ms=entry.time_ms)
         return op
+    if isinstance(op, Record):
+        keep_record(store, op, time_ms=entry.time_ms)
+        return bounds
     key, time_ms = entry.key, entry.time_ms
     if key is not None and store.outcomes.find(key, time_ms) is not None:
         store.skip(time_ms=time_ms)
@@ -122,6 +126,12 @@ def first_answer(store: Store, key: Key, time_ms: int) -> Position | None:
 def begin_bounds(store: Store, bounds: Bounds, *, time_ms: int) -> None:
     """From this entry on these bounds hold."""
     hold_to(store, bounds)
+    store.skip(time_ms=time_ms)
+
+
+def keep_record(store: Store, record: Record, *, time_ms: int) -> None:
+    """From this entry on it is kept."""
+    store.records.put(record)
     store.skip(time_ms=time_ms)
 
 

@@ -66,6 +66,7 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     # They have bounds of their own, and decide what is refused: they can't be let go.
     ledger.account("touched", read=lambda: store.touched.bytes)
     ledger.account("outcomes", read=lambda: store.outcomes.bytes)
+    ledger.account("records", read=lambda: store.records.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
     remembered = store.index.remembered

@@ -16,14 +16,21 @@ from __future__ import annotations
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
 from triode.app.log.commits import Commits
 from triode.app.log.log import Batch, LogFull
 from triode.app.runtime.turns import in_turns
-from triode.app.service.decision import begin_bounds, first_answer, grant_kept, note, status_of
+from triode.app.service.decision import (
+    begin_bounds,
+    first_answer,
+    grant_kept,
+    keep_record,
+    note,
+    status_of,
+)
 from triode.app.service.under_way import Write
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.meter import Meter
@@ -31,6 +38,7 @@ from triode.limits.principal import OWNER
 from triode.store.entry import Bounds, Entry, encode_batch, encode_entry
 from triode.store.json_type import JsonError
 from triode.store.outcomes import DONE
+from triode.store.records import Record
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
@@ -86,6 +94,9 @@ class Applier(Protocol):
     ) -> Refusal:
         """The answer to what is too costly."""
 
+    def record_kept(self, name: str, value: dict[str, Any] | None) -> None:
+        """A record of the server's is another one from now on."""
+
     def commit(self, prepared: Prepared, time_ms: int) -> Position:
         """Do it, and tell those who watch."""
 
@@ -125,14 +136,16 @@ class Journal:
 
     # ── writers ─────────────────────────────────────────────────────────────────────────────────
 
-    async def write(self, op: Operation, principal: Principal, key: Key | None = None) -> Position:
-        """As `Triode.write`."""
+    async def write(
+        self, op: Operation | Record, principal: Principal, key: Key | None = None
+    ) -> Position:
+        """As `Triode.write`; or keep a record."""
         write = await self.submit(op, principal, key=key)
         return await write.answer()
 
     async def submit(
         self,
-        op: Operation | Bounds,
+        op: Operation | Bounds | Record,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
         *,
@@ -151,7 +164,7 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
-        if not self.under_way and key is None and not isinstance(op, Bounds):
+        if not self.under_way and key is None and not isinstance(op, Bounds | Record):
             self._refuse_at_once(op, principal)
         write = self._written(op, principal, tell, key)
         self.under_way += 1
@@ -173,7 +186,7 @@ class Journal:
 
     def _written(
         self,
-        op: Operation | Bounds,
+        op: Operation | Bounds | Record,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
         key: Key | None = None,
@@ -268,6 +281,11 @@ class Journal:
         if isinstance(op, Bounds):
             begin_bounds(triode.store, op, time_ms=write.time_ms)
             self.bounds = op
+            write.settle(triode.store.position)
+            return
+        if isinstance(op, Record):
+            keep_record(triode.store, op, time_ms=write.time_ms)
+            triode.record_kept(op.name, op.value)
             write.settle(triode.store.position)
             return
         key, time_ms = write.key, write.time_ms

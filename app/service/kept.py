@@ -1,14 +1,16 @@
 """A snapshot as a log keeps it: a head, the tables, and the document as JSON.
 
 piece 0   {"version":1,"seq":90210,"time_ms":…,"bytes":…,"footprint":…,"bounds":{…},"touches":{…},
-          "outcomes":1,"checksum":"…"}
+          "outcomes":1,"records":1,"checksum":"…"}
 then      as many pieces of outcomes as the head says: [["NAME",[SEQ,TIME_MS,STATUS,"ASKED"]]…]
+          and of records: [["NAME",{…}]…]
 the rest  the document, cut anywhere
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -17,11 +19,12 @@ from triode.app.log.log import LogRefused
 from triode.store.checksum import Checksum, parse_checksum
 from triode.store.entry import Bounds
 from triode.store.outcomes import Outcome, Outcomes
+from triode.store.records import Records
 from triode.store.touched import Touches
 from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from triode.store.lineage import Lineage
     from triode.store.store import Store
@@ -29,12 +32,15 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 PIECE_BYTES: Final = 1024 * 1024
-OUTCOME_ROWS: Final = 5000
+TABLE_ROWS: Final = 5000
+
+_outcomes_of: Final = msgspec.json.Decoder(list[tuple[str, Outcome]]).decode
+_records_of: Final = msgspec.json.Decoder(list[tuple[str, dict[str, Any]]]).decode
 
 
 class Head(Struct, frozen=True):
     """What there is beside the document. `bytes` and `footprint` are its size as the store
-    counts it, `outcomes` is how many pieces hold these.
+    counts it, `outcomes` and `records` are how many pieces hold these.
     """
 
     seq: int
@@ -45,31 +51,45 @@ class Head(Struct, frozen=True):
     touches: Touches
     outcomes: int = 0
     checksum: str = str(Checksum())
+    records: int = 0
     version: int = VERSION
 
 
-def head_of(store: Store, bounds: Bounds, time_ms: int, outcomes: int) -> Head:
-    """The head for a store as it is now, whose last entry is of that time."""
+class Tables(NamedTuple):
+    """What there is beside the head and the document, row by row."""
+
+    outcomes: Sequence[tuple[str, Outcome]]
+    records: Sequence[tuple[str, dict[str, Any]]]
+
+
+def pieces_of(store: Store, bounds: Bounds, time_ms: int) -> tuple[bytes, Iterator[bytes]]:
+    """The head of a store as it is now, whose last entry is of that time; and the pieces of its
+    tables as they are now, to be encoded one after the other.
+    """
     assert store.checksum is not None
-    return Head(
+    outcomes = list(store.outcomes.rows().items())
+    records = [(name, msgspec.Raw(text)) for name, text in store.records.rows().items()]
+    parts = _parts(outcomes), _parts(records)
+    head = Head(
         store.seq,
         time_ms,
         store.bytes,
         store.footprint,
         bounds,
         store.touched.state(),
-        outcomes,
+        len(parts[0]),
         str(store.checksum),
+        len(parts[1]),
     )
+    return msgspec.json.encode(head), map(msgspec.json.encode, chain(*parts))
 
 
-def restore(
-    store: Store,
-    head: Head,
-    outcomes: Iterable[tuple[str, Outcome]],
-    root: Json,
-    lineage: Lineage,
-) -> None:
+def _parts(rows: list[Any]) -> list[Sequence[Any]]:
+    """Cut so that none of the parts is much work to encode."""
+    return [rows[at : at + TABLE_ROWS] for at in range(0, len(rows), TABLE_ROWS)]
+
+
+def restore(store: Store, head: Head, tables: Tables, root: Json, lineage: Lineage) -> None:
     """Make a store what it was when these were kept. Raises `LogRefused`."""
     try:
         checksum = parse_checksum(head.checksum)
@@ -82,14 +102,10 @@ def restore(
         size=head.bytes,
         footprint=head.footprint,
         touches=head.touches,
-        outcomes=Outcomes(outcomes),
+        outcomes=Outcomes(tables.outcomes),
+        records=Records(tables.records),
         checksum=checksum,
     )
-
-
-def encode_head(head: Head) -> bytes:
-    """Piece 0."""
-    return msgspec.json.encode(head)
 
 
 def decode_head(data: bytes) -> Head:
@@ -105,21 +121,13 @@ def decode_head(data: bytes) -> Head:
     return head
 
 
-def outcome_pieces(rows: Mapping[str, Outcome]) -> list[Sequence[tuple[str, Outcome]]]:
-    """Outcomes, cut so that none of the parts is much work to encode."""
-    items = list(rows.items())
-    return [items[at : at + OUTCOME_ROWS] for at in range(0, len(items), OUTCOME_ROWS)]
-
-
-def encode_outcomes(rows: Sequence[tuple[str, Outcome]]) -> bytes:
-    """One piece of them."""
-    return msgspec.json.encode(rows)
-
-
-def decode_outcomes(data: bytes) -> list[tuple[str, Outcome]]:
-    """Raises `LogRefused`."""
+def decode_tables(head: Head, pieces: Sequence[bytes]) -> Tables:
+    """Of the pieces between the head and the document. Raises `LogRefused`."""
     try:
-        return msgspec.json.decode(data, type=list[tuple[str, Outcome]])
+        return Tables(
+            [row for piece in pieces[: head.outcomes] for row in _outcomes_of(piece)],
+            [row for piece in pieces[head.outcomes :] for row in _records_of(piece)],
+        )
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise LogRefused(f"a damaged snapshot: {error}") from error
 

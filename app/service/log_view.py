@@ -64,6 +64,8 @@ async def _shown(line: bytes) -> dict[str, Any]:
 def _operation(logged: dict[str, Any]) -> dict[str, Any]:
     """As a command would say it."""
     op = dict(logged)
+    if op["op"] == "record":
+        return {"op": "record", "name": op["name"], "removed": op.get("value") is None}
     if "path" in op:
         op["path"] = format_path(tuple(op["path"]))
     if op.get("if_position"):

@@ -10,13 +10,7 @@ import trio
 from triode.app.log.log import LogFull
 from triode.app.runtime.turns import turn
 from triode.app.service.journal import Saved
-from triode.app.service.kept import (
-    document_pieces,
-    encode_head,
-    encode_outcomes,
-    head_of,
-    outcome_pieces,
-)
+from triode.app.service.kept import document_pieces, pieces_of
 
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
@@ -59,17 +53,17 @@ async def save(triode: Triode) -> None:
     store, journal = triode.store, triode.journal
     assert journal is not None
     with store.document.pin() as root:
-        outcomes = outcome_pieces(store.outcomes.rows())
-        head = head_of(store, journal.bounds, journal.last_ms, len(outcomes))
-        snapshot = await journal.log.begin_snapshot(head.seq)
-        await journal.log.add_piece(snapshot, encode_head(head))
-        for rows in outcomes:
-            await journal.log.add_piece(snapshot, encode_outcomes(rows))
+        seq = store.seq
+        head, tables = pieces_of(store, journal.bounds, journal.last_ms)
+        snapshot = await journal.log.begin_snapshot(seq)
+        await journal.log.add_piece(snapshot, head)
+        for piece in tables:
+            await journal.log.add_piece(snapshot, piece)
         for piece in document_pieces(root):
             if piece:
                 await journal.log.add_piece(snapshot, piece)
             else:
                 await turn()
     await journal.log.finish_snapshot(snapshot)
-    journal.saved = Saved(head.seq, triode.clock.unix_ms())
-    log.info("a snapshot of %d is kept", head.seq)
+    journal.saved = Saved(seq, triode.clock.unix_ms())
+    log.info("a snapshot of %d is kept", seq)

@@ -35,6 +35,7 @@ from triode.app.service.below import Below
 from triode.app.service.decision import decide, first_answer, note, status_of
 from triode.app.service.holdings import open_ledger
 from triode.app.service.journal import Journal
+from triode.app.service.token_records import record_kept
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import check_event
@@ -278,6 +279,10 @@ class Triode:
         if committed.matched:
             self.hub.deliver(committed, evaluating)
         return committed.change.position
+
+    def record_kept(self, name: str, value: dict[str, Any] | None) -> None:
+        """A record of the server's is another one from now on."""
+        record_kept(self.tokens, self.hub, name, value)
 
     async def set(self, path: str, value: Json, *, create: bool = True) -> Position:
         """Set the value at a path, from your own code. Missing parents are made. Raises

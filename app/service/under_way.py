@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from triode.store.entry import Bounds
     from triode.store.operation import Operation
     from triode.store.outcomes import Key
+    from triode.store.records import Record
 
 # Of one client.
 MOST_UNDER_WAY: Final = 256
@@ -28,7 +29,7 @@ class Write:
 
     def __init__(
         self,
-        op: Operation | Bounds,
+        op: Operation | Bounds | Record,
         principal: Principal,
         line: bytes,
         time_ms: int,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.store import oracle
 from triode.app.service.decision import redo
-from triode.app.service.kept import decode_head, encode_head, head_of, restore
+from triode.app.service.kept import decode_head, decode_tables, pieces_of, restore
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry, decode_batch, encode_batch, encode_entry
 from triode.store.store import Store
@@ -38,6 +38,7 @@ def outcome(store: Store) -> tuple[Any, ...]:
         store.footprint,
         store.touched.state(),
         store.outcomes.rows(),
+        store.records.rows(),
         store.checksum,
     )
 
@@ -58,10 +59,10 @@ def test_processes_agree(data: st.DataObject) -> None:
             op = Bounds(data.draw(st.integers(10, 400)), data.draw(st.integers(1, 300)))
         line = encode_entry(Entry(number, op, grant=data.draw(GRANTS)))
         if number == cut:
-            head = decode_head(encode_head(head_of(one, bounds[id(one)], number, 0)))
-            third = begun({}, 0, 0)
-            rows = one.outcomes.rows().items()
-            restore(third, head, rows, decode(encode(one.document.root)), one.lineage)
+            text, pieces = pieces_of(one, bounds[id(one)], number)
+            third, head = begun({}, 0, 0), decode_head(text)
+            tables = decode_tables(head, list(pieces))
+            restore(third, head, tables, decode(encode(one.document.root)), one.lineage)
             third.max_bytes = one.max_bytes
             bounds[id(third)] = bounds[id(one)]
         for store in (one, other, third):

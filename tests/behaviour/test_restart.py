@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from .auth import ADMIN, GUARDED
 from .clients import TRANSPORTS, open_api, open_ws, watch
 from .conftest import ServerFactory
 from .server import Server
@@ -101,6 +102,27 @@ async def test_conditions_hold_over_a_restart(lasting: Server, ending: str) -> N
             params = {"path": path, "if": seen}
             answer = await api.client.put("/store", params=params, content=b"2", headers=JSON)
             assert answer.status_code == status
+
+
+async def test_tokens_hold_and_revoked_ones_do_not(make_server: ServerFactory, ending: str) -> None:
+    guarded = make_server(**GUARDED, data="kept")
+    async with open_api(guarded, token=ADMIN) as admin:
+        made = []
+        for label in ("kept", "revoked"):
+            answer = await admin.client.post("/tokens", json={"read": "*", "label": label})
+            made.append(answer.json())
+        url = f"/tokens/{made[1]['id']}"
+        assert (await admin.request("DELETE", url)).status_code == 204
+    await again(guarded, ending)
+    async with open_api(guarded, token=made[0]["token"]) as api:
+        who = (await api.request("GET", "/token")).json()
+        assert (who["id"], who["name"]) == (made[0]["id"], "kept")
+    async with open_api(guarded, token=made[1]["token"]) as api:
+        assert (await api.request("GET", "/token")).status_code == 401
+    async with open_api(guarded, token=ADMIN) as admin:
+        listed = (await admin.request("GET", "/tokens")).json()["tokens"]
+        assert made[0]["id"] in [each["id"] for each in listed]
+        assert made[1]["id"] not in [each["id"] for each in listed]
 
 
 async def test_nothing_acknowledged_is_missing_after_a_kill(lasting: Server) -> None:

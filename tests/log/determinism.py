@@ -10,8 +10,8 @@ read
     from snapshots    each that was made, with other settings
 
 and after each entry all have to agree in the checksum; at the end in the document as text, its
-sizes, what was touched, and the outcomes of keys. The bounds of what is kept are made small, so
-that they are reached.
+sizes, what was touched, the outcomes of keys and the server's records. The bounds of what is kept
+are made small, so that they are reached.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from triode.app.log.log import Batch
 from triode.app.log.memory import MemoryLog
 from triode.app.service import running
 from triode.app.service.decision import hold_to, redo
-from triode.app.service.kept import decode_head, decode_outcomes, restore
+from triode.app.service.kept import decode_head, decode_tables, restore
 from triode.app.service.saving import save
 from triode.app.service.triode import Triode
 from triode.app.service.under_way import Write
@@ -112,6 +112,7 @@ def state(store: Store) -> tuple[Any, ...]:
         store.footprint,
         store.touched.state(),
         list(store.outcomes.rows().items()),
+        list(store.records.rows().items()),
         str(store.checksum),
     )
 
@@ -174,10 +175,10 @@ def again(
     """
     pieces = kept.snapshots[number]
     head = decode_head(pieces[0])
-    tables, document = pieces[1 : 1 + head.outcomes], pieces[1 + head.outcomes :]
+    first = 1 + head.outcomes + head.records
+    tables, document = decode_tables(head, pieces[1:first]), pieces[first:]
     store = Store({}, epoch="x", history_items=history, history_bytes=history * 1000)
-    rows = [row for piece in tables for row in decode_outcomes(piece)]
-    restore(store, head, rows, decode(b"".join(document), max_depth=512), LINEAGE)
+    restore(store, head, tables, decode(b"".join(document), max_depth=512), LINEAGE)
     bounds = head.bounds
     hold_to(store, bounds)
     seq = 0

@@ -25,6 +25,7 @@ from triode.store.operation import (
 )
 from triode.store.outcomes import Key
 from triode.store.path import Path
+from triode.store.records import Record
 
 ROOT: Final = b'{"a":{},"n":0,"list":[1],"users":[{"name":"x","n":1}],"deep":{"er":{"est":[]}}}'
 NAMES: Final = (
@@ -83,11 +84,14 @@ class Writes:
         self.clock = JumpingClock(random)
         self._sent: list[tuple[Operation, Principal, Key]] = []
 
-    async def next(self) -> tuple[Operation | Bounds, Principal, Key | None]:
+    async def next(self) -> tuple[Operation | Bounds | Record, Principal, Key | None]:
         """An operation, who asks for it, and its key if it has one."""
         random = self._random
         if random.random() < 0.01:
             return self._bounds(), OWNER, None
+        if random.random() < 0.01:
+            value = random.choice(({"n": random.random()}, {}, None))
+            return Record(f"a/{random.randrange(5)}", value), OWNER, None
         if self._sent and random.random() < 0.05:
             # The document takes over what is in an operation, so each is a copy.
             return copy.deepcopy(random.choice(self._sent[-50:]))
