@@ -1,7 +1,7 @@
 """`triode serve`: one port, both lanes (docs/design.md 4), and the order in which it all starts and
 ends.
 
-    start   sockets bound → lifespan (services start) → accept
+    start   sockets bound → document read (app/lanes/starting.py) → lifespan (services) → accept
     signal  readiness 503, as all else that is new → goodbye to each client → drain → lifespan ends
 
 A second signal ends the process at once. SIGHUP ends nothing (`app/service/reload.py`).
@@ -28,6 +28,7 @@ from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import HandoffLimits
 from triode.app.lanes.native import refused
 from triode.app.lanes.native import serve as serve_stream
+from triode.app.lanes.starting import start
 from triode.app.net import idle_wait
 from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.idle_connections import IdleConnections
@@ -73,9 +74,10 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     app = create_app(server)
     with ExitStack() as held:
         try:
-            # What is wrong with the log or the file is told before anything is served.
-            await running.begin(server)
             sockets = open_listeners(settings, held)
+            # What is wrong with the log or the file is told before anything is served.
+            with trio.open_signal_receiver(signal.SIGHUP):  # nothing to read anew yet
+                await start(server, sockets, _ssl_context(settings), partial(running.begin, server))
         except BaseException:
             await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own
             raise
