@@ -112,7 +112,7 @@ async def test_no_socket_stays_open_when_the_start_fails(monkeypatch: pytest.Mon
     async def fail_at_once(*_args: Any, **_options: Any) -> None:
         raise RuntimeError("a service does not start")
 
-    monkeypatch.setattr("triode.app.serve.open_sockets", open_and_note)
+    monkeypatch.setattr("triode.app.net.listening.open_sockets", open_and_note)
     monkeypatch.setattr("triode.app.serve.run_lifespan", fail_at_once)
     with pytest.raises(ExceptionGroup):
         await serve(Settings(port=0))
