@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class LogError(Exception):
-    """A log does not do what it is for."""
+    """A log does not do what it is for. The text is one line: SQLite's own may have several."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
 
 
 class LogRefused(LogError):
