@@ -74,7 +74,8 @@ class Remembered:
 class Evaluated:
     """One such filter. `evaluations` counts those of everything; `cost` is what one takes, as far
     as that is known; `total` what all have taken, and all edits; `charged` how much of that
-    somebody has been charged for, a free slot. `bytes` is what its places take, in memory.
+    somebody has been charged for, a free slot. `rests`, set from outside: nobody may hear of it for
+    now, so it is not evaluated. `bytes` is what its places take, in memory.
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class Evaluated:
         "charged",
         "cost",
         "evaluations",
+        "rests",
         "total",
     )
 
@@ -102,6 +104,7 @@ class Evaluated:
         self.evaluations = 0
         self.total = 0
         self.charged = 0
+        self.rests = False
 
     @property
     def is_stale(self) -> bool:
@@ -145,8 +148,11 @@ class Evaluated:
     def refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
         """What the edit, which `root` already shows, is for this filter's subscribers."""
         left = work.left
+        if self.rests:
+            self.forget()
+            return _ONLY_STALE
         if self._places is None and self._local is None and self.cost > left:
-            return _ONLY_STALE  # as each write finds it, while it rests
+            return _ONLY_STALE  # as each write finds it that is too dear for one
         try:
             if self.is_stale:
                 renewed = self.renew(root, work)

@@ -268,9 +268,9 @@ class Hub:
         pairs: list[tuple[Audience, Event]] = []
         whole = told_whole(matched)
         stale = {
-            selection
+            selection: selection.evaluated
             for selection, events in (matched if whole else ())
-            if events[0] is STALE and selection.evaluated is not None
+            if events[0] is STALE and selection.evaluated
         }
         now = trio.current_time()
         snapshots: set[Audience] = set()
@@ -287,7 +287,7 @@ class Hub:
                     pairs.append((audience, WHOLE))
                 elif audience.rest.is_known:
                     audience.rest.skip(seq)  # all are owed a snapshot anyhow, when it has rested
-                elif now >= audience.rest.until:
+                elif now >= audience.rest.until and not stale[selection].rests:
                     audience.rest.ordered(now)
                     pairs.append((audience, WHOLE))
                 else:

@@ -28,15 +28,16 @@ from triode.app.delivery.lazy_frame import undroppable, without_positions
 from triode.app.delivery.losses import Gap, Latest
 from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.room import Room
+from triode.app.delivery.snapshot import refusal
 from triode.app.delivery.unevaluated import Skipped
 from triode.app.wire import end_reasons
+from triode.app.wire.frame import Frame
 from triode.limits.policy import Policy
 
 if TYPE_CHECKING:
     from triode.app.delivery.outbox import Outbox
     from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
-    from triode.app.wire.frame import Frame
     from triode.app.wire.source import Source
 
 QUEUE_FULL = "queue_full"
@@ -85,6 +86,24 @@ def rest(hub: HubPort, client: Client, audience: Audience) -> None:
     seq = hub.store.seq
     life.lose(client).gaps.setdefault(audience, Gap(seq + 1, seq, 0, TOO_COSTLY))
     client.outbox.sift(partial(_rested, hub, client, audience))
+
+
+def rest_all(hub: HubPort, client: Client, until: float) -> None:
+    """Until then nothing is evaluated for this client. It is told so at once, for each filter that
+    this is about; what it misses is told with the snapshot that ends it.
+    """
+    client.rests_until = until
+    if client.group is not None:
+        client.group.flush()  # what is older comes as it is
+    if client.end is not None or client.group is None:
+        return
+    if client.outbox is None:
+        hub.writers.stall(client, [], 0)
+    for audience in [each.audience for each in client.subscriptions.values()]:
+        if audience.selection.evaluated is not None:
+            rest(hub, client, audience)
+            said = refusal(hub.store.position, audience, client.kind, None)
+            client.group.push(client, Frame(said))
 
 
 def _rested(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> Frame | None:

@@ -107,7 +107,7 @@ def due_at(client: Client) -> float:
 
 def _due_at(client: Client, source: Source, gap: Gap) -> float:
     if gap.reason == TOO_COSTLY:
-        return source.rest.until if isinstance(source, Audience) else -math.inf
+        return max(client.rests_until, source.rest.until if isinstance(source, Audience) else 0.0)
     return client.healed_at + client.heal_wait_s
 
 

@@ -135,6 +135,7 @@ def _make(
                 break
             items.append(_item(path, value))
         if evaluated is not None:
+            evaluated.learn(budget - work.left)
             audience.rest.evaluated(budget - work.left, trio.current_time())
     except TooCostly:
         size = FRAME_BYTES + 1

@@ -117,6 +117,7 @@ class Client:
         "policy",
         "principal",
         "rates",
+        "rests_until",
         "rooms",
         "sees_heartbeats",
         "send_now",
@@ -169,6 +170,8 @@ class Client:
         self.heals = 0
         self.healed_at = _NEVER
         self.heal_wait_s = 0.0
+        # Until then nothing is evaluated for it: it has had its share of the processor.
+        self.rests_until = -math.inf
 
     @property
     def secret(self) -> str:

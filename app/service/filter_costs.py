@@ -1,7 +1,8 @@
 """What evaluated filters cost, by filter and by who watches.
 
 They are evaluated for each write that may concern them, whoever writes. Once a second that is
-charged to their subscribers, in equal parts.
+charged to their subscribers, in equal parts. Whoever has had more than its share of the processor
+hears nothing of them until that is no more so; others of the same filter go on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from heapq import nlargest
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
+from triode.app.delivery.overflow import rest_all
 from triode.limits.cpu_share import STEPS_A_SECOND
 
 if TYPE_CHECKING:
@@ -26,19 +30,33 @@ CHARGED: Final = 100
 
 
 def settle(triode: Triode) -> None:
-    """Charge what was spent since the last time."""
+    """Charge what was spent since the last time, and let those rest who are over their share."""
+    now = trio.current_time()
     for selection in triode.store.index.evaluated:
         evaluated = selection.evaluated
-        if evaluated is None or evaluated.total == evaluated.charged:
+        if evaluated is None or (evaluated.total == evaluated.charged and not evaluated.rests):
             continue
         steps = evaluated.total - evaluated.charged
         evaluated.charged = evaluated.total
         audience = selection.watchers
         if audience is None:
             continue
-        share = steps / max(1, sum(map(len, audience.groups)))
-        for client in islice(_watching(selection), CHARGED):
-            triode.gate.charge_work(client.principal, share)
+        watching = list(islice(_watching(selection), CHARGED))
+        hearing = [client for client in watching if client.rests_until <= now]
+        others = sum(map(len, audience.groups)) - len(watching)
+        for client in hearing:
+            triode.gate.charge_work(client.principal, steps / (len(hearing) + others))
+        for client in watching:
+            _let_rest(triode, client, now)
+        evaluated.rests = len(watching) < CHARGED and all(c.rests_until > now for c in watching)
+
+
+def _let_rest(triode: Triode, client: Client, now: float) -> None:
+    wait_s = triode.gate.cpu.wait_s(client.principal.key, now)
+    if client.rests_until > now:
+        client.rests_until = now + wait_s
+    elif wait_s:
+        rest_all(triode.hub, client, now + wait_s)
 
 
 def _watching(selection: Selection) -> Iterator[Client]:

@@ -13,7 +13,10 @@ from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect, start
 from triode.app.delivery.rest import Rest
 from triode.app.service.triode import Triode
+from triode.limits.cpu_share import STEPS_A_SECOND
+from triode.limits.grant import FULL
 from triode.limits.policy import Policy
+from triode.limits.principal import Principal
 from triode.store.operation import Set
 from triode.store.value import Json
 
@@ -165,3 +168,63 @@ async def test_who_would_rather_be_disconnected_is_not_for_a_filter_that_rests(
     await trio.sleep(5)
     assert (client.state, account(lane)) == ("flowing", 3)
     assert about(lane, "snapshot", "gap")[-1]["items"] == [{"path": ".a.x", "value": 2}]
+
+
+async def test_over_its_share_a_client_is_told_and_hears_nothing_of_what_is_evaluated(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    triode = await start(nursery, {"a": SOME, "b": 0}, cpu_share_s=20)
+    dear, other = (Principal(key=key, name=key, grant=FULL) for key in ("dear", "other"))
+    lane, beside = FakeLane(), FakeLane()
+    client, neighbour = connect(triode, lane, FILTER, ".b"), connect(triode, beside, FILTER)
+    client.principal, neighbour.principal = dear, other
+    await write(triode, 50)
+    triode.gate.charge_work(dear, 25 * STEPS_A_SECOND)
+    await trio.sleep(1.5)
+    assert about(lane, "gap")[0] == {
+        "type": "gap",
+        "filter": FILTER,
+        "missed": 0,
+        "after": str(triode.store.position),
+        "to": str(triode.store.position),
+        "reason": "too_costly",
+    }
+    for number in range(51, 60):
+        await write(triode, number)
+        await triode.write(Set(("b",), number))
+        await trio.sleep(0.5)
+    assert len(about(beside, "update", "gap")) == 10
+    assert not about(beside, "gap")
+    since = lane.messages()[lane.types().index("gap") + 1 :]
+    assert [message["filter"] for message in since] == [".b"] * 9
+    assert not any("id" in message for message in since)
+    await trio.sleep(20)
+    told, healed = lane.messages()[-2:]
+    assert (told["missed"], healed["type"]) == (9, "snapshot")
+    assert healed["id"] == str(triode.store.position)
+    await write(triode, 60)
+    await trio.sleep(0.1)
+    assert lane.messages()[-1]["value"] == 60
+    assert client.state == "flowing"
+
+
+async def test_what_nobody_may_hear_is_not_evaluated(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    triode = await start(nursery, {"a": SOME}, cpu_share_s=20)
+    lane = FakeLane()
+    connect(triode, lane, FILTER).principal = Principal(key="dear", name="dear", grant=FULL)
+    await write(triode, 50)
+    triode.gate.cpu.charge("dear", 25 * STEPS_A_SECOND, trio.current_time())
+    await trio.sleep(1.5)
+    [selection] = triode.store.index.evaluated
+    assert selection.evaluated is not None
+    spent = selection.evaluated.total
+    for number in range(51, 61):
+        await write(triode, number)
+        await trio.sleep(0.5)
+    assert selection.evaluated.total == spent
+    await trio.sleep(20)
+    assert account(lane) == 11
+    assert lane.types()[-1] == "snapshot"
+    assert selection.evaluated.total > spent
