@@ -144,7 +144,7 @@ def client_ip(peer: str, forwarded_for: str | None, trusted: Networks) -> str:
     hop = parse_address(peer)
     if hop is None:
         return peer.strip()
-    entries = (forwarded_for or "").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
+    entries = forwarded_for.rsplit(",", MAX_HOPS)[-MAX_HOPS:] if forwarded_for else []
     for entry in reversed(entries):
         if not trusted.contains_address(hop):
             break

@@ -48,15 +48,20 @@ class Account:
 
     def take(self, size: int) -> None:
         """Book `size` bytes before they are held. Raises `Overdrawn`."""
+        if not self.has_room(size):
+            if self.bound and self.held + size > self.bound:
+                raise Overdrawn(self.name, size, self.bound)
+            raise Overdrawn("memory", size, self._ledger.limit)
+        self._set(self.held + size)
+
+    def has_room(self, size: int) -> bool:
+        """Whether `take` would book it; a refusal if not."""
         ledger = self._ledger
         held = self.held + size
-        if self.bound and held > self.bound:
-            self.refused += 1
-            raise Overdrawn(self.name, size, self.bound)
-        if ledger.held + size > ledger.limit:
-            self.refused += 1
-            raise Overdrawn("memory", size, ledger.limit)
-        self._set(held)
+        if (not self.bound or held <= self.bound) and ledger.held + size <= ledger.limit:
+            return True
+        self.refused += 1
+        return False
 
     def give(self, size: int) -> None:
         """Take `size` bytes off: they are not held any more."""

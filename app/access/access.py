@@ -142,13 +142,14 @@ class Gate:
         """Who is asking. Raises `Refusal` 401 when a token was shown and none shown is valid, or
         when one is needed.
         """
-        now = self.clock.unix_s()
-        try:
-            principal = authenticate(credentials(head.get, head.params), self._checks(now))
-        except TokenRefused as refused:
-            raise unauthorized(refused.detail, error=refused.error) from refused
-        if principal is not None:
-            return principal
+        shown = credentials(head.get, head.params)
+        if shown:
+            try:
+                principal = authenticate(shown, self._checks(self.clock.unix_s()))
+            except TokenRefused as refused:
+                raise unauthorized(refused.detail, error=refused.error) from refused
+            if principal is not None:
+                return principal
         if self.settings.auth and not self.settings.anonymous_read:
             raise unauthorized("a token is needed: send Authorization: Bearer TOKEN")
         return anonymous(self.address(head), self._anonymous)

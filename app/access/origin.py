@@ -40,6 +40,8 @@ class Pages:
         self._trusted = trusted
         self._open_here = open_here
         self._hosts = frozenset(settings.allowed_hosts)
+        # The last one that was welcome, as it was written: most name the same.
+        self._host = ""
         self._refused_page = Once(log, "refused a page of %s; --cors-origins would allow it")
         self._refused_host = Once(
             log, "refused a request for the host %s; --allowed-hosts would allow it"
@@ -51,10 +53,11 @@ class Pages:
             return
         host = head.get("host")
         # Without one it is no browser: they always send it.
-        if not host:
+        if not host or host == self._host:
             return
         name = _name(host)
         if name is not None and (is_loopback_name(name) or name in self._hosts):
+            self._host = host
             return
         self._refused_host.warn(host)
         raise Refusal(

@@ -22,7 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from quart import Blueprint, request
+from quart import Blueprint
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, visit
@@ -75,9 +75,10 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.post("/store/batch")
     async def batch() -> Response:
-        kind = media_type(request, [NDJSON, JSON])
-        key = key_of_field(visit().head.get(FIELD))
-        with in_hand(triode.metrics, request):
+        head = visit().head
+        kind = media_type(head, [NDJSON, JSON])
+        key = key_of_field(head.get(FIELD))
+        with in_hand(triode.metrics, head):
             items = await _items(triode, kind)
         run = Run(triode, visit().principal, key)
         answer = Response(run.answers(items, as_array=kind == JSON), content_type=kind)
@@ -89,7 +90,7 @@ def blueprint(triode: Triode) -> Blueprint:
 
 async def _items(triode: Triode, kind: str) -> Iterable[tuple[int, Any]]:
     """The commands of the body with their numbers; those of NDJSON not decoded yet."""
-    data = await read_body(request, triode.settings.max_body_bytes, triode.bodies)
+    data = await read_body(visit().body, triode.settings.max_body_bytes, triode.bodies)
     if kind == NDJSON:
         return split_lines(data)
     commands = await decode_json(data, max_depth=triode.settings.max_depth)
@@ -262,7 +263,7 @@ def failed(refusal: Refusal, ref: dict[str, Any]) -> bytes:
     return encode({**body, "type": "error", **ref, "ok": False, "error": body})
 
 
-def split_lines(data: bytearray) -> Iterator[tuple[int, bytes]]:
+def split_lines(data: bytes | bytearray) -> Iterator[tuple[int, bytes]]:
     """The lines of NDJSON that are not blank, with their numbers.
 
     Lazy: a list of all could be hundreds of thousands.

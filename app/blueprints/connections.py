@@ -90,8 +90,8 @@ def blueprint(triode: Triode) -> Blueprint:
 
     async def message(seen: Visit) -> Message | None:
         """The body as what is to be sent; None when it is empty."""
-        kind = media_type(seen.request, [JSON, BYTES])
-        raw = bytes(await read_body(seen.request, limit_bytes, bodies))
+        kind = media_type(seen.head, [JSON, BYTES])
+        raw = bytes(await read_body(seen.body, limit_bytes, bodies))
         if not raw:
             return None
         data: Json | bytes = raw
@@ -126,8 +126,8 @@ def blueprint(triode: Triode) -> Blueprint:
     @bp.direct("/connections/tags", "POST")
     async def tag(seen: Visit) -> Response:
         who = asked(seen)
-        media_type(seen.request, [JSON])
-        body = members(await read_json(seen.request, limit_bytes, bodies), ("tags",))
+        media_type(seen.head, [JSON])
+        body = members(await read_json(seen.body, limit_bytes, bodies), ("tags",))
         tags = body.get("tags")
         if not isinstance(tags, dict):
             raise bad_request('"tags" must be an object of strings, null to take one away')
@@ -146,7 +146,7 @@ def blueprint(triode: Triode) -> Blueprint:
     @bp.direct("/connections/close", "POST")
     async def close(seen: Visit) -> Response:
         who = asked(seen)
-        last = await message(seen) if has_content(seen.request) else None
+        last = await message(seen) if has_content(seen.head) else None
         frames = {} if last is None else {kind: last.frame(kind) for kind in KINDS}
         chosen = [client async for client in paced(select(hub, *who))]
         times = ReturnTimes(triode.settings, chosen)

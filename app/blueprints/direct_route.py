@@ -4,7 +4,7 @@ Quart's contexts, signals, hooks and routing, and the nursery with two tasks tha
 for each request, took most of the time of a small write. A route that needs none of them is a
 function of its visit (`Gated.direct`), and here are the same steps around it that `gated` and
 `errors.guard` put around it under Quart: arrive, the route or the answer for what it raised,
-depart. Request and response are Quart's own, so both ways give the same bytes (a test holds it).
+depart. The response is Quart's own, so both ways give the same bytes (a test holds it).
 
 An embedding application has hooks of its own, which must not be passed by: it always has Quart's
 dispatch (`Triode.attach` alone), and so has ours while hooks for all requests are added to it.
@@ -21,7 +21,6 @@ from triode.app.blueprints.gated import Gated, View, Visit, arrive, depart
 DIRECT: Final = "triode_direct"
 
 if TYPE_CHECKING:
-    from quart import Request
     from quart_trio import QuartTrio
     from quart_trio.wrappers import TrioResponse as Response
 
@@ -38,15 +37,15 @@ class DirectRoute:
         self._view = view
         self._control = control
 
-    async def answer(self, incoming: Request, head: Head) -> Response:
+    async def answer(self, head: Head, body: bytes) -> Response:
         """The answer to a request, also when it is a refusal. Quart's contexts are not there."""
         self._triode.metrics.http_requests += 1
         seen: Visit | None = None
         try:
-            seen = await arrive(self._triode, incoming, head, self._path, control=self._control)
+            seen = await arrive(self._triode, head, body, self._path, control=self._control)
             response = await self._view(seen)
         except Exception as error:
-            response = answer(self._triode, error, incoming)
+            response = answer(self._triode, error, head)
         depart(self._triode, head, seen, response)
         return response
 

@@ -31,7 +31,7 @@ from triode.app.blueprints.gated import (
     head_of,
 )
 from triode.app.blueprints.request_body import discard, is_unread
-from triode.app.net.request_head import BadHead
+from triode.app.net.request_head import BadHead, Head
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import malformed_filter
 from triode.store.filter import FilterError
@@ -82,36 +82,38 @@ def error_handler(triode: Triode) -> Handler:
 
     async def handle(error: Exception) -> Response:
         incoming = _incoming()
-        response = answer(triode, error, incoming)
+        head = head_of(incoming)
+        unread = incoming if isinstance(incoming, Request) and is_unread(incoming) else None
+        response = answer(triode, error, head, unread)
         # Also for paths that belong to no blueprint: a page has to be able to read why.
         if isinstance(incoming, Request):
-            depart(triode, head_of(incoming), g.get("triode_visit"), response)
+            depart(triode, head, g.get("triode_visit"), response)
         return response
 
     return handle
 
 
-def answer(triode: Triode, error: Exception, incoming: Request | Websocket) -> Response:
-    """The answer for any exception, counted."""
-    refusal = to_refusal(error, incoming)
+def answer(triode: Triode, error: Exception, head: Head, unread: Request | None = None) -> Response:
+    """The answer for any exception, counted. `unread`: a request whose body is still arriving."""
+    refusal = to_refusal(error, head)
     metrics = triode.metrics
     if refusal.status >= 500 and not isinstance(error, Refusal | HTTPException):
         metrics.errors_total += 1
     metrics.refused[refusal.status] += 1
-    return problem(refusal, incoming)
+    return problem(refusal, unread)
 
 
-def to_refusal(error: Exception, incoming: Request | Websocket) -> Refusal:
+def to_refusal(error: Exception, head: Head) -> Refusal:
     """The answer to give for any exception. Logs those that nobody expected."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, HTTPException) and error.code is not None:
-        return _of_werkzeug(error, error.code)
+        return _of_werkzeug(error, error.code, head)
     if isinstance(error, FilterError):
         # Well-formed, but it turned out to look at too much of this document.
         return malformed_filter(error)
     # The path without its query: that may hold an access token.
-    log.exception("%s %s failed", incoming.method, incoming.path, exc_info=error)
+    log.exception("%s %s failed", head.method, head.path, exc_info=error)
     return Refusal(500, "the server failed to answer this; it is logged")
 
 
@@ -120,10 +122,10 @@ def _incoming() -> Request | Websocket:
     return current_request() if has_request_context() else websocket
 
 
-def _of_werkzeug(error: HTTPException, status: int) -> Refusal:
+def _of_werkzeug(error: HTTPException, status: int, head: Head) -> Refusal:
     try:
         # A path that is no text has no route: it is refused for what it is.
-        path = head_of(_incoming()).decoded_path
+        path = head.decoded_path
     except BadHead as bad:
         return bad
     if status == 404:
@@ -144,15 +146,15 @@ def not_allowed() -> Refusal:
     )
 
 
-def problem(refusal: Refusal, incoming: Request | Websocket) -> Response:
+def problem(refusal: Refusal, unread: Request | None) -> Response:
     """The HTTP answer for a refusal.
 
     Of a body that is still arriving the rest is read and dropped after it is sent.
     """
     body = encode(refusal.body())
     content: bytes | AsyncIterator[bytes] = body
-    if isinstance(incoming, Request) and is_unread(incoming):
-        content = _then_discard(body, incoming)
+    if unread is not None:
+        content = _then_discard(body, unread)
     response = Response(
         content,
         status=refusal.status,

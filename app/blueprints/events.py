@@ -17,7 +17,7 @@ import trio
 from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 
-from triode.app.blueprints.gated import gated, head_of
+from triode.app.blueprints.gated import current_request, gated, head_of
 from triode.app.blueprints.request_body import JSON, media_type, read_json
 from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.runtime.turns import between
@@ -146,11 +146,12 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @events.post("/events")
     async def subscribe_with_body() -> Response:
-        media_type(request, (JSON,))
+        incoming = current_request()
+        media_type(head_of(incoming), (JSON,))
         limit = triode.settings.max_message_bytes
         bodies = triode.bodies
         return await _open(
-            await read_json(request, limit, bodies, max_depth=triode.settings.max_depth)
+            await read_json(incoming, limit, bodies, max_depth=triode.settings.max_depth)
         )
 
     async def _open(body: Json | Missing) -> Response:

@@ -42,10 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Visit:
-    """One request, its head, who makes it, and the fields that its answer gets in any case."""
+    """One request: its head, its body or what receives it, who makes it, and the fields that its
+    answer gets in any case.
+    """
 
-    request: Request
     head: Head
+    body: Request | bytes
     principal: Principal = STRANGER
     fields: Mapping[str, str] = field(default_factory=dict)
 
@@ -138,7 +140,7 @@ def gated(
         if rate and request.method != "OPTIONS":
             route = blueprint.paths.get((request.endpoint or "").rpartition(".")[2])
             g.triode_visit = await arrive(
-                triode, incoming, head, route, token=token, control=control
+                triode, head, incoming, route, token=token, control=control
             )
             return None
         triode.gate.pages.check_host(head)
@@ -160,8 +162,8 @@ def current_request() -> Request:
 
 async def arrive(
     triode: Triode,
-    incoming: Request,
     head: Head,
+    body: Request | bytes,
     route: str | None,
     *,
     token: bool = True,
@@ -171,7 +173,7 @@ async def arrive(
 
     `route` is its path without a prefix; None for what only says which methods a path has.
     """
-    seen = Visit(incoming, head)
+    seen = Visit(head, body)
     triode.gate.pages.check_host(head)
     if token:
         seen.principal, seen.fields = await triode.gate.visit(head, control=control)

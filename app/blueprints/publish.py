@@ -25,8 +25,8 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.direct("/publish", "POST")
     async def publish(seen: Visit) -> Response:
-        media_type(seen.request, [JSON])
-        body = await read_json(seen.request, limit, bodies, max_depth=triode.settings.max_depth)
+        media_type(seen.head, [JSON])
+        body = await read_json(seen.body, limit, bodies, max_depth=triode.settings.max_depth)
         message = members(body, ("room", "to", "tags", "event", "data"))
         command = {"type": "publish", **message}
         return json_response(await execute(triode, command, seen.principal))

@@ -28,13 +28,14 @@ from quart import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
-from triode.app.runtime.decoding import decode_in_turns
+from triode.app.runtime.decoding import AT_ONCE_BYTES, decode_in_turns
 from triode.app.wire.known_names import check_members
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.ledger import Overdrawn
-from triode.store.value import Json, JsonError
+from triode.store.value import Json, JsonError, decode
 
 if TYPE_CHECKING:
+    from triode.app.net.request_head import Head
     from triode.app.runtime.metrics import Metrics
     from triode.limits.ledger import Account, Hold
 
@@ -54,7 +55,7 @@ DISCARD_S: Final = 5.0
 DISCARD_BYTES: Final = 64 * 1024 * 1024
 
 
-def media_type(request: Request, accepted: Sequence[str]) -> str:
+def media_type(head: Head, accepted: Sequence[str]) -> str:
     """The one of `accepted` that the body claims to be. Raises Refusal 415, which lists them, also
     for a body that is compressed: how much is in it would only be known once it is read.
 
@@ -62,15 +63,18 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
     keeps web pages of other origins out: a form cannot claim to be JSON, and a script that does is
     stopped by its preflight.
     """
-    coded = ", ".join(request.headers.getlist("Content-Encoding")).lower()
-    if coded not in ("", "identity"):
+    said = head.get("content-type")
+    coded = head.get("content-encoding")
+    if said is not None and said in accepted and coded is None:  # most requests
+        return said
+    if coded and coded.lower() != "identity":
         raise Refusal(
             415,
             f"Content-Encoding says {coded[:64]}; send the body as it is",
             headers={"Accept-Encoding": "identity"},
         )
     # Two that differ are no type at all; twice the same is only somebody who adds it blindly.
-    lines = dict.fromkeys(request.headers.getlist("Content-Type"))
+    lines = dict.fromkeys([value for name, value in head.headers if name == "content-type"])
     given, parameters = parse_options_header(", ".join(lines))
     kind = given.lower()
     charset = parameters.get("charset", "utf-8").lower()
@@ -81,18 +85,34 @@ def media_type(request: Request, accepted: Sequence[str]) -> str:
         415,
         f"Content-Type says {said}; send {' or '.join(accepted)}, in UTF-8",
         extra={"accepted": list(accepted)},
-        headers={"Accept-Patch" if request.method == "PATCH" else "Accept": ", ".join(accepted)},
+        headers={"Accept-Patch" if head.method == "PATCH" else "Accept": ", ".join(accepted)},
     )
 
 
-async def read_body(request: Request, limit: int, bodies: Account) -> bytearray:
-    """All of the body, at most `limit` bytes. While it comes it stands in the account `bodies`.
+async def read_body(body: Request | bytes, limit: int, bodies: Account) -> bytes | bytearray:
+    """All of the body of a request, at most `limit` bytes; what came with its head is there already
+    (see `Visit`). While it comes it stands in the account `bodies`.
 
     Raises Refusal 413 above the limit, 408 when it comes too slowly, 503 when all bodies together
     are too much.
     """
+    if isinstance(body, bytes):
+        if len(body) > limit:
+            raise too_large(limit)
+        if not bodies.has_room(len(body)):
+            raise _too_many()
+        return body
     with bodies.hold() as hold:
-        return await _receive(request, limit, hold)
+        return await _receive(body, limit, hold)
+
+
+def _too_many() -> Refusal:
+    return Refusal(
+        503,
+        "too many bodies are on their way; retry in a second",
+        extra={"retry_after": 1},
+        headers={"Retry-After": "1"},
+    )
 
 
 async def _receive(request: Request, limit: int, hold: Hold) -> bytearray:
@@ -115,12 +135,7 @@ async def _receive(request: Request, limit: int, hold: Hold) -> bytearray:
         waited_s = trio.current_time() - started
         raise Refusal(408, f"after {waited_s:.0f} s the body is still not complete") from None
     except Overdrawn:
-        raise Refusal(
-            503,
-            "too many bodies are on their way; retry in a second",
-            extra={"retry_after": 1},
-            headers={"Retry-After": "1"},
-        ) from None
+        raise _too_many() from None
     except RequestEntityTooLarge:
         # The application's own limit came first: an embedding one may have a smaller limit than
         # ours.
@@ -130,12 +145,12 @@ async def _receive(request: Request, limit: int, hold: Hold) -> bytearray:
 
 
 @contextmanager
-def in_hand(metrics: Metrics, request: Request) -> Iterator[None]:
+def in_hand(metrics: Metrics, head: Head) -> Iterator[None]:
     """While a large body is read, decoded and written, `metrics.large_bodies` counts it.
 
     The garbage collector puts nothing aside meanwhile (`app.service.gc_policy`).
     """
-    large = (request.content_length or 0) > ONE_GO_BYTES or "Transfer-Encoding" in request.headers
+    large = (head.content_length or 0) > ONE_GO_BYTES or head.chunked
     metrics.large_bodies += large
     try:
         yield
@@ -150,9 +165,11 @@ def too_large(limit: int) -> Refusal:
     )
 
 
-async def read_json(request: Request, limit: int, bodies: Account, *, max_depth: int = 256) -> Json:
+async def read_json(
+    body: Request | bytes, limit: int, bodies: Account, *, max_depth: int = 256
+) -> Json:
     """The body as JSON. Raises Refusal 413, 408, or 400 with `offset`, the byte of the fault."""
-    return await decode_json(await read_body(request, limit, bodies), max_depth=max_depth)
+    return await decode_json(await read_body(body, limit, bodies), max_depth=max_depth)
 
 
 async def decode_json(data: bytearray | bytes, *, max_depth: int = 256) -> Json:
@@ -163,6 +180,8 @@ async def decode_json(data: bytearray | bytes, *, max_depth: int = 256) -> Json:
     if not data:
         raise bad_request("the body is empty; JSON is wanted")
     try:
+        if len(data) <= AT_ONCE_BYTES:
+            return decode(data, max_depth=max_depth)
         return await decode_in_turns(data, max_depth=max_depth)
     except JsonError as error:
         raise malformed(error) from error
@@ -185,14 +204,14 @@ def members(value: Json, known: Sequence[str]) -> dict[str, Any]:
     return value
 
 
-def has_content(request: Request) -> bool:
+def has_content(head: Head) -> bool:
     """Whether the request has a body. In HTTP/2 only its type may say so; `curl -d ''` gives a
     type to nothing.
     """
-    headers = request.headers
-    if request.content_length is not None:
-        return request.content_length > 0
-    return "Transfer-Encoding" in headers or "Content-Type" in headers
+    length = head.content_length
+    if length is not None:
+        return length > 0
+    return head.chunked or head.get("content-type") is not None
 
 
 def is_unread(request: Request) -> bool:

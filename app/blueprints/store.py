@@ -86,27 +86,27 @@ def blueprint(triode: Triode) -> Blueprint:
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
 
     async def content(seen: Visit) -> Json:
-        return await read_json(seen.request, limit, bodies, max_depth=depth)
+        return await read_json(seen.body, limit, bodies, max_depth=depth)
 
     @bp.direct("/store", "PUT")
     async def put(seen: Visit) -> Response:
         path = check_path(required_path(one(seen.head, "path")))
-        media_type(seen.request, [JSON])
-        with in_hand(triode.metrics, seen.request):
+        media_type(seen.head, [JSON])
+        with in_hand(triode.metrics, seen.head):
             return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))
 
     @bp.direct("/store", "POST")
     async def post(seen: Visit) -> Response:
         path = check_path("." if (text := one(seen.head, "path")) is None else text)
-        media_type(seen.request, [JSON])
-        with in_hand(triode.metrics, seen.request):
+        media_type(seen.head, [JSON])
+        with in_hand(triode.metrics, seen.head):
             return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))
 
     @bp.direct("/store", "PATCH")
     async def patch(seen: Visit) -> Response:
         path = check_path(required_path(one(seen.head, "path")))
-        kind = media_type(seen.request, [JSON, MERGE_PATCH, JSON_PATCH])
-        with in_hand(triode.metrics, seen.request):
+        kind = media_type(seen.head, [JSON, MERGE_PATCH, JSON_PATCH])
+        with in_hand(triode.metrics, seen.head):
             value = await content(seen)
             if kind == MERGE_PATCH:
                 return await _write(triode, seen, Merge(path, value))

@@ -40,9 +40,10 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.post("/tokens")
     async def issue() -> Response:
-        media_type(request, [JSON])
+        media_type(visit().head, [JSON])
         asked = members(
-            await read_json(request, MAX_TOKEN_BYTES, bodies), ("grant", *MEMBERS, "ttl_s", "label")
+            await read_json(visit().body, MAX_TOKEN_BYTES, bodies),
+            ("grant", *MEMBERS, "ttl_s", "label"),
         )
         try:
             issued = await issuing.issue(
@@ -104,9 +105,10 @@ def renewal(triode: Triode) -> Blueprint:
     async def proven(*also: str) -> dict[str, Any]:
         """The body, with the secret. Raises `Refusal` 400 without one."""
         body: dict[str, Any] = {}
-        if has_content(request):
-            media_type(request, [JSON])
-            body = members(await read_json(request, MAX_TOKEN_BYTES, bodies), ("secret", *also))
+        seen = visit()
+        if has_content(seen.head):
+            media_type(seen.head, [JSON])
+            body = members(await read_json(seen.body, MAX_TOKEN_BYTES, bodies), ("secret", *also))
         if not isinstance(body.get("secret"), str):
             raise bad_request(
                 'send {"secret": "…"}, the secret that the event connected gave this stream',

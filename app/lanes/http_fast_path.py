@@ -2,25 +2,23 @@
 
 Only for requests that leave nothing to decide: HTTP/1.1, a short body of declared length, no
 `Expect`, no upgrade; all others, and all other routes, are Hypercorn's. So what is here
-is: make the request, let the route answer, and write what Hypercorn and h11 would have written,
-byte for byte (a test holds it).
+is: let the route answer, and write what Hypercorn and h11 would have written, byte for byte (a test
+holds it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from quart.utils import encode_headers
 from quart.wrappers.response import DataBody
-from quart_trio.wrappers import TrioRequest
-from werkzeug.datastructures import Headers
 
 if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse as Response
 
-    from triode.app.blueprints.direct_route import DirectRoutes
+    from triode.app.blueprints.direct_route import DirectRoute, DirectRoutes
     from triode.app.net.request_head import Head
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -35,24 +33,25 @@ class Exchange:
     def __init__(self, routes: DirectRoutes) -> None:
         self._routes = routes
 
-    def takes(self, head: Head) -> bool:
-        """Whether a request is for `serve`."""
-        return (
-            self._routes.find(head.method, head.path) is not None
-            and head.version == "1.1"
-            and head.method != "HEAD"
-            and not head.chunked
-            and (head.content_length or 0) <= BODY_BYTES
-            and not _decides(head)
-        )
+    def find(self, head: Head) -> DirectRoute | None:
+        """The route of a request that is for `serve`."""
+        route = self._routes.find(head.method, head.path)
+        if (
+            route is None
+            or head.version != "1.1"
+            or head.method == "HEAD"
+            or head.chunked
+            or (head.content_length or 0) > BODY_BYTES
+            or _decides(head)
+        ):
+            return None
+        return route
 
-    async def serve(self, head: Head, body: bytes, send: Send) -> None:
+    async def serve(self, route: DirectRoute, head: Head, body: bytes, send: Send) -> None:
         """Answer one request; `send` is awaited for each piece of the answer. Cancelled, a write
         has either not been tried or is done.
         """
-        route = self._routes.find(head.method, head.path)
-        assert route is not None
-        response = await route.answer(_request(head, body), head)
+        response = await route.answer(head, body)
         end = b"Connection: close\r\n" if head.closes else b""
         whole = response.response
         if isinstance(whole, DataBody):
@@ -68,33 +67,10 @@ class Exchange:
 
 def _decides(head: Head) -> bool:
     """Whether a field changes how the connection goes on."""
-    for name, value in head.headers:
-        if name == "expect" or name == "upgrade":
-            return True
-        if name == "connection" and value.lower() not in ("keep-alive", "close"):
-            return True
-    return False
-
-
-def _request(head: Head, body: bytes) -> TrioRequest:
-    scope: Any = {"type": "http"}  # the rest of it is in the head
-    request = TrioRequest(
-        head.method,
-        "https" if head.secure else "http",
-        head.path,
-        head.query.encode("latin-1"),
-        Headers(head.headers),
-        "",
-        head.version,
-        scope,
-        send_push_promise=_no_push,
-    )
-    request.body.set_result(body)
-    return request
-
-
-async def _no_push(*_what: Any) -> None:
-    """There is none in HTTP/1.1."""
+    if head.get("expect") is not None or head.get("upgrade") is not None:
+        return True
+    said = head.get("connection")
+    return said is not None and said.lower() not in ("keep-alive", "close")
 
 
 def _start(response: Response, framing: bytes = b"") -> bytes:

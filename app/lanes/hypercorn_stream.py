@@ -8,7 +8,7 @@ connections: an event stream may be asked for on a connection that Hypercorn alr
     FREE    Hypercorn is idle. Bytes are collected until a whole request head is there, then
             - `wants(head)`: end of file to Hypercorn; the head stays unread for the native lane
             - refused by our parser: a problem answer, and close
-            - `direct.takes(head)`: answered in Hypercorn's stead, which hears nothing of it
+            - `direct.find(head)`: answered in Hypercorn's stead, which hears nothing of it
             - else: the head goes to Hypercorn, state BUSY
     BUSY    The request's body goes through as it comes, counted by `Body`. What follows it
             (pipelining) is held back until Hypercorn has answered and is idle again, which its
@@ -29,7 +29,7 @@ import math
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -69,11 +69,11 @@ class HandoffLimits:
 class Direct(Protocol):
     """`app.lanes.http_fast_path.Exchange`: requests that are answered without Hypercorn."""
 
-    def takes(self, head: Head) -> bool:
-        """Whether it is one of them. Their bodies are short."""
+    def find(self, head: Head) -> Any:
+        """The route of such a request, None for any other. Their bodies are short."""
 
     async def serve(
-        self, head: Head, body: bytes, send: Callable[[bytes], Awaitable[None]]
+        self, route: Any, head: Head, body: bytes, send: Callable[[bytes], Awaitable[None]]
     ) -> None:
         """Answer it."""
 
@@ -163,8 +163,9 @@ class HandoffStream:
             return await self._refuse(refusal)
         if parsed is not None:
             head, length = parsed
-            if self._direct is not None and self._direct.takes(head):
-                return await self._answer(self._direct, head, length)
+            direct = self._direct
+            if direct is not None and (route := direct.find(head)) is not None:
+                return await self._answer(direct, route, head, length)
             return self._dispatch(head, length)
         return await self._read_on(self._head_deadline())
 
@@ -188,7 +189,7 @@ class HandoffStream:
             return await self._refuse(BadHead(408, detail))
         return b"" if self._late or self._ended else None
 
-    async def _answer(self, direct: Direct, head: Head, length: int) -> bytes | None:
+    async def _answer(self, direct: Direct, route: Any, head: Head, length: int) -> bytes | None:
         """Answer a request in Hypercorn's stead, all of whose body comes before it is looked at.
 
         None to look again; b"" when Hypercorn's part ends here.
@@ -206,7 +207,7 @@ class HandoffStream:
         del buffer[:end]
         self._head_begun = None
         try:
-            await direct.serve(head, body, self._send_piecewise)
+            await direct.serve(route, head, body, self._send_piecewise)
         except Exception:
             # Some of the answer may be out: nothing else can follow it.
             self._end()

@@ -84,16 +84,25 @@ class Head(Struct, frozen=True, dict=True):
         rule is the same for every field, so nobody has to know which of them are lists: one that
         may come once only becomes a value that is none, and is never half believed.
         """
-        found = [value for field, value in self.headers if field == name]
-        if not found:
-            return None
-        # Cookies alone have a joint of their own (RFC 9113 section 8.2.3).
-        return found[0] if len(found) == 1 else ("; " if name == "cookie" else ", ").join(found)
+        return self._joined.get(name)
+
+    @cached_property
+    def _joined(self) -> dict[str, str]:
+        joined: dict[str, str] = {}
+        for name, value in self.headers:
+            before = joined.get(name)
+            if before is None:
+                joined[name] = value
+            else:
+                # Cookies alone have a joint of their own (RFC 9113 section 8.2.3).
+                joined[name] = before + ("; " if name == "cookie" else ", ") + value
+        return joined
 
     def members(self, name: str) -> list[str]:
         """The members of a comma-separated list field, over all its lines (RFC 9110 section
         5.6.1)."""
-        return [part.strip() for part in (self.get(name) or "").split(",") if part.strip()]
+        value = self.get(name)
+        return [part.strip() for part in value.split(",") if part.strip()] if value else []
 
     def tokens(self, name: str) -> list[str]:
         """As `members`, in lower case: for lists of words whose case means nothing."""
