@@ -29,4 +29,4 @@ class Audience(Source):
         self.selection = selection
         self.rest = Rest()
         self.filter_json = encode(selection.filter.text)
-        self.snapshots: dict[tuple[Kind, bool, bool, bool], tuple[int, ref[Frame]]] = {}
+        self.snapshots: dict[tuple[Kind, bool, bool, bool, int], tuple[int, ref[Frame]]] = {}

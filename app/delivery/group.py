@@ -127,8 +127,8 @@ class Particulars:
 
 
 class Group(Generic[M]):
-    """Clients of one `kind` that hear exactly the same `sources`; `deflate_from`, and whether they
-    are sent chunks, is that of all.
+    """Clients of one `kind` that hear exactly the same `sources`; `deflate_from`, `max_event`, and
+    whether they are sent chunks, is that of all.
     """
 
     __slots__ = (
@@ -139,6 +139,7 @@ class Group(Generic[M]):
         "frames",
         "hub",
         "kind",
+        "max_event",
         "particulars",
         "sent",
         "sent_bytes",
@@ -153,11 +154,13 @@ class Group(Generic[M]):
         sources: frozenset[Source],
         deflate_from: int = 0,
         chunked: bool = False,
+        max_event: int = 0,
     ) -> None:
         self.hub = hub
         self.kind = kind
         self.deflate_from = deflate_from
         self.chunked = chunked
+        self.max_event = max_event
         self.sources = sources
         self.flowing: dict[M, None] = {}
         self.slow: dict[M, None] = {}

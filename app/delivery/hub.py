@@ -34,6 +34,7 @@ from triode.app.delivery.unevaluated import Skipped
 from triode.app.delivery.whole import told_whole
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
+from triode.app.wire.max_event import fitted
 from triode.app.wire.source import Source
 from triode.limits.meter import Meter
 from triode.store.evaluated import STALE
@@ -72,7 +73,7 @@ class Hub:
         self.clients_peak = 0
         self.rooms = Rooms(self)
         self.tags: Tags[Client] = Tags()
-        self._groups: dict[tuple[Kind, int, bool, frozenset[Source]], Group[Client]] = {}
+        self._groups: dict[tuple[Kind, int, bool, int, frozenset[Source]], Group[Client]] = {}
         self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
         self.backlog = Backlog()
@@ -210,11 +211,11 @@ class Hub:
             [s.audience for s in client.subscriptions.values()] + list(client.rooms.values())
         )
         chunked = client.chunks is not None
-        key = (client.kind, client.deflate_from, chunked, sources)
+        key = (client.kind, client.deflate_from, chunked, client.max_event, sources)
         group = self._groups.get(key)
         if group is None or len(group) >= SIZE:
             group = self._groups[key] = Group(
-                self, client.kind, sources, client.deflate_from, chunked
+                self, client.kind, sources, client.deflate_from, chunked, client.max_event
             )
             for source in sources:
                 source.groups[group] = None
@@ -227,7 +228,7 @@ class Hub:
         if not len(group):
             for source in group.sources:
                 source.groups.pop(group, None)
-            key = (group.kind, group.deflate_from, group.chunked, group.sources)
+            key = (group.kind, group.deflate_from, group.chunked, group.max_event, group.sources)
             if self._groups.get(key) is group:
                 del self._groups[key]
         return due
@@ -314,9 +315,9 @@ class Hub:
                 failed = event.kind == "failed"
                 gone = event.kind == "delete"
                 place = None if failed else Place(event.path, gone, change.time_ms)
-            encoded: dict[tuple[Kind, bool], Frame] = {}
+            encoded: dict[tuple[Kind, bool, int], Frame] = {}
             for group in audience.groups:
-                kind, with_id = variant = (group.kind, last[group] == index)
+                kind, with_id, most = variant = (group.kind, last[group] == index, group.max_event)
                 frame = encoded.get(variant)
                 if frame is None:
                     if is_whole:
@@ -327,11 +328,15 @@ class Hub:
                             kind,
                             id=with_id,
                             droppable=True,
+                            most=most,
                             work=evaluating if evaluating and is_evaluated else work,
                         )
                     else:
                         id = position if with_id else None
                         data = document_frame(kind, type_, audience.filter_json, members, id)
+                        data = fitted(
+                            data, kind, event, change.time_ms, audience.filter_json, id, most
+                        )
                         frame = Frame(data, audience, seq, place=place)
                     encoded[variant] = frame
                 group.append(frame)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from triode.app.delivery.lazy_frame import FEED_BYTES, Feed
 from triode.app.delivery.snapshot import snapshot_pieces
 from triode.app.runtime.turns import steps
-from triode.app.wire.frame import FRAME_BYTES, Frame, control, document_frame, members_of
+from triode.app.wire.frame import FRAME_BYTES, Frame, control
+from triode.app.wire.max_event import event_frames
 from triode.limits.meter import Meter
 from triode.store.change import Position
 from triode.store.work import TooCostly
@@ -56,21 +57,23 @@ def missed(
     request: StreamRequest,
     *,
     ids: bool = True,
+    most: int = 0,
 ) -> list[Frame] | None:
     """The frames missed since the position that was asked for; None when it can't be resumed from
-    there. Without `ids` only the present position is told, at the end.
+    there. Without `ids` only the present position is told, at the end. `most` is the `max_event` of
+    who asks.
     """
     since = request.since
     if since is None or not audiences or not hub.store.can_resume(since):
         return None
     filters = [audience.selection.filter for audience in audiences]
-    key = (kind, ids, since.seq, *[filter.text for filter in filters])
+    key = (kind, ids, most, since.seq, *[filter.text for filter in filters])
     known = hub.shelf.replays.get(hub.store.seq, key)
     if known is not None:
         return known
     replay = hub.store.missed(filters, since)
     may_be_long = not replay.evaluates
-    replayer = Replayer(hub, kind, audiences, replay, ids=ids)
+    replayer = Replayer(hub, kind, audiences, replay, ids=ids, most=most)
     try:
         replay.sift(Meter(SIFTING_STEPS))
         is_long = replay.edits > EDITS_AT_ONCE
@@ -127,7 +130,14 @@ class Replayer:
     """
 
     def __init__(
-        self, hub: HubPort, kind: Kind, audiences: Sequence[Audience], replay: Replay, *, ids: bool
+        self,
+        hub: HubPort,
+        kind: Kind,
+        audiences: Sequence[Audience],
+        replay: Replay,
+        *,
+        ids: bool,
+        most: int,
     ) -> None:
         self._store = hub.store
         self._max_bytes = hub.settings.resume_bytes
@@ -135,6 +145,7 @@ class Replayer:
         self._audiences = audiences
         self._by_filter: dict[Filter, Audience] = {a.selection.filter: a for a in audiences}
         self._ids = ids
+        self._most = most
         self._now = hub.store.position
         self._replay = replay
         self._pause = 1 if replay.evaluates else CHANGES_AT_ONCE
@@ -175,8 +186,7 @@ class Replayer:
             for event in each.events:
                 left -= 1
                 id = str(position).encode() if told and not left else None
-                type_, members = members_of(event, each.time_ms)
-                frames.append(document_frame(self._kind, type_, name, members, id))
+                frames += event_frames(self._kind, event, each.time_ms, name, id, self._most)
         return frames
 
     def _healed(self, root: Json, rest: Counter[Filter], after: Position) -> Iterator[bytes]:
@@ -195,4 +205,4 @@ class Replayer:
             if audience.selection.filter in rest:
                 left -= 1
                 id = None if left else str(self._now).encode()
-                yield from snapshot_pieces(root, audience, self._kind, id)
+                yield from snapshot_pieces(root, audience, self._kind, id, most=self._most)

@@ -29,6 +29,7 @@ from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.room import Room
 from triode.app.delivery.snapshot import snapshots
 from triode.app.wire.frame import FRAME_BYTES, Frame, control, document_frame, members_of
+from triode.app.wire.max_event import fitted
 from triode.store.change import Position
 from triode.store.event import Event
 from triode.store.value import MISSING, approx_bytes
@@ -146,7 +147,7 @@ def _told(hub: HubPort, client: Client, source: Source, gap: Gap) -> Frame:
 
 def _snapshots(hub: HubPort, client: Client, gaps: dict[Source, Gap]) -> list[Frame]:
     audiences = [source for source in gaps if isinstance(source, Audience)]
-    return snapshots(hub, audiences, client.kind)
+    return snapshots(hub, audiences, client.kind, client.max_event)
 
 
 def _size_of(hub: HubPort, latest: Latest, room: int) -> int | None:
@@ -183,5 +184,9 @@ def _newest(hub: HubPort, client: Client, arrears: Arrears) -> list[Frame]:
         type_, members = members_of(event, pending.time_ms, pending.events - 1)
         # With a gap a snapshot comes after it, which has the position.
         id = position if len(frames) == len(owed) - 1 and not arrears.gaps else None
-        frames.append(Frame(document_frame(client.kind, type_, audience.filter_json, members, id)))
+        name = audience.filter_json
+        data = document_frame(client.kind, type_, name, members, id)
+        most, missed = client.max_event, pending.events - 1
+        data = fitted(data, client.kind, event, pending.time_ms, name, id, most, missed)
+        frames.append(Frame(data))
     return frames

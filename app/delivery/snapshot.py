@@ -24,6 +24,7 @@ from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.unevaluated import Refused
 from triode.app.runtime.turns import SPARE, SPARE_STEPS, steps
 from triode.app.wire.frame import FRAME_BYTES, TEXT, Frame, control, document_frame, ws_frame
+from triode.app.wire.max_event import fetch_item, room_of, snapshot_frame
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.change import Position
 from triode.store.path import format_path
@@ -31,7 +32,7 @@ from triode.store.value import approx_bytes, encode, encode_steps
 from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from triode.app.config.settings import Settings
     from triode.app.delivery.audience import Audience
@@ -51,8 +52,12 @@ ITEM_STEPS: Final = 2
 ANY: Final = 1 << 60
 
 
-def snapshots(hub: HubPort, audiences: Sequence[Audience], kind: Kind) -> list[Frame]:
-    """The snapshots of several filters for one client; the last has the position."""
+def snapshots(
+    hub: HubPort, audiences: Sequence[Audience], kind: Kind, most: int = 0
+) -> list[Frame]:
+    """The snapshots of several filters for one client, whose `max_event` is `most`; the last has
+    the position.
+    """
     hub.metrics.snapshots_total += len(audiences)
     room = FRAME_BYTES
     work = Meter(hub.settings.match_work)
@@ -62,7 +67,7 @@ def snapshots(hub: HubPort, audiences: Sequence[Audience], kind: Kind) -> list[F
     for audience in audiences:
         id = audience is audiences[-1]
         meter = work if audience.selection.evaluated is None else evaluating
-        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, work=meter))
+        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, most=most, work=meter))
         room -= frames[-1].size
     return frames
 
@@ -75,6 +80,7 @@ def snapshot(
     id: bool = True,
     droppable: bool = False,
     at_once: bool = True,
+    most: int = 0,
     work: Work | None = None,
 ) -> Frame:
     """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is
@@ -82,9 +88,10 @@ def snapshot(
 
     With `id` its last frame carries the position: say so only for the last snapshot of several that
     belong together. `droppable`: it stands for a change, and may be lost to a full queue as that.
+    No event of it is longer than `most`, if that is not 0.
     """
     seq = hub.store.seq
-    key = (kind, id, droppable, at_once)
+    key = (kind, id, droppable, at_once, most)
     kept = audience.snapshots.get(key)
     if kept is not None and kept[0] == seq:
         known = kept[1]()
@@ -102,6 +109,7 @@ def snapshot(
         id=id,
         source=source,
         at_once=at_once,
+        most=most,
         work=Meter(hub.settings.match_work) if work is None else work,
     )
     # A feed holds a pin, and of what it has made: it lives only as long as somebody reads it.
@@ -119,6 +127,7 @@ def _make(
     id: bool,
     source: Audience | None,
     at_once: bool,
+    most: int,
     work: Work,
 ) -> Frame:
     store = hub.store
@@ -139,14 +148,16 @@ def _make(
             audience.rest.evaluated(budget - work.left, trio.current_time())
     except TooCostly:
         size = FRAME_BYTES + 1
-    if size > FRAME_BYTES:
-        pin = _pin(store)
-        refused = partial(refusal, store.position, audience, kind, source)
-        again = partial(paced_pieces, hub.settings, next(pin), audience, kind, position, refused)
-        feed = SharedFeed(again, pin, source, store.seq, share=hub.shelf.feed_share)
-        hub.shelf.feeds.add(feed)
-        return feed
-    return Frame(_frame(audience, kind, items, position, more=False), source, store.seq)
+    if size <= FRAME_BYTES:
+        data = _frame(audience, kind, items, position, more=False)
+        if not most or len(data) <= most:
+            return Frame(data, source, store.seq)
+    pin = _pin(store)
+    refused = partial(refusal, store.position, audience, kind, source)
+    again = partial(paced_pieces, hub.settings, next(pin), audience, kind, position, refused, most)
+    feed = SharedFeed(again, pin, source, store.seq, share=hub.shelf.feed_share)
+    hub.shelf.feeds.add(feed)
+    return feed
 
 
 def _pin(store: Store) -> Iterator[Json]:
@@ -190,6 +201,7 @@ def paced_pieces(
     kind: Kind,
     position: bytes | None,
     refused: Callable[[], Refused],
+    most: int = 0,
 ) -> Iterator[bytes]:
     """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile; an
     empty piece is a pause. What `refused` says when it takes more than `max_work` steps.
@@ -205,7 +217,7 @@ def paced_pieces(
         yield refused()
         return
     # What is written out costs no more to select than it has just done.
-    again = partial(snapshot_pieces, root, audience, kind, position)
+    again = partial(snapshot_pieces, root, audience, kind, position, most=most)
     yield from steps(ANY, again, pause, turn=turn)
 
 
@@ -221,23 +233,50 @@ def _evaluate(root: Json, audience: Audience, meter: Meter) -> Iterator[bytes]:
 
 
 def snapshot_pieces(
-    root: Json, audience: Audience, kind: Kind, position: bytes | None, work: Work = FREE
+    root: Json,
+    audience: Audience,
+    kind: Kind,
+    position: bytes | None,
+    work: Work = FREE,
+    *,
+    most: int = 0,
 ) -> Iterator[bytes]:
-    """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile."""
-    batch: list[Json] = []
+    """The snapshot of an audience's filter on `root`, which has to stay as it is meanwhile. No
+    event is longer than `most`, if that is not 0.
+    """
+    room = room_of(kind, audience.filter_json, position, most) if most else FRAME_BYTES
+    batch: list[bytes] = []
     size = 0
     for path, value in audience.selection.filter.select(root, work):
         work.charge(ITEM_STEPS)
-        cost = ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES)
-        if batch and size + cost > FRAME_BYTES:
-            yield _frame(audience, kind, batch, None, more=True)
+        is_large = ITEM_BYTES + approx_bytes(value, limit=FRAME_BYTES) > FRAME_BYTES
+        if is_large and most:
+            is_large = yield from _fits(path, value, room)
+            item = b"" if is_large else encode(fetch_item(path))
+        elif not is_large:
+            item = encode(_item(path, value))
+            if most and len(item) > room:
+                item = encode(fetch_item(path))
+        if batch and (is_large or size + len(item) > min(room, FRAME_BYTES)):
+            yield snapshot_frame(kind, batch, audience.filter_json, None, more=True)
             batch, size = [], 0
-        if cost > FRAME_BYTES:
+        if is_large:
             yield from _large(audience, kind, path, value)
         else:
-            batch.append(_item(path, value))
-            size += cost
-    yield _frame(audience, kind, batch, position, more=False)
+            batch.append(item)
+            size += len(item) + 1
+    yield snapshot_frame(kind, batch, audience.filter_json, position, more=False)
+
+
+def _fits(path: Path, value: Json, room: int) -> Generator[bytes, None, bool]:
+    """Whether an item is within `room` bytes; an empty piece is a pause."""
+    size = len(encode(_item(path, None)))
+    for piece in encode_steps(value):
+        size += len(piece)
+        if size > room:
+            return False
+        yield b""
+    return True
 
 
 def _large(audience: Audience, kind: Kind, path: Path, value: Json) -> Iterator[bytes]:

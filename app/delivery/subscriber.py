@@ -111,6 +111,7 @@ class Client:
         "kind",
         "lane",
         "lease",
+        "max_event",
         "outbox",
         "pingable",
         "pinged_at",
@@ -157,6 +158,8 @@ class Client:
         self.lease: Lease | None = None
         # As events: a browser shows a page no comments.
         self.sees_heartbeats = False
+        # The longest event of the document that it takes, in bytes, a power of two; 0: any.
+        self.max_event = 0
         # By reason; None until something is dropped.
         self.drops: dict[str, int] | None = None
         # Of messages in rooms; a filter has its own.

@@ -32,6 +32,7 @@ from triode.app.service.under_way import UnderWay
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.known_names import check_command
+from triode.app.wire.max_event import check_max_event
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
 from triode.app.wire.stream_request import (
     StreamRequest,
@@ -221,6 +222,7 @@ class Session:
             snapshot=check_snapshot(command.get("snapshot")),
             since=None if since is None else parse_position(since),
             resume=since is not None,
+            max_event=check_max_event(command.get("max_event")),
         )
         [filter] = await readable(triode.gate, client.principal, [text])
         if client.end is not None:

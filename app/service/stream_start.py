@@ -122,6 +122,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
     what it missed.
     """
     client.policy = request.policy
+    client.max_event = request.max_event
     wanted = [(filter, request.policy) for filter in request.filters]
     audiences = hub.subscribe(client, wanted) if wanted else []
     rooms = [hub.join(client, room) for room in request.rooms]
@@ -129,7 +130,7 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
     if lone is not None:
         missed = hub.rooms.missed(client.kind, {lone: request.since}).get(lone)
     else:
-        missed = resume.missed(hub, client.kind, audiences, request)
+        missed = resume.missed(hub, client.kind, audiences, request, most=client.max_event)
     resumed = missed is not None
     body: dict[str, Any] = {
         "client": client.id,
@@ -174,8 +175,10 @@ def add(
     """
     # Where positions have been told already, those of the past would go back.
     alone = not client.subscriptions
+    if request.max_event:
+        client.max_event = request.max_event
     audiences = hub.subscribe(client, [(filter, policy)])
-    missed = resume.missed(hub, client.kind, audiences, request, ids=alone)
+    missed = resume.missed(hub, client.kind, audiences, request, ids=alone, most=client.max_event)
     members = {"filter": filter.text, "resumed": missed is not None}
     if not (request.snapshot or request.resume):
         members["id"] = str(hub.store.position)
@@ -199,7 +202,7 @@ def _first(
     if request.resume and (audiences or client.rooms):
         hub.metrics.resumes_refused += 1
     if request.snapshot or request.resume:
-        frames = snapshots(hub, audiences, client.kind)
+        frames = snapshots(hub, audiences, client.kind, client.max_event)
         if frames:
             hub.push(client, joined(frames))
 

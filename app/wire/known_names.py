@@ -20,7 +20,8 @@ ANYWHERE: Final = ("access_token",)
 TAG: Final = "tag."  # tag.NAME; `tag.` here stands for all of them
 
 _STREAM: Final = (
-    "filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", "heartbeat", TAG
+    "filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", "heartbeat",
+    "max_event", TAG
 )  # fmt: skip
 _WRITE: Final = ("path", "create", "if")
 _SELECTORS: Final = ("id", TAG)
@@ -53,7 +54,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
 
 # Members of the body of `POST /events`, beside `tag.NAME`.
 SUBSCRIPTION: Final = (
-    "filter", "room", "policy", "snapshot", "since", "lease", "heartbeat", "tags"
+    "filter", "room", "policy", "snapshot", "since", "lease", "heartbeat", "max_event", "tags"
 )  # fmt: skip
 
 # What each command may have, beside its name and `ref`.
@@ -68,7 +69,7 @@ _COMMANDS: Final[Mapping[str, Names]] = {
     "append": ("path", "value", "if", "key"),
     "batch": ("ops", "atomic", "key"),
     "publish": ("room", "to", "tags", "event", "data", "echo"),
-    "subscribe": ("filter", "policy", "since", "snapshot"),
+    "subscribe": ("filter", "policy", "since", "snapshot", "max_event"),
     "unsubscribe": ("filter",),
     "join": ("room", "since", "was"),
     "leave": ("room",),

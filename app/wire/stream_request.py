@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from triode.app.wire.known_names import SUBSCRIPTION, TAG, check_members
+from triode.app.wire.max_event import check_max_event
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.policy import Policy, parse_policy
 from triode.store.change import Position, parse_position
@@ -68,6 +69,7 @@ class StreamRequest:
     route: SocketRoute | None = None
     lease_s: float | None = None
     heartbeat_events: bool = False
+    max_event: int = 0
     texts: tuple[str, ...] = ()
 
 
@@ -99,6 +101,7 @@ def from_query(
         tags=tags,
         lease=_last(params, "lease"),
         heartbeat=_last(params, "heartbeat"),
+        max_event=_last(params, "max_event"),
         settings=settings,
         whole=whole,
     )
@@ -130,6 +133,7 @@ def from_json(body: Any, last_event_id: str | None, settings: Settings) -> Strea
         tags=tags,
         lease=body.get("lease"),
         heartbeat=body.get("heartbeat"),
+        max_event=body.get("max_event"),
         settings=settings,
         whole=True,
     )
@@ -290,6 +294,7 @@ def _checked(
     tags: dict[str, Any],
     lease: Any,
     heartbeat: Any,
+    max_event: Any,
     settings: Settings,
     whole: bool,
 ) -> StreamRequest:
@@ -315,4 +320,5 @@ def _checked(
         tags=check_tags(tags),
         lease_s=check_lease(lease),
         heartbeat_events=check_heartbeat(heartbeat),
+        max_event=check_max_event(max_event),
     )

@@ -10,7 +10,7 @@ import click
 import httpx
 import trio
 
-from tests.abuse import connections, filters, memory, writes
+from tests.abuse import connections, filters, hoards, memory, writes
 from tests.abuse.attacker import Abuse, Attacker
 from tests.abuse.bystander import Bystander
 from tests.abuse.holds import ROUNDS, Holds, WatchedServer
@@ -91,7 +91,7 @@ def weigh(names: tuple[str, ...]) -> bool:
     most = memory.LIMIT * memory.SLACK
     click.echo(f"{'hoard':<36}{'peak MB':>9}{'then MB':>9}{'ledger MB':>11}  verdict")
     bad = False
-    for hoard in memory.TABLE:
+    for hoard in (*memory.TABLE, *hoards.TABLE):
         if names and not any(name in hoard.name for name in names):
             continue
         peak, now, held = memory.play(hoard)

@@ -79,9 +79,10 @@ class Hoarder:
         head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n\r\n"
         return self.open(head.encode(), small=small)
 
-    def ws(self) -> socket.socket:
+    def ws(self, *, deflates: bool = False) -> socket.socket:
         """A WebSocket; its answers are not read."""
-        return self.open(upgrade("/ws", host=f"127.0.0.1:{self.server.port}"))
+        offer = ("Sec-WebSocket-Extensions: permessage-deflate",) if deflates else ()
+        return self.open(upgrade("/ws", *offer, host=f"127.0.0.1:{self.server.port}"), small=True)
 
     def close(self) -> None:
         """Close all."""

@@ -49,6 +49,7 @@ STREAM: Final = [
     query("snapshot", {"enum": ["full", "none"]}),
     query("since", POSITION),
     query("lastEventId", POSITION),
+    query("max_event", SCHEMAS["Subscription"]["properties"]["max_event"]),
     TAGS_GIVEN,
 ]
 SELECTORS: Final = [

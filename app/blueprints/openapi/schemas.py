@@ -343,6 +343,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "enum": ["comment", "event"],
                 "description": "As what a heartbeat comes; event streams only",
             },
+            "max_event": integer(
+                "Bytes of the longest event of the document: a value that does not fit is "
+                "replaced by `fetch`, where it is to be had",
+                minimum=1024,
+            ),
         },
         [],
     ),
@@ -351,6 +356,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "filter": text("The filter that selected it"),
             "path": text("Names the value that is delivered"),
             "value": ANY,
+            "fetch": text("In place of the value: where to GET it, see `max_event`"),
             "time": integer("Unix milliseconds"),
         },
         ["filter", "path", "time"],
