@@ -114,8 +114,8 @@ class SharedFeed(Feed):
             self._first += 1
 
 
-class RoomFeed(Feed):
-    """Messages of rooms, whose positions are about nothing else."""
+class VerbatimFeed(Feed):
+    """A feed that always goes out as it is: as `VerbatimFrame`."""
 
     __slots__ = ()
 
@@ -143,7 +143,7 @@ def without_positions(frame: Frame, kind: Kind) -> Frame:
     """The same frame for a client that must not be told a position now. Made once: where one is
     behind, many are.
     """
-    if isinstance(frame, VerbatimFrame | RoomFeed):
+    if isinstance(frame, VerbatimFrame | VerbatimFeed):
         return frame
     if isinstance(frame, Feed):
         return _BareFeed(frame, kind)
@@ -179,17 +179,19 @@ def _of(frame: Frame, source: Source | None) -> Frame:
     return same
 
 
-def joined(frames: list[Frame]) -> Frame:
+def joined(frames: list[Frame], *, verbatim: bool = False) -> Frame:
     """Control frames as one, which takes one place in a queue: a feed if there is a feed among
-    them, or much in all.
+    them, or much in all. `verbatim`: it goes out as it is, whatever positions it has.
     """
     if len(frames) == 1:
         return frames[0]
     count = sum(frame.count for frame in frames)
     size = sum(frame.size for frame in frames)
     if size > FRAME_BYTES or any(isinstance(frame, Feed) for frame in frames):
-        return Feed(_chained(frames), size=min(size, FEED_BYTES), count=count)
-    return Frame(b"".join([frame.data for frame in frames]), count=count)
+        feed = VerbatimFeed if verbatim else Feed
+        return feed(_chained(frames), size=min(size, FEED_BYTES), count=count)
+    whole = VerbatimFrame if verbatim else Frame
+    return whole(b"".join([frame.data for frame in frames]), count=count)
 
 
 def _chained(frames: list[Frame]) -> Iterator[bytes]:

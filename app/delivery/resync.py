@@ -72,7 +72,11 @@ def heal(hub: HubPort, client: Client) -> bool:
     frames = newest if now < due_at(client) else _settled(hub, client, arrears, outbox, newest)
     life.settle(client)
     if frames:
-        enqueue(hub, client, [joined(frames)])
+        # Where something is still owed, only what rooms have said keeps its positions.
+        is_part = bool(client.arrears)
+        if is_part:
+            frames = [_bare(client, frame) for frame in frames]
+        enqueue(hub, client, [joined(frames, verbatim=is_part)])
     return bool(frames)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from triode.app.delivery.lazy_frame import FEED_BYTES, RoomFeed
+from triode.app.delivery.lazy_frame import FEED_BYTES, VerbatimFeed
 from triode.app.delivery.room import Message, Room
 from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, message_frame
 from triode.store.change import Position
@@ -180,7 +180,7 @@ class Rooms(dict[str, "Room[Client]"]):
         if sum(len(message.body) for message in messages) <= FRAME_BYTES:
             return [VerbatimFrame(b"".join(frames), count=count)]
         # Until they are taken they are those that the room remembers too, and no copies.
-        return [RoomFeed(_batches(frames), size=FEED_BYTES, count=count)]
+        return [VerbatimFeed(_batches(frames), size=FEED_BYTES, count=count)]
 
     def _epoch(self, room: Room[Client]) -> str:
         return f"{self._hub.store.epoch}-{room.epoch}"

@@ -228,3 +228,23 @@ async def test_what_nobody_may_hear_is_not_evaluated(
     assert account(lane) == 11
     assert lane.types()[-1] == "snapshot"
     assert selection.evaluated.total > spent
+
+
+async def test_what_rooms_have_said_keeps_its_position_while_a_filter_rests(
+    mock_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    triode = await start(nursery, {"a": SOME}, match_work=20, queue_items=2)
+    lane = FakeLane()
+    connect(triode, lane, FILTER, rooms=("r",), policy=Policy.DROP_OLDEST)
+    for number in (1, 2):
+        await trio.testing.wait_all_tasks_blocked()
+        await write(triode, number)
+    lane.feed(0)
+    for number in range(8):
+        triode.publish(rooms=["r"], data=number)
+        await trio.testing.wait_all_tasks_blocked()
+    lane.feed(None)
+    await trio.testing.wait_all_tasks_blocked()
+    assert about(lane, "gap")[-1]["room"] == "r"
+    assert [message["data"] for message in about(lane, "message")][-2:] == [6, 7]
+    assert all("id" in message for message in about(lane, "message"))
