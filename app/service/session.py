@@ -50,7 +50,7 @@ from triode.store.change import parse_position
 from triode.store.value import JsonError, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from triode.app.delivery.subscriber import Client
     from triode.app.service.triode import Triode
@@ -183,14 +183,14 @@ class Session:
             self._triode.hub.end(self._client, end)
 
     async def _carry_out(self, name: str, command: Any, ref: dict[str, Any]) -> None:
-        own = _OWN.get(name)
-        if own is not None or name in ("get", "subscribe"):
+        own, of_filter = _OWN.get(name), _OF_FILTERS.get(name)
+        if own is not None or of_filter is not None:
             check_command(name, command)
             self._triode.metrics.commands_total += 1
-            if own is None:
-                await (self._get if name == "get" else self._subscribe)(command, ref)
-            else:
+            if own is not None:
                 own(self, command, ref)
+            if of_filter is not None:
+                await of_filter(self, command, ref)
             return
         principal = self._client.principal
         self._ok(ref, await carry_out(self._triode, name, command, principal, self._client))
@@ -232,9 +232,11 @@ class Session:
             raise bad_request(f"too many filters; {most} are allowed", limit=most)
         stream_start.add(triode.hub, client, filter, policy, request, ref)
 
-    def _unsubscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+    async def _unsubscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         text = check_filter_text(command.get("filter"))
         if not self._triode.hub.unsubscribe(self._client, text):
+            # What is malformed is told so, as everywhere.
+            await readable(self._triode.gate, self._client.principal, [text])
             raise Refusal(404, f"this connection has no subscription to {text}")
         self._ok(ref)
 
@@ -344,8 +346,15 @@ def _malformed(error: JsonError) -> Refusal:
     return bad_request(f"not JSON: {error.detail}", **extra)
 
 
-_OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
+# Their filter may take long to read.
+_OF_FILTERS: Final[
+    dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], Awaitable[None]]]
+] = {
+    "get": Session._get,
+    "subscribe": Session._subscribe,
     "unsubscribe": Session._unsubscribe,
+}
+_OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
     "join": Session._join,
     "leave": Session._leave,
     "tag": Session._tag,

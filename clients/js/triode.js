@@ -38,6 +38,7 @@ const REFILL_MS = 11;
 // When a WebSocket is tried beside a stream; after each failure twice that, six times.
 const UPGRADE_MS = 60_000;
 const LOOKS = 3; // in a heartbeat
+const BEARER = 'base64url.bearer.authorization.triode.'; // a subprotocol that is a token
 const ANSWER_MS = 5000; // for a link that may be dead
 
 /** A refusal or a failure. Has the members of the server's problem object, RFC 9457. */
@@ -47,6 +48,12 @@ export class TriodeError extends Error {
     Object.assign(this, { name: 'TriodeError', status: 0, detail }, members);
   }
 }
+
+const base64url = (text) =>
+  btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+    .replace(/\+/g, '-')
+    .replace(/\//g, '_')
+    .replace(/=/g, '');
 
 const problem = (members, more) => new TriodeError(members.detail, { ...members, ...more });
 
@@ -493,9 +500,11 @@ export function triode(url = OWN, options = {}) {
     const shown = token;
     const address = new URL('ws', base);
     for (const name in tags) address.searchParams.set('tag.' + name, tags[name]);
-    // A browser's WebSocket can't send header fields.
-    if (token) address.searchParams.set('access_token', token);
-    const ws = new WebSocket(address.href.replace(/^http/, 'ws'));
+    // A browser's WebSocket can't send header fields, and proxies log addresses.
+    const ws = new WebSocket(
+      address.href.replace(/^http/, 'ws'),
+      token ? ['triode', BEARER + base64url(token)] : [],
+    );
     const adopt = () => {
       link = mine;
       disconnect = () => ws.close();
@@ -602,6 +611,7 @@ export function triode(url = OWN, options = {}) {
   function begun(mine, connected) {
     clearTimeout(deadline);
     clearInterval(beats);
+    const was = client ?? undefined;
     ({ client, secret } = connected);
     beatMs = connected.heartbeat_s * 1000;
     hear();
@@ -618,11 +628,14 @@ export function triode(url = OWN, options = {}) {
     flushedAt = performance.now();
     if (send) {
       feeds.forEach(subscribe);
-      rooms.forEach((room) => (room.joined ? enter(room) : room.settle()));
+      enterAgain(was);
       probe(); // its answer comes after all that was missed
     } else {
       carried.forEach((feed) => feed.begin(connected.resumed));
-      rooms.forEach((room) => room.settle());
+      rooms.forEach((room) => {
+        room.position = null; // what comes by a stream has none
+        room.settle();
+      });
     }
     flush();
     become('open');
@@ -760,6 +773,7 @@ export function triode(url = OWN, options = {}) {
       if (feed?.live) feed.take(frame);
     } else {
       const room = rooms.get(frame.room);
+      if (room && id && send) room.position = id;
       if (room?.joined) room.emit(type === 'message' ? frame.event : type, frame.data, frame);
       t.emit(type, frame);
     }
@@ -804,7 +818,29 @@ export function triode(url = OWN, options = {}) {
 
   function enter(room) {
     const type = room.joined ? 'join' : 'leave';
-    tell({ type, room: room.name }, ({ members }) => room.settle(members)).catch(room.fail);
+    tell({ type, room: room.name }, ({ members, positions }) => {
+      room.position = positions?.[room.name];
+      room.settle(members);
+    }).catch(room.fail);
+  }
+
+  /** Enter all rooms again, at once: what went to several of them then comes once. What was said in them
+   *  meanwhile comes too, as far as it is known where we were. */
+  function enterAgain(was) {
+    const known = [...rooms.values()].filter(({ joined, position }) => joined && position);
+    rooms.forEach((room) => {
+      if (!room.joined) room.settle();
+      else if (!known.includes(room)) enter(room);
+    });
+    if (!known.length) return;
+    const since = Object.fromEntries(known.map(({ name, position }) => [name, position]));
+    const command = { type: 'join', room: Object.keys(since), since, was };
+    tell(command, ({ members, positions }) =>
+      known.forEach((room) => {
+        room.position = positions[room.name];
+        room.settle(members[room.name]);
+      }),
+    ).catch(() => known.forEach(enter)); // each hears for itself what is wrong
   }
 
   /** A room; see `room` below. */
@@ -812,6 +848,7 @@ export function triode(url = OWN, options = {}) {
     const settlers = [];
     const change = (joined) => {
       room.joined = joined;
+      if (!joined) room.position = null;
       recarry(() => enter(room));
       return new Promise((...settler) => {
         settlers.push(settler);
@@ -822,6 +859,7 @@ export function triode(url = OWN, options = {}) {
       __proto__: emitter(),
       name,
       joined: false, // over reconnects too
+      position: null, // up to there we have heard it, as far as that is known
       /** Resolves with the ids of those in it; over an event stream with nothing. */
       join: () => change(true),
       leave: () => change(false),

@@ -325,8 +325,9 @@ async def test_unsubscribe_of_one_filter_leaves_the_others(
         await api.put(".n", 2)
         [frames] = await fence.pass_through(Watch(ws))
         assert [f["filter"] for f in frames] == [".n"]
-        answer = await ws.ask("unsubscribe", filter=".nobody")
-        assert answer["type"] in ("ok", "error")
+        unknown = check_error(await ws.ask("unsubscribe", filter=".nobody"))
+        malformed = check_error(await ws.ask("unsubscribe", filter=".a["))
+        assert (unknown["status"], malformed["status"], malformed["column"]) == (404, 400, 4)
 
 
 async def test_ok_comes_before_the_snapshot(server: Server, document: str) -> None:

@@ -30,6 +30,28 @@ function start(context, options = {}) {
   return { t, sockets, events, seconds, waits: () => events.map(([, ms]) => ms / 1000) };
 }
 
+/** The token that a WebSocket shows: in no address, as proxies log those. */
+function shownBy({ url, protocols }) {
+  assert.doesNotMatch(url, /token/);
+  const [chosen, token] = protocols;
+  assert.equal(chosen, 'triode');
+  return Buffer.from(token.split('.').at(-1), 'base64url').toString();
+}
+
+test('a token is shown as a subprotocol, whatever is in it', async (context) => {
+  for (const token of ['a', 'tok.en-1_', 'ÿ?ÿ>é']) {
+    const { WebSocket, sockets } = fakeWebSocket();
+    const t = triode('http://a.test', { WebSocket, token });
+    context.after(() => t.close());
+    await settle();
+    assert.equal(shownBy(sockets[0]), token);
+    assert.match(sockets[0].protocols[1], /^base64url\.bearer\.authorization\.triode\.[\w-]+$/);
+  }
+  const { sockets, seconds } = start(context);
+  await seconds(0);
+  assert.deepEqual(sockets[0].protocols, []);
+});
+
 test('it connects by itself, to the address of a page, a prefix, or a WebSocket', async (context) => {
   const { sockets, WebSocket } = fakeWebSocket();
   const address = async (url, options) => {
@@ -46,7 +68,7 @@ test('it connects by itself, to the address of a page, a prefix, or a WebSocket'
   assert.equal(await address('https://a.test/news'), 'wss://a.test/news/ws');
   assert.equal(
     await address('http://a.test', { token: 'a b', tags: { x: '1' } }),
-    'ws://a.test/ws?tag.x=1&access_token=a+b',
+    'ws://a.test/ws?tag.x=1',
   );
   globalThis.location = { href: 'https://page.test/app/index.html' };
   context.after(() => delete globalThis.location);
@@ -183,11 +205,11 @@ test('a token that ended is asked for once again', async (context) => {
   let tokens = 0;
   const { t, sockets, seconds } = start(context, { token: async () => `token${++tokens}` });
   await seconds(0);
-  assert.match(sockets[0].url, /access_token=token1$/);
+  assert.equal(shownBy(sockets[0]), 'token1');
   sockets[0].welcome();
   sockets[0].end(4401, 'token_ended');
   await seconds(0);
-  assert.match(sockets[1].url, /access_token=token2$/);
+  assert.equal(shownBy(sockets[1]), 'token2');
   sockets[1].welcome();
   sockets[1].end(4401, 'token_ended');
   await seconds(0);
@@ -221,7 +243,7 @@ test('a token that cannot be had is a failure like any other', async (context) =
   assert.match(events[0][2].message, /no token today/);
   isThere = true;
   await seconds(1);
-  assert.match(sockets[0].url, /access_token=T/);
+  assert.equal(shownBy(sockets[0]), 'T');
 });
 
 test('a silent server is asked, and left if it does not answer', async (context) => {
@@ -512,6 +534,35 @@ test('rooms are entered again after a reconnect, those that were left are not', 
     sockets[1].sent.filter(({ type }) => type === 'join').map(({ room }) => room),
     ['stay'],
   );
+});
+
+test('what was said in rooms during a cut is asked for, with one join', async (context) => {
+  const { t, sockets, seconds } = start(context);
+  const joins = (socket) => socket.sent.filter(({ type }) => type === 'join');
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => t.room(name));
+  await seconds(0);
+  sockets[0].welcome();
+  await seconds(1);
+  for (const { ref, room } of joins(sockets[0]))
+    sockets[0].say({ type: 'ok', ref, members: [], positions: { [room]: `${room}:1` } });
+  sockets[0].say({ type: 'message', room: 'a', event: 'say', data: 1, id: 'a:2' });
+  c.leave().catch(() => {});
+  sockets[0].end();
+  c.join().catch(() => {});
+  await seconds(1);
+  sockets[1].welcome();
+  await seconds(1);
+  const [anew, again] = joins(sockets[1]);
+  assert.deepEqual([anew.room, anew.since], ['c', undefined], 'it was left meanwhile');
+  assert.deepEqual(again.room, ['a', 'b']);
+  assert.deepEqual(again.since, { a: 'a:2', b: 'b:1' });
+  assert.equal(again.was, 'c_1');
+  assert.equal(joins(sockets[1]).length, 2);
+  // Refused as a whole, each is tried by itself.
+  sockets[1].say({ type: 'error', ref: again.ref, status: 403, detail: 'not b' });
+  await seconds(1);
+  assert.deepEqual(joins(sockets[1]).slice(2).map(({ room }) => room), ['a', 'b']);
+  assert.equal(a.joined && b.joined, true);
 });
 
 test('who closes it while it tells of a loss has closed it', async (context) => {

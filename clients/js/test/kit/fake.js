@@ -7,8 +7,9 @@ export function fakeWebSocket() {
     bufferedAmount = 0;
     sent = [];
 
-    constructor(url) {
+    constructor(url, protocols) {
       this.url = url;
+      this.protocols = protocols;
       sockets.push(this);
     }
 
