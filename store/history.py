@@ -85,7 +85,9 @@ class History:
         [edit] = edits  # most changes
         path, before = edit.path, edit.before
         cost = _ONE_EDIT + 8 * len(path)
-        if before is not MISSING:
+        if type(before) is int and -_DIGIT < before < _DIGIT:
+            cost += 0 if -6 < before < 257 else _INT_BYTES  # as `_name`
+        elif before is not MISSING:
             cost += _weight(before, limit, work)
         for segment in path:
             # As `_name`, without a call for what most segments are.

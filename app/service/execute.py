@@ -16,7 +16,7 @@ from triode.app.service.filter_parsing import readable
 from triode.app.service.journal import refusal_for
 from triode.app.service.under_way import MOST_UNDER_WAY
 from triode.app.service.write_key import make_key, part_of
-from triode.app.wire.known_names import check_command
+from triode.app.wire.known_names import COMMANDS, check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_event, check_filter_text, check_room
 from triode.app.wire.write_key import check_key
@@ -102,7 +102,8 @@ def operation_of(name: str, command: dict[str, Any]) -> Operation:
         create = command.get("create", False)
         if type(create) is not bool:
             raise bad_request('"create" must be true or false')
-        return Set(path, _member(command, "value"), create=create, if_position=condition)
+        value = command["value"] if "value" in command else _member(command, "value")
+        return Set(path, value, create=create, if_position=condition)
     if name == "delete":
         return Delete(path, if_position=condition)
     if name == "increment":
@@ -140,11 +141,12 @@ async def carry_out(
     key: str | None = None,
 ) -> dict[str, Any]:
     """As `execute`, for whoever has asked for its name (`name_of`) already."""
-    check_command(name, command)
+    if name not in COMMANDS or not command.keys() <= COMMANDS[name]:
+        check_command(name, command)  # which says what is wrong
     triode.metrics.commands_total += 1
     if name in WRITES:
         op = operation_of(name, command)
-        text = _key_of(command, key)
+        text = _key_of(command, key) if "key" in command else key
         known = None if text is None else await make_key(principal, text, op)
         return {"id": str(await triode.write(op, principal, known))}
     if name == "batch":
