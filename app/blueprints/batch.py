@@ -48,7 +48,6 @@ from triode.app.service.execute import (
 )
 from triode.app.service.journal import refusal_for
 from triode.app.service.reading import Reading
-from triode.app.service.under_way import MOST_UNDER_WAY
 from triode.app.service.write_key import part_of
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
@@ -186,7 +185,7 @@ class Run:
             self._begun.append((ref, refusal))
         else:
             self._begun.append((ref, write))
-        await self._settle(given, MOST_UNDER_WAY)
+        await self._settle(given, self._triode.settings.log_pipeline)
         return given
 
     async def _settle(self, given: list[bytes | _Got], most: int) -> None:

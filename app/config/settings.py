@@ -320,6 +320,19 @@ class Settings:
         "full: what was answered outlives a power failure; relaxed: it outlives a crash of Triode.",
         "KIND",
     )
+    log_deadline_s: float = option(
+        5.0,
+        duration(0.001),
+        "Time that the log may take for a write; then 503 says that its outcome is not known.",
+        "TIME",
+    )
+    log_pipeline: int = option(
+        256, _count, "Writes of one client on their way to the log; more wait.", "N"
+    )
+    log_queue_items: int = option(
+        16384, _count, "Writes of all clients on their way to the log; more wait.", "N"
+    )
+    log_queue_bytes: int = option(64 * MIB, size(1), "Their bytes.", "SIZE")
     load: Path | None = option(
         None, read_file, "JSON file with the document that a new log begins with.", "FILE"
     )

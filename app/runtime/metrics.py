@@ -46,6 +46,7 @@ class Metrics:
         self.commands_total = 0
         self.writes_total = 0
         self.writes_failed = 0
+        self.writes_unknown = 0
         self.snapshots_total = 0
         self.gaps_total = 0
         self.resumes_total = 0
@@ -168,6 +169,7 @@ FAMILIES: Final = (
     Family("commands_total", "Commands executed, over WebSocket and in batches"),
     Family("writes_total", "Writes applied to the document"),
     Family("writes_failed", "Writes refused; they left no trace"),
+    Family("writes_unknown", "Writes whose outcome was not known in time; they may be there"),
     Family("snapshots_total", "Snapshots sent"),
     Family("gaps_total", "Gaps announced to slow clients"),
     Family("resumes_total", "Streams resumed with exactly the changes they missed"),

@@ -14,7 +14,6 @@ import trio
 from triode.app.runtime.turns import turn
 from triode.app.service.filter_parsing import readable
 from triode.app.service.journal import refusal_for
-from triode.app.service.under_way import MOST_UNDER_WAY
 from triode.app.service.write_key import make_key, part_of
 from triode.app.wire.known_names import COMMANDS, check_command
 from triode.app.wire.refusal import Refusal, bad_request
@@ -241,9 +240,10 @@ async def _batch_logged(
     triode: Triode, principal: Principal, ops: list[Any], key: str | None
 ) -> dict[str, Any]:
     """All are begun before the first one is waited for."""
+    most = triode.settings.log_pipeline
     begun: list[Write | Refusal] = []
     for index, op in enumerate(ops):
-        await _settled(begun[index - MOST_UNDER_WAY] if index >= MOST_UNDER_WAY else None)
+        await _settled(begun[index - most] if index >= most else None)
         try:
             name = _write_name(op)
             part = None if key is None else part_of(key, index)

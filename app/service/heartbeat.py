@@ -43,6 +43,8 @@ async def pulse(triode: Triode) -> None:
         now = trio.current_time()
         triode.below.cut(now - triode.settings.write_deadline_s)
         triode.hub.rooms.sweep(now)
+        if triode.journal is not None:
+            triode.journal.look()
         for index, client in enumerate(list(triode.hub.clients.values())):
             if client.end is None:
                 _look_at(triode, client, now)

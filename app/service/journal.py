@@ -31,6 +31,7 @@ from triode.app.service.decision import (
     note,
     status_of,
 )
+from triode.app.service.log_refusals import full, not_written, unknown, unknown_yet
 from triode.app.service.under_way import Write
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.meter import Meter
@@ -62,9 +63,6 @@ log = logging.getLogger("triode")
 # One commit: more would make those wait longer who come first.
 BATCH_ITEMS: Final = 512
 BATCH_BYTES: Final = 1024 * 1024
-# What may be under way of all writers; more has to wait.
-WAITING_ITEMS: Final = 16 * 1024
-WAITING_BYTES: Final = 64 * 1024 * 1024
 # What a write may take without waiting for its turn.
 AT_ONCE_STEPS: Final = 500
 TURN_S: Final = 0.002
@@ -124,6 +122,8 @@ class Journal:
         self.under_way = 0
         self._bytes = 0
         self.last_ms = 0
+        # Since when the log has had which writes.
+        self._at_log: tuple[float, list[Write]] | None = None
         self._come = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._ended = False
@@ -174,7 +174,8 @@ class Journal:
         return write
 
     def _has_room(self) -> bool:
-        return self.under_way < WAITING_ITEMS and self._bytes < WAITING_BYTES
+        settings = self._triode.settings
+        return self.under_way < settings.log_queue_items and self._bytes < settings.log_queue_bytes
 
     def _refuse_at_once(self, op: Operation, principal: Principal) -> None:
         try:
@@ -228,9 +229,7 @@ class Journal:
                     await self._wait()
                 writes = self._take()
                 await self._carry_out(writes)
-                self.under_way -= len(writes)
-                self._bytes -= sum(len(write.line) for write in writes)
-                self._room.unpark_all()
+                self._done(writes)
         finally:
             self._ended = True
             self._room.unpark_all()
@@ -257,6 +256,7 @@ class Journal:
         first = self._triode.store.seq + 1
         data = encode_batch([write.line for write in writes])
         began = trio.current_time()
+        self._at_log = began, writes
         try:
             await self.log.append(Batch(first, first + len(writes) - 1, data))
         except LogFull as error:
@@ -265,6 +265,8 @@ class Journal:
             for write in writes:
                 write.settle(None, full(error))
             return
+        finally:
+            self._at_log = None
         ended = trio.current_time()
         self.commits.note(len(writes), began, ended)
         until = ended + TURN_S
@@ -333,6 +335,31 @@ class Journal:
             root = triode.store.document.root
             raise await triode.refuse_cost(op, principal, root, error) from error
 
+    def look(self) -> None:
+        """Nobody waits for ever for a disk: whoever has for `log_deadline` is told so. What is at
+        the log may be written yet, and is carried out then; what is behind it is not.
+        """
+        deadline_s = self._triode.settings.log_deadline_s
+        if self._at_log is None or trio.current_time() < self._at_log[0] + deadline_s:
+            return
+        late = [write for write in self._at_log[1] if not write.is_settled]
+        for write in late:
+            write.give_up(unknown_yet())
+        waiting = list(self._queue)
+        self._queue.clear()
+        self._done(waiting)
+        for write in waiting:
+            write.settle(None, not_written())
+        self._triode.metrics.writes_unknown += len(late)
+        self._triode.metrics.writes_failed += len(waiting)
+        if late:
+            log.error("the disk has not answered for %g s: %d writes", deadline_s, len(late))
+
+    def _done(self, writes: list[Write]) -> None:
+        self.under_way -= len(writes)
+        self._bytes -= sum(len(write.line) for write in writes)
+        self._room.unpark_all()
+
     def _meter(self) -> Meter:
         return Meter(min(AT_ONCE_STEPS, self.bounds.max_work))
 
@@ -348,25 +375,3 @@ def refusal_for(metrics: Metrics, error: Exception) -> Refusal:
         return error
     metrics.errors_total += 1
     return Refusal(500, "the server failed to do this; it is logged")
-
-
-def full(error: LogFull) -> Refusal:
-    """The answer while the disk is full."""
-    return Refusal(
-        507,
-        f"{error}: nothing was written; reading goes on, and writing when there is room again",
-        title="Log full",
-        extra={"retry_after": 10},
-        headers={"Retry-After": "10"},
-    )
-
-
-def unknown() -> Refusal:
-    """The answer when the end comes between a write and its outcome."""
-    return Refusal(
-        503,
-        "the server ends, and it is not known whether this was written; read the place again",
-        title="Outcome unknown",
-        extra={"retry_after": 1},
-        headers={"Retry-After": "1"},
-    )

@@ -137,7 +137,7 @@ class Session:
             await self._answered()
             return False
         if self._under_way is None:
-            self._under_way = UnderWay()
+            self._under_way = UnderWay(self._triode.settings.log_pipeline)
         await self._under_way.room()
         told = partial(self._told, ref)
         self._triode.metrics.commands_total += 1

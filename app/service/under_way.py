@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from triode.store.outcomes import Key
     from triode.store.records import Record
 
-# Of one client.
-MOST_UNDER_WAY: Final = 256
-
 
 class Write:
     """A write under way. `position` or `error` is there when it is `decided`."""
 
     __slots__ = (
-        "decided", "error", "key", "line", "op", "position", "principal", "tell", "time_ms"
+        "decided", "error", "is_given_up", "key", "line", "op", "position", "principal", "tell",
+        "time_ms",
     )  # fmt: skip
 
     def __init__(
@@ -45,9 +43,12 @@ class Write:
         self.error: Exception | None = None
         self.decided: trio.Event | None = None
         self.tell = tell
+        self.is_given_up = False
 
     def settle(self, position: Position | None, error: Exception | None = None) -> None:
         """It is decided. Never twice."""
+        if self.is_given_up:
+            return
         assert not self.is_settled
         self.position, self.error = position, error
         if self.tell is not None:
@@ -55,10 +56,15 @@ class Write:
         if self.decided is not None:
             self.decided.set()
 
+    def give_up(self, error: Exception) -> None:
+        """Its writer is told that nothing is known; how it is decided nobody hears any more."""
+        self.settle(None, error)
+        self.is_given_up = True
+
     @property
     def is_settled(self) -> bool:
         """Whether it is decided."""
-        return self.position is not None or self.error is not None
+        return self.position is not None or self.error is not None or self.is_given_up
 
     async def settled(self) -> None:
         """Wait until it is decided."""
@@ -83,10 +89,11 @@ class Write:
 class UnderWay:
     """The writes that one client has begun and that are not decided."""
 
-    __slots__ = ("_changed", "count")
+    __slots__ = ("_changed", "_most", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.count = 0
+        self._most = most
         self._changed = trio.lowlevel.ParkingLot()
 
     def done(self) -> None:
@@ -96,7 +103,7 @@ class UnderWay:
 
     async def room(self) -> None:
         """Wait until one more may be begun."""
-        while self.count >= MOST_UNDER_WAY:
+        while self.count >= self._most:
             await self._changed.park()
 
     async def none_left(self) -> None:

@@ -1,0 +1,65 @@
+"""What a writer is told when the log does not take a write, or nobody knows whether it did."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from triode.app.wire.refusal import Refusal
+
+if TYPE_CHECKING:
+    from triode.app.log.log import LogFull
+
+# Of seconds, to come back after. Those who were told in one moment do not come back in one.
+FULL_S: Final = (5, 15)
+STUCK_S: Final = (2, 6)
+END_S: Final = (1, 3)
+
+
+def full(error: LogFull) -> Refusal:
+    """The disk is full."""
+    return _refusal(
+        507,
+        "Log full",
+        f"{error}: nothing was written; reading goes on, and writing when there is room again",
+        FULL_S,
+    )
+
+
+def unknown() -> Refusal:
+    """The end comes between a write and its outcome."""
+    return _refusal(
+        503,
+        "Outcome unknown",
+        "the server ends, and it is not known whether this was written; read the place again",
+        END_S,
+    )
+
+
+def unknown_yet() -> Refusal:
+    """The disk has had it for long, and does not say."""
+    return _refusal(
+        503,
+        "Outcome unknown",
+        "the disk does not answer; this may still be written: read the place again, or send it "
+        "again with the key that it had",
+        STUCK_S,
+    )
+
+
+def not_written() -> Refusal:
+    """The disk has others' for long, and did not get this one."""
+    return _refusal(
+        503, "Log stuck", "the disk does not answer; nothing of this was written", STUCK_S
+    )
+
+
+def _refusal(status: int, title: str, detail: str, within: tuple[int, int]) -> Refusal:
+    retry_s = random.randint(*within)
+    return Refusal(
+        status,
+        detail,
+        title=title,
+        extra={"retry_after": retry_s},
+        headers={"Retry-After": str(retry_s)},
+    )
