@@ -13,7 +13,7 @@ from bench.report import console, publish
 
 # In the order in which they run: the ones everything else is judged by first.
 NAMES: Final = (
-    "fanout", "filters", "limits", "write", "connect", "slow", "dear", "payload", "gateway",
+    "fanout", "filters", "limits", "write", "log", "connect", "slow", "dear", "payload", "gateway",
     "large",
 )  # fmt: skip
 

@@ -143,6 +143,7 @@ def serving(
     """Run a server, pinned, from when it accepts until the block is left. Raises RuntimeError with
     its last words when it does not come up.
     """
+    CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

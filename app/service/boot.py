@@ -60,6 +60,7 @@ async def boot(triode: Triode) -> bool:
         return False
     since = trio.current_time()
     triode.clock.sync()
+    triode.progress.begin("opening the log")
     opened = await journal.log.open()
     try:
         if opened.snapshots:
