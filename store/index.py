@@ -28,7 +28,7 @@ The document is mutated in place; `match` must be called after each single edit 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from triode.store.condition_index import put_back
 from triode.store.evaluated import STALE, Evaluated, Remembered
@@ -58,6 +58,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "Index", "Selection"]
 
+# What a filter takes, with its audience and what of the trie is there for it alone; measured with
+# tracemalloc for eight kinds. For each character its text, twice, and the name of a segment.
+_FILTER_BYTES: Final = 1_600
+_SEGMENT_BYTES: Final = 470
+_CHAR_BYTES: Final = 3.5
+
 
 class Index:
     """All filters that anybody is subscribed to."""
@@ -68,10 +74,16 @@ class Index:
         # Those that are evaluated, which are few.
         self.evaluated: dict[Selection, None] = {}
         self.remembered = Remembered()
+        # What all filters take, about; of those that are evaluated without their places.
+        self.bytes = 0
 
     def __len__(self) -> int:
         """How many different filters there are."""
         return len(self._selections)
+
+    def __contains__(self, text: str) -> bool:
+        """Whether this filter is there."""
+        return text in self._selections
 
     def __iter__(self) -> Iterator[Selection]:
         return iter(self._selections.values())
@@ -85,6 +97,7 @@ class Index:
         selection = self._selections.get(filter.text)
         if selection is None:
             selection = self._selections[filter.text] = self._insert(filter, root, work)
+            self.bytes += _weight(filter)
         selection.references += 1
         return selection
 
@@ -115,6 +128,7 @@ class Index:
         if selection.references:
             return
         del self._selections[selection.filter.text]
+        self.bytes -= _weight(selection.filter)
         if selection.evaluated is not None:
             selection.evaluated.forget()
             del self.evaluated[selection]
@@ -301,3 +315,8 @@ def _differences(
         if events:
             matched.append((selection, events))
     return matched
+
+
+def _weight(filter: Filter) -> int:
+    segments = len(filter.segments if filter.indexable and filter.segments else filter.prefix)
+    return round(_FILTER_BYTES + segments * _SEGMENT_BYTES + len(filter.text) * _CHAR_BYTES)

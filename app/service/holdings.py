@@ -23,9 +23,12 @@ from triode.limits.ledger import Ledger
 from triode.store import filter, path, pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from triode.app.config.settings import Settings
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.subscriber import Client
+    from triode.store.filter import Filter
     from triode.store.store import Store
 
 # Of the machine's memory, when the operator says nothing.
@@ -34,6 +37,11 @@ DEFAULT_SHARE: Final = 0.75
 DOCUMENT_SHARE: Final = 0.75
 # And what filters remember so much: a filter without is told by snapshots.
 REMEMBERED_SHARE: Final = 0.125
+
+# And all filters that are watched so much; beyond it no new ones are taken.
+FILTERS_SHARE: Final = 0.125
+# What an idle client takes, measured with tracemalloc (tests/app/test_idle_memory.py).
+CLIENT_BYTES: Final = 3_700
 
 # What is made of clients' texts, and kept. They are the process's: all servers in it share them.
 CACHES: Final = (
@@ -69,6 +77,8 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("records", read=lambda: store.records.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
+    ledger.account("clients", read=lambda: len(hub.clients) * CLIENT_BYTES)
+    ledger.account("filters", int(ledger.limit * FILTERS_SHARE), read=lambda: store.index.bytes)
     remembered = store.index.remembered
     remembered.max_bytes = int(ledger.limit * REMEMBERED_SHARE)
     ledger.account("shelf", read=hub.shelf.settle)
@@ -105,6 +115,23 @@ def require_pin_room(ledger: Ledger) -> None:
         raise Refusal(
             503,
             "too many downloads of a document that changes meanwhile; retry in a second",
+            extra={"retry_after": 1},
+            headers={"Retry-After": "1"},
+        )
+
+
+def require_filter_room(ledger: Ledger, store: Store, filters: Iterable[Filter]) -> None:
+    """Raises `Refusal` 503 when all filters that are watched take too much, and one of these is not
+    among them.
+    """
+    account = ledger.accounts["filters"]
+    account.settle()
+    if account.held > account.bound and any(one.text not in store.index for one in filters):
+        account.refused += 1
+        raise Refusal(
+            503,
+            "all filters that are watched here take too much memory for another one; watch one "
+            "that others watch too, or retry later (the server's option memory is the bound)",
             extra={"retry_after": 1},
             headers={"Retry-After": "1"},
         )

@@ -25,7 +25,7 @@ from triode.app.service.execute import (
     ref_of,
 )
 from triode.app.service.filter_parsing import readable
-from triode.app.service.holdings import require_pin_room
+from triode.app.service.holdings import require_filter_room, require_pin_room
 from triode.app.service.journal import refusal_for
 from triode.app.service.reading import affordable
 from triode.app.service.under_way import UnderWay
@@ -230,6 +230,7 @@ class Session:
         most = triode.settings.max_filters
         if text not in client.subscriptions and len(client.subscriptions) >= most:
             raise bad_request(f"too many filters; {most} are allowed", limit=most)
+        require_filter_room(triode.ledger, triode.store, [filter])
         stream_start.add(triode.hub, client, filter, policy, request, ref)
 
     async def _unsubscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
