@@ -1,7 +1,7 @@
 """A cache of what is made of texts that clients send, bounded in bytes of what it keeps.
 
 Not `functools.lru_cache`: that counts entries, and one entry may be a hundred bytes or a megabyte,
-as the client likes. Not `Recent` either: here a hit is a dict's own look-up and costs no Python
+as the client likes. Not `LruCache` either: here a hit is a dict's own look-up and costs no Python
 code, so what was put in first goes first, however often it is used.
 """
 

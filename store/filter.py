@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Final
 from triode.store.cache import Cache, weight_of
 from triode.store.condition import OPERATORS, Literal, Test
 from triode.store.coverage import covers_segments
+from triode.store.lru_cache import LruCache
 from triode.store.path import EMPTY, OUT_OF_RANGE, FilterError, Path, Reader, parse_pointer
-from triode.store.recent import Recent
 from triode.store.segment import (
     Conditions,
     Descent,
@@ -147,7 +147,7 @@ class Filter:
 
 # What a filter takes for each character of its text: up to a megabyte for the longest JSONPath.
 _BYTES_A_CHAR = 250
-FILTERS: Final[Recent[Filter]] = Recent(max_bytes=32 * 1024 * 1024)
+FILTERS: Final[LruCache[Filter]] = LruCache(max_bytes=32 * 1024 * 1024)
 
 
 def parse_filter(text: str, work: Work = FREE) -> Filter:

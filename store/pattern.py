@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-from triode.store.recent import Recent
+from triode.store.lru_cache import LruCache
 from triode.store.work import Work
 
 MAX_STATES = 1000
@@ -114,7 +114,7 @@ class _TooLarge(Exception):
 
 
 # What a pattern remembers grows to about a megabyte.
-PATTERNS: Final[Recent[Pattern | str]] = Recent(max_bytes=64 * PATTERN_BYTES)
+PATTERNS: Final[LruCache[Pattern | str]] = LruCache(max_bytes=64 * PATTERN_BYTES)
 
 
 def parse_pattern(text: str, work: Work) -> Pattern | str:

@@ -18,7 +18,7 @@ import trio
 from triode.app.access.jwt_verifier import jwt_verifier
 from triode.app.access.origin import Pages
 from triode.app.access.per_address import Shares
-from triode.app.runtime.once import Once
+from triode.app.runtime.log_once import LogOnce
 from triode.app.wire.refusal import Refusal, forbidden, unauthorized
 from triode.limits.address import Networks, client_ip, ip_key
 from triode.limits.admission import Admission, ClientTicket, Full
@@ -80,7 +80,7 @@ class Gate:
         self.trusted = Networks(settings.trusted_proxies)
         self.control = Networks(settings.control_from)
         self.pages = Pages(settings, self.trusted, open_here=settings.loopback and self.is_open)
-        self._unbelieved = Once(
+        self._unbelieved = LogOnce(
             log,
             "%s sends X-Forwarded-For and is no trusted proxy: the limits of all its clients "
             "are its own; if it is your proxy, name it with --trusted-proxies",

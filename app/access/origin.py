@@ -19,7 +19,7 @@ from triode.app.access.cors import (
     origin_parts,
     preflight_headers,
 )
-from triode.app.runtime.once import Once
+from triode.app.runtime.log_once import LogOnce
 from triode.app.wire.refusal import Refusal, forbidden
 from triode.limits.address import is_loopback_name
 
@@ -42,8 +42,8 @@ class Pages:
         self._hosts = frozenset(settings.allowed_hosts)
         # The last one that was welcome, as it was written: most name the same.
         self._host = ""
-        self._refused_page = Once(log, "refused a page of %s; --cors-origins would allow it")
-        self._refused_host = Once(
+        self._refused_page = LogOnce(log, "refused a page of %s; --cors-origins would allow it")
+        self._refused_host = LogOnce(
             log, "refused a request for the host %s; --allowed-hosts would allow it"
         )
 

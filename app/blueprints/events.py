@@ -2,9 +2,8 @@
 serves the application.
 
 The body of the response is the client's writer: it drains the outbox for as long as the stream
-lives. Hypercorn shields what it sends from cancellation; see `app.service.below` for how a frozen
-client is
-ended all the same.
+lives. Hypercorn shields what it sends from cancellation; see `app.service.hypercorn_wires` for how
+a frozen client is ended all the same.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from triode.app.blueprints.request_body import JSON, media_type, read_json
 from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.runtime.turns import between
 from triode.app.service import stream_start
-from triode.app.service.below import wire_in
+from triode.app.service.hypercorn_wires import wire_in
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal
 from triode.store.value import MISSING, Json, Missing
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.subscriber import Client
     from triode.app.net.request_head import Head
-    from triode.app.service.below import Below, Wire
+    from triode.app.service.hypercorn_wires import HypercornWires, Wire
     from triode.app.service.triode import Triode
     from triode.app.wire.chunks import Chunks
 
@@ -46,9 +45,9 @@ class AsgiLane:
     deflate_from = 0  # whoever serves us compresses by itself, or not
     send_now: Callable[[bytes], int] | None = None
 
-    def __init__(self, below: Below | None = None, wire: Wire | None = None) -> None:
+    def __init__(self, hypercorn: HypercornWires | None = None, wire: Wire | None = None) -> None:
         self.scope = trio.CancelScope()
-        self._below = below
+        self._hypercorn = hypercorn
         self._wire = wire
 
     @property
@@ -59,13 +58,13 @@ class AsgiLane:
 
     def begin(self) -> None:
         """Before each send: it has a deadline, where the connection below is in reach."""
-        if self._below is not None and self._wire is not None:
-            self._below.begin(self._wire)
+        if self._hypercorn is not None and self._wire is not None:
+            self._hypercorn.begin(self._wire)
 
     def done(self) -> None:
         """After each send, and when it is over."""
-        if self._below is not None and self._wire is not None:
-            self._below.done(self._wire)
+        if self._hypercorn is not None and self._wire is not None:
+            self._hypercorn.done(self._wire)
 
     async def send_all(self, data: bytes) -> None:
         """Not for this lane: the hub starts no writers for it."""
@@ -169,7 +168,7 @@ def blueprint(triode: Triode) -> Blueprint:
         wanted, principal, fields = await stream_start.admit(triode, head, body)
         if request.method == "HEAD":
             return Response(b"", headers=stream_start.STREAM_FIELDS | fields)
-        lane = AsgiLane(triode.below, wire_in(request.scope))
+        lane = AsgiLane(triode.hypercorn, wire_in(request.scope))
         client = stream_start.open_stream(triode, "sse", lane, head, wanted, principal)
         response = Response(
             EventStream(triode.hub, client), headers=stream_start.STREAM_FIELDS | fields

@@ -19,7 +19,7 @@ from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.net.request_head import check_foreign
 from triode.app.runtime.turns import between
 from triode.app.service import stream_start
-from triode.app.service.below import wire_in
+from triode.app.service.hypercorn_wires import wire_in
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.frame import BINARY, CLOSE, TEXT, unwrap
@@ -65,7 +65,7 @@ def blueprint(triode: Triode) -> Blueprint:
         try:
             check_foreign(head)
             wanted, principal, _ = await stream_start.admit(triode, head, socket=True)
-            lane = AsgiLane(triode.below, wire_in(websocket.scope))
+            lane = AsgiLane(triode.hypercorn, wire_in(websocket.scope))
             client = stream_start.open_stream(triode, "ws", lane, head, wanted, principal)
         except Refusal as refusal:
             triode.metrics.refused[refusal.status] += 1

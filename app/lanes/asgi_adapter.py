@@ -29,7 +29,7 @@ import trio
 from quart.asgi import ASGIHTTPConnection
 from quart_trio.asgi import TrioASGIHTTPConnection, TrioASGIWebsocketConnection
 
-from triode.app.service.below import WIRE, wire_of
+from triode.app.service.hypercorn_wires import WIRE, wire_of
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable

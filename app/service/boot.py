@@ -15,7 +15,7 @@ from triode.app.runtime.turns import exhaust
 from triode.app.service.decision import hold_to, redo
 from triode.app.service.issuing import take_over
 from triode.app.service.journal import Saved
-from triode.app.service.kept import decode_head, decode_tables, restore
+from triode.app.service.log_snapshot import decode_head, decode_tables, restore
 from triode.app.service.saving import save
 from triode.store.entry import EntryError, decode_batch
 from triode.store.value import JsonError, decode_steps
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from triode.app.log.log import Batch, Opened, Snapshot
     from triode.app.runtime.progress import Progress
-    from triode.app.service.kept import Head, Tables
+    from triode.app.service.log_snapshot import Head, Tables
     from triode.app.service.triode import Triode
     from triode.store.entry import Bounds, Entry
     from triode.store.store import Store

@@ -41,7 +41,7 @@ async def pulse(triode: Triode) -> None:
         holdings.settle(triode.ledger)
         filter_costs.settle(triode)
         now = trio.current_time()
-        triode.below.cut(now - triode.settings.write_deadline_s)
+        triode.hypercorn.cut(now - triode.settings.write_deadline_s)
         triode.hub.rooms.sweep(now)
         if triode.journal is not None:
             triode.journal.look()

@@ -10,7 +10,7 @@ import trio
 from triode.app.log.log import LogFull
 from triode.app.runtime.turns import turn
 from triode.app.service.journal import Saved
-from triode.app.service.kept import document_pieces, pieces_of
+from triode.app.service.log_snapshot import document_pieces, pieces_of
 
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode

@@ -37,12 +37,12 @@ async def end_with_hypercorn(triode: Triode) -> None:
     """When Hypercorn's end begins: goodbye to all, and no hanging for those who do not take it.
     Runs until cancelled.
     """
-    graceful_s = await triode.below.wait_terminated()
+    graceful_s = await triode.hypercorn.wait_terminated()
     if triode.draining:
         return
     deadline = trio.current_time() + min(triode.settings.drain_s, graceful_s)
     await say_goodbye(triode)
     await trio.sleep_until(deadline)
     while True:
-        triode.below.cut(math.inf)
+        triode.hypercorn.cut(math.inf)
         await trio.sleep(CUT_EVERY_S)

@@ -31,9 +31,9 @@ from triode.app.runtime.clock import Clock
 from triode.app.runtime.metrics import Metrics
 from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
-from triode.app.service.below import Below
 from triode.app.service.decision import decide, first_answer, note, status_of
 from triode.app.service.holdings import open_ledger
+from triode.app.service.hypercorn_wires import HypercornWires
 from triode.app.service.journal import Journal
 from triode.app.service.token_records import record_kept
 from triode.app.wire.frame import Frame, control
@@ -126,7 +126,7 @@ class Triode:
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
         self.hub = Hub(settings, self.store, self.metrics)
         self._match_budget = MatchBudget(settings.match_work)
-        self.below = Below()
+        self.hypercorn = HypercornWires()
         self.ledger = open_ledger(settings, self.hub, self.store)
         self.bodies = self.ledger.accounts["bodies"]
         self.messages = self.ledger.accounts["messages"]

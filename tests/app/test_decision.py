@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.store import oracle
 from triode.app.service.decision import redo
-from triode.app.service.kept import decode_head, decode_tables, pieces_of, restore
+from triode.app.service.log_snapshot import decode_head, decode_tables, pieces_of, restore
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry, decode_batch, encode_batch, encode_entry
 from triode.store.store import Store

@@ -170,7 +170,7 @@ async def test_one_that_is_cancelled_has_not_been_done() -> None:
 
 @pytest.mark.parametrize("saved", [False, True], ids=["log", "snapshot"])
 async def test_it_is_known_after_a_restart(saved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triode.app.service.kept.TABLE_ROWS", 2)
+    monkeypatch.setattr("triode.app.service.log_snapshot.TABLE_ROWS", 2)
     log = fresh()
     async with running_on(log, {"n": 0}) as triode:
         done = [await write(triode, Increment(("n",)), f"k{number}") for number in range(5)]

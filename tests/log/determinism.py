@@ -40,7 +40,7 @@ from triode.app.log.log import Batch
 from triode.app.log.memory import MemoryLog
 from triode.app.service import running
 from triode.app.service.decision import hold_to, redo
-from triode.app.service.kept import decode_head, decode_tables, restore
+from triode.app.service.log_snapshot import decode_head, decode_tables, restore
 from triode.app.service.saving import save
 from triode.app.service.triode import Triode
 from triode.app.service.under_way import Write

@@ -8,9 +8,9 @@ told to come back. Both are in reach behind the `send` that ASGI hands us:
     send ─ HTTPStream, WSStream ─ .send ─ H11Protocol ─ .send ─ TCPServer ─┬ .stream   the socket
                               └ .context   .terminated: the end has begun  └ .config
 
-So the sends of streams are watched (`Below.cut`), and a socket whose send takes too long is shut
-down: the send fails, whatever shields it. And when the end begins, all clients get their goodbye
-(`shutdown.end_with_hypercorn`), for which there is as long as Hypercorn waits
+So the sends of streams are watched (`HypercornWires.cut`), and a socket whose send takes too long
+is shut down: the send fails, whatever shields it. And when the end begins, all clients get their
+goodbye (`shutdown.end_with_hypercorn`), for which there is as long as Hypercorn waits
 (`--graceful-timeout`).
 
 Seen with Hypercorn 0.18; where something is missing (other servers, connections that `triode serve`
@@ -69,7 +69,7 @@ def wire_of(send: Any) -> Wire | None:
         return None
 
 
-class Below:
+class HypercornWires:
     """The sends of streams that are under way, and the end of whoever serves us."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 
-class Recent(Generic[V]):
+class LruCache(Generic[V]):
     """Values by their text. `bytes` is the sum of the weights they were put in with."""
 
     __slots__ = ("_kept", "bytes", "max_bytes")

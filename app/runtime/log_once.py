@@ -9,7 +9,7 @@ from typing import Final
 MOST_SUBJECTS: Final = 100
 
 
-class Once:
+class LogOnce:
     """Warnings of one kind."""
 
     def __init__(self, log: logging.Logger, text: str) -> None:
