@@ -30,6 +30,8 @@ from triode.app.config.settings import Settings
 from triode.app.serve import serve
 
 ROOT = Path(__file__).resolve().parents[1]
+# The services that have nothing to do with a write, by what they run.
+IDLE = ("pulse", "watch_loop", "dispose")
 OURS = tuple(f"{ROOT}{os.sep}{name}{os.sep}" for name in ("app", "store", "limits"))
 
 
@@ -43,7 +45,7 @@ class Hops:
     def note(self, frame: FrameType, event: str, _: object) -> None:
         """A profile function: notes a call when it is one of ours."""
         name = os.path.realpath(frame.f_code.co_filename)
-        if event == "call" and name.startswith(OURS):
+        if event == "call" and name.startswith(OURS) and not is_idle_work():
             file = str(Path(name).relative_to(ROOT))
             self.files.append(file)
             if not goes_on(frame):
@@ -63,6 +65,15 @@ class Hops:
 def changes(files: list[str]) -> int:
     """How often the file is another one than before."""
     return sum(a != b for a, b in pairwise(files))
+
+
+def is_idle_work() -> bool:
+    """Whether this would happen without a write: a service's task, or an instrument of Trio's."""
+    try:
+        task = trio.lowlevel.current_task()
+    except RuntimeError:
+        return True
+    return task.name.rpartition(".")[2] in IDLE
 
 
 def goes_on(frame: FrameType) -> bool:

@@ -152,15 +152,17 @@ class HandoffStream:
         skip_empty_line(buffer)
         if buffer and self._head_begun is None:
             self._head_begun = trio.current_time()
-        try:
-            parsed = parse_head(
-                buffer,
-                max_bytes=self._limits.max_head_bytes,
-                peer=self.connection.peer,
-                secure=self.connection.secure,
-            )
-        except BadHead as refusal:
-            return await self._refuse(refusal)
+        parsed, self.connection.parsed = self.connection.parsed, None
+        if parsed is None:
+            try:
+                parsed = parse_head(
+                    buffer,
+                    max_bytes=self._limits.max_head_bytes,
+                    peer=self.connection.peer,
+                    secure=self.connection.secure,
+                )
+            except BadHead as refusal:
+                return await self._refuse(refusal)
         if parsed is not None:
             head, length = parsed
             direct = self._direct
@@ -221,6 +223,7 @@ class HandoffStream:
     def _dispatch(self, head: Head, length: int) -> bytes:
         self._head_begun = None
         if self._wants(head):
+            self.connection.parsed = head, length
             self.given_back = True
             return b""
         raw = bytes(self.connection.buffer[:length])

@@ -23,11 +23,14 @@ import struct
 import sys
 import termios
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from triode.app.net import idle_wait
+
+if TYPE_CHECKING:
+    from triode.app.net.request_head import Head
 
 RECEIVE_BYTES: Final = 64 * 1024
 LOOKS: Final = 10
@@ -37,16 +40,19 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 class Connection:
     """A client's connection.
 
-    `peer` is its address without the port; `buffer` what was read but not yet taken.
+    `peer` is its address without the port; `buffer` what was read but not yet taken. `parsed` is
+    the head that the buffer begins with and its length, when somebody has parsed it and left it
+    there; whoever takes it out of the buffer sets it to None.
     """
 
-    __slots__ = ("_tls", "_writing", "buffer", "closed", "peer", "sock")
+    __slots__ = ("_tls", "_writing", "buffer", "closed", "parsed", "peer", "sock")
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         """Takes over `sock`, which must be non-blocking."""
         self.sock = sock
         self.peer = peer
         self.buffer = bytearray()
+        self.parsed: tuple[Head, int] | None = None
         self.closed = False
         self._tls: trio.SSLStream[trio.SocketStream] | None = None
         self._writing = False

@@ -189,12 +189,15 @@ class Reception:
                 return False
 
     def _parse(self, connection: Connection) -> tuple[Head, int] | None:
-        return parse_head(
-            connection.buffer,
-            max_bytes=self._limits.max_head_bytes,
-            peer=connection.peer,
-            secure=connection.secure,
-        )
+        """The head that the buffer begins with, parsed once: see `Connection.parsed`."""
+        if connection.parsed is None:
+            connection.parsed = parse_head(
+                connection.buffer,
+                max_bytes=self._limits.max_head_bytes,
+                peer=connection.peer,
+                secure=connection.secure,
+            )
+        return connection.parsed
 
     async def _choose(self, connection: Connection, opaque: bool) -> Head | None:
         """Hand over what is not native. Raises Full when there is no place for the connection."""
@@ -215,6 +218,7 @@ class Reception:
         parsed = self._parse(connection)
         if parsed is None or not self._wants(parsed[0]):
             return None
+        connection.parsed = None
         del connection.buffer[: parsed[1]]
         return parsed[0]
 

@@ -21,8 +21,10 @@ from tests.app.web import ADMIN
 from triode.app.application import create_app
 from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.settings import Settings
+from triode.app.lanes import hypercorn_stream
 from triode.app.lanes.http_fast_path import BODY_BYTES, Exchange
 from triode.app.lanes.hypercorn_stream import HandoffLimits
+from triode.app.net import dispatcher, request_head
 from triode.app.service.triode import Triode
 from triode.limits.grant import Grant
 from triode.limits.rate import Rate
@@ -334,3 +336,27 @@ async def test_a_bug_is_answered_and_logged(
         assert "ZeroDivisionError" in caplog.text
         assert triode.metrics.errors_total == 1
         await client.close()
+
+
+@pytest.mark.parametrize("name", ["exchange", "hypercorn"])
+async def test_each_head_is_parsed_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = request_head.parse_head(*arguments, **options)
+        if found is not None:
+            parsed.append(found[0].path)
+        return found
+
+    monkeypatch.setattr(dispatcher, "parse_head", counted)
+    monkeypatch.setattr(hypercorn_stream, "parse_head", counted)
+    async with way(name) as (server, _):
+        client = await server.connect()
+        for _ in range(2):
+            await client.send(raw("PUT", "/store?path=.a", 1, JSON | TOKEN))
+            await answered(client, "PUT")
+        await client.send(raw("GET", "/events", None, {}))  # taken back from Hypercorn
+        await client.until(b"data: native")
+        await client.close()
+        await server.settled()
+    assert parsed == ["/store", "/store", "/events"]
