@@ -34,10 +34,15 @@ Emit = Callable[[Code], None]
 class Pattern:
     """A compiled I-Regexp; ``^`` and ``$`` are anchors, as the compliance suite has it."""
 
-    __slots__ = ("_code", "_known", "_sets")
+    __slots__ = ("_admits", "_known", "_one", "_other", "_sets", "_what")
 
     def __init__(self, code: Code) -> None:
-        self._code = code
+        # In columns: a tuple for each state would be one more object for the garbage collector, a
+        # thousand a pattern.
+        self._what = [what for what, _, _, _ in code]
+        self._admits = [admits for _, admits, _, _ in code]
+        self._one = [one for _, _, one, _ in code]
+        self._other = [other for _, _, _, other in code]
         self._known: dict[tuple[frozenset[int], str, bool, bool], frozenset[int] | None] = {}
         # Each set of states once: two that are equal would be compared at each character.
         self._sets: dict[frozenset[int], frozenset[int]] = {}
@@ -45,11 +50,11 @@ class Pattern:
     @property
     def states(self) -> int:
         """How many states it has."""
-        return len(self._code)
+        return len(self._what)
 
     def matches(self, text: str, work: Work, *, whole: bool) -> bool:
         """Whether ``text`` (``whole``) or some part of it matches; linear in its length."""
-        at = self._one(frozenset((0,)))
+        at = self._set(frozenset((0,)))
         for i, char in enumerate(text):
             work.charge(1)
             key = (at, char, i == 0, whole)
@@ -59,35 +64,35 @@ class Pattern:
             if not onward:
                 return onward is None
             at = onward
-        return len(self._code) - 1 in self._closure(at, work, start=not text, end=True)
+        return self.states - 1 in self._closure(at, work, start=not text, end=True)
 
-    def _one(self, states: frozenset[int]) -> frozenset[int]:
+    def _set(self, states: frozenset[int]) -> frozenset[int]:
         return self._sets.setdefault(states, states)
 
     def _remember(self, key: tuple[frozenset[int], str, bool, bool], work: Work) -> None:
         """Work out one step: where ``char`` leads; None when a match is found already."""
         at, char, start, whole = key
-        if len(self._known) * len(self._code) > 20_000:  # bounds the memory of a pattern
+        if len(self._known) * self.states > 20_000:  # bounds the memory of a pattern
             self._known.clear()
             self._sets.clear()
         reached = self._closure(at, work, start=start, end=False)
-        if not whole and len(self._code) - 1 in reached:
+        if not whole and self.states - 1 in reached:
             self._known[key] = None
             return
         # A quantity repeats its class, with all its ranges: each is asked once.
         asked: dict[Admits, bool] = {}
         onward: set[int] = set()
         for pc in reached:
-            _, admits, ranges, _ = self._code[pc]
+            admits = self._admits[pc]
             if admits is None:
                 continue
             if admits not in asked:
-                work.charge(1 + ranges // RANGES_A_STEP)
+                work.charge(1 + self._one[pc] // RANGES_A_STEP)
                 asked[admits] = admits(char)
             if asked[admits]:
                 onward.add(pc + 1)
         # A search may also begin at the next character.
-        self._known[key] = self._one(frozenset(onward if whole else onward | {0}))
+        self._known[key] = self._set(frozenset(onward if whole else onward | {0}))
 
     def _closure(self, at: frozenset[int], work: Work, *, start: bool, end: bool) -> set[int]:
         """What can be reached without a character. It is charged when it is known how much that is:
@@ -100,9 +105,9 @@ class Pattern:
             if pc in reached:
                 continue
             reached.add(pc)
-            what, _, one, other = self._code[pc]
+            what = self._what[pc]
             if what == "split":
-                todo += (one, other)
+                todo += (self._one[pc], self._other[pc])
             elif (what == "start" and start) or (what == "end" and end):
                 todo.append(pc + 1)
         work.charge(1 + len(reached) // STATES_A_STEP)
@@ -123,10 +128,12 @@ def parse_pattern(text: str, work: Work) -> Pattern | str:
     if known is None:
         work.charge(COMPILE_STEPS + min(len(text), MAX_PATTERN_CHARS))
         known = _compile(text)
-        if isinstance(known, Pattern):
-            # Of states there may be far more than characters, which is known only now.
-            work.charge(known.states // COMPILED_A_STEP)
-        PATTERNS.put(text, known, PATTERN_BYTES if isinstance(known, Pattern) else len(text))
+        is_pattern = isinstance(known, Pattern)
+        PATTERNS.put(text, known, PATTERN_BYTES if is_pattern else len(text))
+        # Of states there may be far more than characters, which is known only now. One that is too
+        # large has had as many as there may be.
+        states = known.states if isinstance(known, Pattern) else MAX_STATES * (known is TOO_LARGE)
+        work.charge(states // COMPILED_A_STEP)
     return known
 
 

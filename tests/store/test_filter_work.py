@@ -104,3 +104,9 @@ def test_a_pattern_is_never_beyond_its_budget_for_long() -> None:
     with pytest.raises(TooCostly):
         deque(filter.select(["ab" * 500_000], meter), maxlen=0)
     assert meter.spent < 11_000
+
+
+def test_a_pattern_that_is_too_large_is_charged_for_what_was_made_of_it() -> None:
+    """Twenty characters of it take as long as a thousand states."""
+    patterns = [{"p": f"((a{n}){{9}}){{999}}"} for n in range(50)]
+    assert cost("$[?search('aaaa', @.p)]", patterns) > 50 * 500
