@@ -7,6 +7,8 @@ from collections import deque
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
+from msgspec import Struct
+
 from triode.app.wire.source import Source
 
 M = TypeVar("M")
@@ -24,6 +26,16 @@ class Message(NamedTuple):
     body: bytes
     omitted: str | None
     told: tuple[str, ...]
+
+
+class KeptRoom(Struct, frozen=True):
+    """A room as it is kept over a restart: the number of its last message, and those that it
+    remembers.
+    """
+
+    epoch: str
+    seq: int
+    log: list[tuple[int, str, str | None, tuple[str, ...]]]
 
 
 class Room(Source, Generic[M]):

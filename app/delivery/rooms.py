@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from triode.app.delivery.lazy_frame import FEED_BYTES, VerbatimFeed
-from triode.app.delivery.room import Message, Room
+from triode.app.delivery.room import KeptRoom, Message, Room
 from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, message_frame
 from triode.store.change import Position
 from triode.store.value import encode
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # For how long, and how many, rooms without members are kept.
 EMPTY_S: Final = 60.0
 EMPTY_ROOMS: Final = 1000
+# While a server ends, and after it has begun, all are without members for a moment.
+RESTART_ROOMS: Final = 20_000
 # What one room may remember of `room_history_bytes`, so that one cannot make all others forget.
 SHARE: Final = 16
 
@@ -46,6 +48,7 @@ class Rooms(dict[str, "Room[Client]"]):
         self._hub = hub
         # Rooms without members and when they were left, the one left first at the front.
         self._left: dict[str, tuple[Room[Client], float]] = {}
+        self._many_until = 0.0
         # Rooms that remember something, the one where nothing was said for longest at the front.
         self._logs: dict[Room[Client], None] = {}
         self.log_bytes = 0
@@ -73,8 +76,9 @@ class Rooms(dict[str, "Room[Client]"]):
 
     def sweep(self, now: float) -> None:
         """Forget the rooms that have been empty for long, and those that are too many."""
+        most = EMPTY_ROOMS if now >= self._many_until else RESTART_ROOMS
         for name, (room, left_at) in list(self._left.items()):
-            if now - left_at < EMPTY_S and len(self._left) <= EMPTY_ROOMS:
+            if now - left_at < EMPTY_S and len(self._left) <= most:
                 return
             del self._left[name]
             self._forget(room)
@@ -88,6 +92,31 @@ class Rooms(dict[str, "Room[Client]"]):
     def _known(self, name: str) -> Room[Client] | None:
         """A room with members, or one that remembers."""
         return self.get(name) or self._left.get(name, (None,))[0]
+
+    # ── over a restart ──────────────────────────────────────────────────────────────────────────
+
+    def keep_many(self) -> None:
+        """All clients are away for a moment: their rooms are not forgotten for being many."""
+        self._many_until = trio.current_time() + EMPTY_S
+
+    def kept(self) -> Iterator[tuple[str, KeptRoom]]:
+        """The name of each room, and what `restore` makes it of."""
+        if not self._hub.settings.room_history:
+            return
+        rooms = [*(room for room, _ in self._left.values()), *self.values()]
+        for room in rooms[-RESTART_ROOMS:]:
+            log = [(each.seq, each.body.decode(), *each[2:]) for each in room.log or ()]
+            yield room.name, KeptRoom(room.epoch, room.seq, log)
+
+    def restore(self, name: str, kept: KeptRoom) -> None:
+        """A room as it was, without members yet: as if all had just left it."""
+        self.keep_many()
+        room: Room[Client] = Room(name)
+        room.epoch, room.seq = kept.epoch, kept.seq - len(kept.log)
+        self._left[name] = (room, trio.current_time())
+        for seq, body, omitted, told in kept.log:
+            room.number()
+            self._remember(room, Message(seq, body.encode(), omitted, told))
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────
 

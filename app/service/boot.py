@@ -16,6 +16,7 @@ from triode.app.service.decision import hold_to, redo
 from triode.app.service.issuing import take_over
 from triode.app.service.journal import Saved
 from triode.app.service.log_snapshot import decode_head, decode_tables, restore
+from triode.app.service.room_records import keep_rooms, take_rooms
 from triode.app.service.saving import save
 from triode.store.entry import EntryError, decode_batch
 from triode.store.value import JsonError, decode_steps
@@ -65,6 +66,7 @@ async def boot(triode: Triode) -> bool:
     try:
         if opened.snapshots:
             await journal.begin(*await _read(triode, opened))
+            await take_rooms(triode)
         elif opened.last:
             raise LogRefused("the log has no snapshot to begin with")
         else:
@@ -88,6 +90,8 @@ async def let_go(triode: Triode) -> None:
     journal = triode.journal
     if journal is not None and journal.is_begun:
         journal.is_begun = False
+        if journal.broken is None:
+            await keep_rooms(triode)
         await journal.log.aclose()
     await trio.lowlevel.checkpoint()
 

@@ -43,7 +43,7 @@ from triode.store.records import Record
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from triode.app.config.settings import Settings
     from triode.app.delivery.hub import Hub
@@ -216,6 +216,21 @@ class Journal:
         write = self._written(op, OWNER)
         await self._carry_out([write])
         return await write.answer()
+
+    async def keep_alone(self, records: Iterable[Record]) -> None:
+        """Keep records before `run`, or after it has ended. Raises `LogFull` and `LogBroken`."""
+        store = self._triode.store
+        self._queue.extend(self._written(record, OWNER) for record in records)
+        try:
+            while writes := self._take():
+                first = store.seq + 1
+                data = encode_batch([write.line for write in writes])
+                await self.log.append(Batch(first, first + len(writes) - 1, data))
+                for write in writes:
+                    assert isinstance(write.op, Record)
+                    keep_record(store, write.op, time_ms=write.time_ms)
+        finally:
+            self._queue.clear()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what is submitted, until cancelled. Raises `LogBroken`: then the process has to

@@ -24,6 +24,7 @@ CUT_EVERY_S: Final = 0.2
 async def say_goodbye(triode: Triode) -> None:
     """End every client; what each is owed goes out before its goodbye. Nobody new is taken."""
     triode.draining = True
+    triode.hub.rooms.keep_many()
     clients = list(triode.hub.clients.values())
     times = ReturnTimes(triode.settings, clients, restart=True)
     for index, client in enumerate(clients):

@@ -11,7 +11,7 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from .auth import ADMIN, GUARDED
-from .clients import TRANSPORTS, open_api, open_ws, watch
+from .clients import TRANSPORTS, Api, open_api, open_ws, watch
 from .conftest import ServerFactory
 from .server import Server
 
@@ -102,6 +102,47 @@ async def test_conditions_hold_over_a_restart(lasting: Server, ending: str) -> N
             params = {"path": path, "if": seen}
             answer = await api.client.put("/store", params=params, content=b"2", headers=JSON)
             assert answer.status_code == status
+
+
+async def say(api: Api, room: str, *data: Any) -> None:
+    for one in data:
+        body = {"room": room, "data": one}
+        assert (await api.request("POST", "/publish", json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_rooms_go_on_after_a_restart_and_not_after_a_crash(
+    lasting: Server, ending: str, transport: str
+) -> None:
+    room = f"{transport} {ending}"
+    async with open_api(lasting) as api:
+        async with watch(lasting, transport, room=room) as one:
+            await say(api, room, 1, 2, 3)
+            since = (await one.take(3))[0]["id"]
+    await again(lasting, ending)
+    async with (
+        open_api(lasting) as api,
+        watch(lasting, transport, room=room, since=since) as one,
+    ):
+        assert one.connected["resumed"] is (ending == "ended")
+        await say(api, room, 4)
+        seen = [frame["data"] for frame in await one.take(3 if ending == "ended" else 1)]
+        assert seen == ([2, 3, 4] if ending == "ended" else [4])
+
+
+async def test_what_was_kept_of_rooms_is_not_taken_twice(lasting: Server) -> None:
+    """A crash after a restart: what was said in between is not known, and not passed over."""
+    async with open_api(lasting) as api, watch(lasting, "ws", room="r") as one:
+        await say(api, "r", 1)
+        [first] = await one.take(1)
+    await again(lasting, "ended")
+    async with open_api(lasting) as api, watch(lasting, "ws", room="r", since=first["id"]) as one:
+        assert one.connected["resumed"] is True
+        await say(api, "r", 2)
+        await one.take(1)
+    await again(lasting, "killed")
+    async with watch(lasting, "ws", room="r", since=first["id"]) as one:
+        assert one.connected["resumed"] is False
 
 
 async def test_tokens_hold_and_revoked_ones_do_not(make_server: ServerFactory, ending: str) -> None:
