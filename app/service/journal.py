@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 import trio
 
@@ -31,6 +31,7 @@ from triode.app.service.decision import (
     note,
     status_of,
 )
+from triode.app.service.entry_encoding import is_long, written_down
 from triode.app.service.log_refusals import full, not_written, unknown, unknown_yet
 from triode.app.service.under_way import Write
 from triode.app.wire.refusal import Refusal, bad_request
@@ -166,7 +167,10 @@ class Journal:
             raise self._triode.going_away()
         if not self.under_way and key is None and not isinstance(op, Bounds | Record):
             self._refuse_at_once(op, principal)
-        write = self._written(op, principal, tell, key)
+        logged = op
+        if is_long(op):
+            logged = await self._in_turns(cast("Operation", op))
+        write = self._written(op, principal, tell, key, logged)
         self.under_way += 1
         self._bytes += len(write.line)
         self._queue.append(write)
@@ -191,15 +195,26 @@ class Journal:
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
         key: Key | None = None,
+        logged: Operation | Bounds | Record | None = None,
     ) -> Write:
         # Time is data, and does not run back, whatever is done to the clock.
         self.last_ms = time_ms = max(self.last_ms, self._triode.clock.unix_ms())
         by = "" if principal is OWNER else principal.name
         try:
-            line = encode_entry(Entry(time_ms, op, by, grant_kept(principal.grant), key))
+            logged = op if logged is None else logged
+            line = encode_entry(Entry(time_ms, logged, by, grant_kept(principal.grant), key))
         except JsonError as error:
             raise bad_request(f"not JSON: {error.detail}") from error
         return Write(op, principal, line, time_ms, tell, key)
+
+    async def _in_turns(self, op: Operation) -> Operation:
+        try:
+            logged = await written_down(op)
+        except JsonError as error:
+            raise bad_request(f"not JSON: {error.detail}") from error
+        if self._ended:
+            raise self._triode.going_away()
+        return logged
 
     # ── the log ─────────────────────────────────────────────────────────────────────────────────
 

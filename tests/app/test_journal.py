@@ -24,12 +24,12 @@ from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal
 from triode.limits.grant import Grant
-from triode.limits.principal import Principal
+from triode.limits.principal import OWNER, Principal
 from triode.store.change import Position
 from triode.store.entry import decode_batch
 from triode.store.filter import parse_filter
 from triode.store.lineage import Lineage
-from triode.store.operation import Append, Increment, Merge, Patch, Set
+from triode.store.operation import Append, Increment, Merge, Operation, Patch, Set
 from triode.store.operation import Batch as AllOrNothing
 from triode.store.store import Store
 from triode.store.value import encode
@@ -459,6 +459,38 @@ class TestFaults:
         async with running_on(fresh(), {}) as triode:
             with pytest.raises(RuntimeError, match="use `write`"):
                 triode.write_nowait(Set(("a",), 1))
+
+    async def test_a_large_write_is_written_down_in_turns(self) -> None:
+        log, rounds = SlowLog(), 0
+
+        async def bystander() -> None:
+            nonlocal rounds
+            while True:
+                rounds += 1
+                await trio.lowlevel.checkpoint()
+
+        value = {f"k{n}": {"v": n, "t": 'é\n"', "f": 0.1 + n, "l": [None]} for n in range(30_000)}
+        ops: list[Operation] = [Set(("v",), value), Append(("l",), value), Merge(("m",), value)]
+        ops.append(AllOrNothing((Set(("b",), value), Set(("c",), 1))))
+        ops.append(Patch((), [{"op": "add", "path": "/p", "value": value}]))
+        async with running_on(log, {"l": []}) as triode:
+            assert triode.journal is not None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bystander)
+                for op in ops:
+                    before = rounds
+                    await triode.journal.submit(op, OWNER)
+                    assert rounds - before > 20, op
+                nursery.cancel_scope.cancel()
+            log.open_up()
+            await triode.write(Set(("last",), 1))
+            before_restart = state(triode)
+        async with running_on(log) as triode:
+            assert state(triode) == before_restart
+            root: Any = triode.store.document.root
+            for key in ("v", "m", "b", "p"):
+                assert root[key] == value
+            assert root["l"] == [value]
 
     async def test_a_long_write_keeps_its_place(self) -> None:
         log = SlowLog()
