@@ -39,11 +39,11 @@ def test_a_write_that_fails_half_way_leaves_no_trace(edits: int, history_bytes: 
     before, position = copy.deepcopy(store.document.root), store.position
     left, match = [edits], Index.match
 
-    def failing(index: Index, root: Any, edit: Any, work: Any) -> Any:
+    def failing(index: Index, root: Any, edit: Any, *work: Any) -> Any:
         left[0] -= 1
         if not left[0]:
             raise Fault
-        return match(index, root, edit, work)
+        return match(index, root, edit, *work)
 
     with patch.object(Index, "match", failing), pytest.raises(Fault):
         store.submit(Batch(tuple(OPS)), time_ms=2)
