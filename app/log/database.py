@@ -36,6 +36,9 @@ TRIM_BYTES: Final = 8 * 1024 * 1024
 # long as that.
 CHECKPOINT_IDLE_BYTES: Final = 1024 * 1024
 CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+# The same while a snapshot is made, which fills it: what a write waits for then (p99 of 96 ms with
+# 16 MiB and pieces that are synced, 28 ms with this).
+CHECKPOINT_PIECES_BYTES: Final = 4 * 1024 * 1024
 # Below this much room nothing is written any more, until there is more again.
 ROOM_BYTES: Final = 32 * 1024 * 1024
 # Before it, two connections at once can damage the WAL ("WAL-reset bug").
@@ -64,6 +67,7 @@ class Database:
         fails. Raises `LogRefused` and `LogBroken`.
         """
         self._new_epoch = new_epoch
+        self._synchronous = "FULL" if is_synced else "NORMAL"
         self._broken = False
         self._full = False
         self._wal_bytes = 0
@@ -89,7 +93,7 @@ class Database:
         # First: so it holds its lock for good, and needs no shared memory beside the WAL.
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
-        db.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+        db.execute(f"PRAGMA synchronous={self._synchronous}")
         db.execute("PRAGMA wal_autocheckpoint=0")
 
     def _begin(self) -> Opened:
@@ -214,13 +218,20 @@ class Database:
         return number
 
     def add_piece(self, snapshot: int, data: bytes) -> None:
-        """The next piece."""
+        """The next piece. It need not be on the disk before the snapshot is whole, which syncs all
+        that is in the WAL before it: so nobody's write waits for a sync of ours.
+        """
         number = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
-        self._commit(
-            ("INSERT INTO piece VALUES(?, ?, ?, ?)", tables.summed(snapshot, number, data)),
-            size=len(data),
-        )
-        if self._wal_bytes >= CHECKPOINT_BYTES:
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            self._commit(
+                ("INSERT INTO piece VALUES(?, ?, ?, ?)", tables.summed(snapshot, number, data)),
+                size=len(data),
+            )
+        finally:
+            if not self._broken:
+                self._db.execute(f"PRAGMA synchronous={self._synchronous}")
+        if self._wal_bytes >= CHECKPOINT_PIECES_BYTES:
             self.checkpoint()
 
     def finish_snapshot(self, snapshot: int) -> None:

@@ -63,6 +63,7 @@ async def boot(triode: Triode) -> bool:
     triode.clock.sync()
     triode.progress.begin("opening the log")
     opened = await journal.log.open()
+    journal.is_new = not opened.last
     try:
         if opened.snapshots:
             await journal.begin(*await _read(triode, opened))

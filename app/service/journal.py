@@ -129,6 +129,8 @@ class Journal:
         self._room = trio.lowlevel.ParkingLot()
         self._ended = False
         self.is_begun = False
+        # When it was opened nothing had been written to it.
+        self.is_new = False
         self.full = trio.Event()
         self.commits = Commits()
         self.saved: Saved | None = None
@@ -227,9 +229,15 @@ class Journal:
             await self._carry_out([self._written(self.wanted, OWNER)])
 
     async def write_first(self, op: Operation) -> Position:
-        """A write before `run`. Raises `Refusal`."""
+        """A write before `run`: of our own, so it may take as much work as it takes. Raises
+        `Refusal`; then nothing is in the log.
+        """
+        free = Bounds(self.wanted.max_bytes, max_footprint=self.wanted.max_footprint)
+        prepare = partial(self._triode.prepare_long, op, OWNER)
+        await in_turns(free.max_work, prepare, alone=True)
         write = self._written(op, OWNER)
-        await self._carry_out([write])
+        around = self._written(free, OWNER), self._written(self.wanted, OWNER)
+        await self._carry_out([around[0], write, around[1]])
         return await write.answer()
 
     async def keep_alone(self, records: Iterable[Record]) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from triode.store.value import Json
 
 VERSION: Final = 1
-PIECE_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024
 TABLE_ROWS: Final = 5000
 
 _outcomes_of: Final = msgspec.json.Decoder(list[tuple[str, Outcome]]).decode

@@ -121,7 +121,7 @@ async def _load(triode: Triode) -> None:
     if path is None or (triode.journal is None and store.seq):
         await trio.lowlevel.checkpoint()
         return
-    if store.seq:
+    if triode.journal is not None and not triode.journal.is_new:
         # No fault: whoever starts the server again after a crash gives the same options.
         log.warning(
             "--load %s is left out: it is for a new log, and the one in %s has a document already "

@@ -373,9 +373,9 @@ def test_the_document_is_kept_beside_the_process(
         httpx.put(f"{url}/store", params={"path": ".b"}, json=2).raise_for_status()
         backup = run_in(tmp_path, url, "backup", "kept.db")
         assert backup.startswith("kept.db: ")
-        assert backup.endswith(":2\n")
+        assert backup.endswith(":4\n")
         assert [json.loads(line)["op"] for line in run_in(tmp_path, url, "log", "--json")
-                .splitlines()] == ["set", "set"]  # fmt: skip
+                .splitlines()] == ["bounds", "set", "bounds", "set"]  # fmt: skip
         with following(tmp_path, url) as lines:
             httpx.put(f"{url}/store", params={"path": ".b"}, json=3).raise_for_status()
             assert json.loads(next(lines))["value"] == 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from triode.app.config.settings import DEFAULTS, Settings
 from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
 from triode.app.log.memory import MemoryLog
 from triode.app.service import running
+from triode.app.service.boot import let_go
 from triode.app.service.execute import execute
 from triode.app.service.journal import BATCH_ITEMS
 from triode.app.service.saving import save
@@ -509,3 +513,35 @@ class TestFaults:
             before = state(triode)
         async with running_on(log) as triode:
             assert state(triode) == before
+
+
+async def test_a_first_document_may_take_more_work_than_a_request(tmp_path: Path) -> None:
+    file = tmp_path / "document.json"
+    file.write_text(json.dumps({"items": [{"n": number} for number in range(2000)]}))
+    settings = Settings(data=tmp_path / "kept", load=file, max_work=1000)
+    triode = Triode(settings)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(running.run, triode))
+        root: Any = triode.store.document.root
+        assert len(root["items"]) == 2000
+        # What others write is bounded as ever.
+        with pytest.raises(Refusal) as refused:
+            await triode.write(Set(("more",), [{"n": number} for number in range(2000)]))
+        assert refused.value.status == 422
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_first_document_that_is_too_large_leaves_no_trace(tmp_path: Path) -> None:
+    file = tmp_path / "document.json"
+    file.write_text(json.dumps("x" * 2000))
+    for most in (1000, 10_000):  # the second time with room for it
+        triode = Triode(Settings(data=tmp_path / "kept", load=file, max_document_bytes=most))
+        if most == 1000:
+            with pytest.raises(running.NotLoaded, match="--max-document-bytes"):
+                await running.begin(triode)
+            await let_go(triode)
+            assert triode.store.seq == 0
+        else:
+            await running.begin(triode)
+            await let_go(triode)
+            assert triode.store.document.root == "x" * 2000

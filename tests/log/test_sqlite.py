@@ -284,3 +284,32 @@ class TestRefused:
     def test_a_place_can_be_kept(self) -> None:
         place = Place("boot", "machine", 7, "n1")
         assert msgspec.json.decode(msgspec.json.encode(place), type=Place) == place
+
+
+class TestPieces:
+    def test_they_are_not_synced_one_by_one_but_with_the_end(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        told: list[str] = []
+        database._db.set_trace_callback(told.append)
+        snapshot = database.begin_snapshot(0)
+        database.add_piece(snapshot, b"piece")
+        database.finish_snapshot(snapshot)
+        database._db.set_trace_callback(None)
+        level, at = "FULL", {}
+        for statement in told:
+            if statement.startswith("PRAGMA synchronous="):
+                level = statement.partition("=")[2]
+            elif statement.startswith(("INSERT INTO piece", "REPLACE INTO snapshot")):
+                at[statement.split()[0]] = level
+        assert at == {"INSERT": "NORMAL", "REPLACE": "FULL"}
+        database.close()
+
+    def test_one_without_room_leaves_syncing_on(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        snapshot = database.begin_snapshot(0)
+        pages = database._one("PRAGMA page_count")
+        database._db.execute(f"PRAGMA max_page_count={pages + 2}")
+        with pytest.raises(LogFull):
+            database.add_piece(snapshot, bytes(100_000))
+        assert database._one("PRAGMA synchronous") == 2
+        database.close()
