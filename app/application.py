@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import trio
@@ -38,9 +39,14 @@ def create_app(triode: Triode | Settings) -> QuartTrio:
 
 
 def attach(app: QuartTrio, triode: Triode, url_prefix: str = "") -> None:
-    """Register the blueprints on any Quart-Trio application, and run the services with it."""
+    """Register the blueprints on any Quart-Trio application, and run the services with it. Several
+    Triodes may be in one application, each with a prefix of its own.
+    """
     for blueprint in all_blueprints(triode):
-        app.register_blueprint(blueprint, url_prefix=url_prefix or None)
+        # Those of a second Triode are called like those of the first.
+        names = (f"{blueprint.name}_{number}" for number in count(2))
+        name = next(name for name in chain([blueprint.name], names) if name not in app.blueprints)
+        app.register_blueprint(blueprint, url_prefix=url_prefix or None, name=name)
 
     scope = trio.CancelScope()
 
