@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 import trio
 
+from tests.app.rounds import counted_rounds
 from triode.app.config.settings import Settings
 from triode.app.service import filter_parsing
 from triode.app.service.filter_parsing import readable
@@ -34,21 +35,11 @@ async def test_it_takes_a_turn_for_each_two_milliseconds() -> None:
         meter = Meter(1 << 40)
         parse_filter(long_filter(), meter)
         steps += meter.spent
-    seen = 0
-
-    async def bystander() -> None:
-        nonlocal seen
-        while True:
-            seen += 1
-            await trio.lowlevel.checkpoint()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bystander)
+    async with counted_rounds() as rounds:
         filters = await readable(triode.gate, OWNER, texts)
-        nursery.cancel_scope.cancel()
     assert [filter.text for filter in filters] == texts
     assert steps > 20 * TURN_STEPS
-    assert seen > steps // TURN_STEPS
+    assert rounds.seen > steps // TURN_STEPS
 
 
 async def test_what_is_short_or_known_waits_for_nothing() -> None:

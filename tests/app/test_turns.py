@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import trio
 
+from tests.app.rounds import counted_rounds
 from triode.app.runtime.turns import ROUNDS, in_turns
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.work import TooCostly
@@ -20,40 +21,22 @@ def spin(meter: Meter, turns: int) -> str:
 
 
 async def test_others_run_between_turns() -> None:
-    seen = 0
-
-    async def bystander() -> None:
-        nonlocal seen
-        while True:
-            seen += 1
-            await trio.lowlevel.checkpoint()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bystander)
+    async with counted_rounds() as rounds:
         assert await in_turns(10**9, lambda meter: spin(meter, 20)) == "done"
-        nursery.cancel_scope.cancel()
-    assert seen >= 20
+    assert rounds.seen >= 20
 
 
 @pytest.mark.parametrize("alone", [True, False])
 async def test_after_each_turn_some_rounds_are_for_the_others(alone: bool) -> None:
     """What is read in one round and flushed in a third would else wait for three turns."""
     rounds_at: list[int] = []
-    seen = 0
-
-    async def bystander() -> None:
-        nonlocal seen
-        while True:
-            seen += 1
-            await trio.lowlevel.checkpoint()
 
     def work(meter: Meter) -> None:
         for _ in range(5):
-            rounds_at.append(seen)
+            rounds_at.append(rounds.seen)
             meter.charge(TURN_STEPS + 1)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bystander)
+    async with counted_rounds() as rounds, trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(partial(in_turns, 10**9, work, alone=alone))
         while len(rounds_at) < 15:  # noqa: ASYNC110 # it is rounds that are counted
