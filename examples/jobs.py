@@ -60,16 +60,18 @@ async def queue() -> tuple[dict[str, str], int]:
             pass
         case _:
             return {"error": "name: a text of up to 80 characters; steps: 1 to 1000"}, 400
-    job = f"j{last_id + 1}"
+    last_id += 1
+    job = f"j{last_id}"
+    state = {"name": name, "state": "queued", "done": 0, "steps": steps}
+    # Before a worker can have it: with a log a write takes its time.
+    await triode.write(Set(("jobs", job), state))
+    scopes[job] = trio.CancelScope()
     try:
         give.send_nowait((job, steps))
     except trio.WouldBlock:
+        del scopes[job]
+        await triode.write(Delete(("jobs", job)))
         return {"error": "the queue is full"}, 503
-    # No worker runs before the next checkpoint, so it finds its job.
-    last_id += 1
-    scopes[job] = trio.CancelScope()
-    state = {"name": name, "state": "queued", "done": 0, "steps": steps}
-    triode.write_nowait(Set(("jobs", job), state))
     return {"id": job}, 202
 
 
