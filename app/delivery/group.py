@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from triode.app.wire.frame import Frame, Kind
     from triode.app.wire.source import Source
 
+# A send takes some 5 microseconds: a flush of one group stays below two milliseconds.
 SIZE: Final = 256
 
 
@@ -162,6 +163,7 @@ class Group(Generic[M]):
         self.chunked = chunked
         self.max_event = max_event
         self.sources = sources
+        # Dicts as ordered sets: who joined first is written to first, in every flush alike.
         self.flowing: dict[M, None] = {}
         self.slow: dict[M, None] = {}
         self.frames: list[Frame] = []
@@ -209,6 +211,7 @@ class Group(Generic[M]):
 
     def add(self, client: M) -> None:
         """Take a member; it is owed what comes from now on."""
+        # What waits for the flush was published before it came.
         if self.frames:
             self.particulars[client] = Particulars(len(self.frames))
         client.group = self
@@ -224,6 +227,7 @@ class Group(Generic[M]):
         else:
             self.slow.pop(client, None)
         client.group = None
+        # The caller's to push again elsewhere: whoever changes its group loses nothing by that.
         own = self.particulars.pop(client, None)
         return list(self.frames) if own is None else own.due(self.frames)
 
@@ -255,10 +259,12 @@ class Group(Generic[M]):
 
     def flush(self) -> int:
         """Write out all that is owed to all. Says how many clients were written to."""
+        # Taken before anything is written: a write that fails may end a client, which publishes to
+        # others, and to this group.
         frames, particulars = self.frames, self.particulars
         self.dirty = False
         self.frames = []
-        if particulars:
+        if particulars:  # a new one only where it is needed: most flushes have none
             self.particulars = {}
         writers = self.hub.writers
         failed: list[tuple[M, list[Frame], int]] = []
@@ -271,6 +277,8 @@ class Group(Generic[M]):
             if self.chunked:
                 data = chunked(data)
             count, size = events_in(frames), len(data)
+            # The loop of a fan-out, two million times a second: no call but the system's. Nobody is
+            # taken out of `flowing` here, so failures are gathered and looked at behind it.
             for client in self.flowing:
                 if client in particulars:
                     continue
@@ -279,22 +287,26 @@ class Group(Generic[M]):
                 except BlockingIOError:
                     sent = 0
                 except OSError:
-                    sent = -1
+                    sent = -1  # lost, which `stalled` tells from slow
                 if sent != size:
                     failed.append((client, frames, sent))
+            # Who has particulars is counted where it is written to, who failed by its writer.
             others = sum(client in self.flowing for client in particulars) if particulars else 0
             writers.count_sent(len(self.flowing) - others - len(failed), count, size)
             self.sent += count
             self.sent_bytes += size
         for client, own in particulars.items():
             if client in self.flowing:
+                # The group has counted what it sent to all. This one is counted by itself.
                 client.sent -= count
                 client.sent_bytes -= size
                 self._write(client, own.due(frames), failed)
         for client, due, _ in failed:
+            # By identity: `due` of somebody with particulars is a list of its own, counted already.
             if due is frames:
                 client.sent -= count
                 client.sent_bytes -= size
+        # First those who are slow already. `stalled` makes new ones, who would get it all twice.
         self._enqueue(frames, particulars)
         for client, due, sent in failed:
             writers.stalled(client, due, sent)
@@ -302,9 +314,11 @@ class Group(Generic[M]):
 
     def _enqueue(self, frames: list[Frame], particulars: dict[M, Particulars]) -> None:
         """Put what is owed to the slow members into their outboxes."""
+        # Where all is of one source, what a full outbox would lose can be lost without queueing it.
         source = frames[0].source if frames and self.slow else None
         if source is not None and any(f.source is not source or f.is_lazy for f in frames):
             source = None
+        # A copy: a full outbox may end its client, which leaves the group.
         for client in list(self.slow):
             own = particulars.get(client)
             if own is not None:
@@ -318,7 +332,7 @@ class Group(Generic[M]):
             failed.append((client, due, 0))
             return
         data = self._on_wire(due)
-        if not data:
+        if not data:  # all that was owed was left out for it: its own message
             return
         framed = data if client.chunks is None else client.chunks.framed(data)
         try:
@@ -341,6 +355,7 @@ class Group(Generic[M]):
         least = self.deflate_from
         if len(frames) == 1:
             return on_wire(frames[0], least)
+        # Without compression the attribute is read in place: it saves a call for each frame.
         return b"".join(
             [on_wire(frame, least) for frame in frames] if least else [f.data for f in frames]
         )
