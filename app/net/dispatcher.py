@@ -120,7 +120,7 @@ class Reception:
                 await serving
                 await connection.finish(self._limits.linger_s)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
-            self.counts.broken += 1
+            self.counts.broken += 1  # peers leave in every way: counted, and no line of the log
         except* Exception:
             self.counts.failed += 1
             logger.exception("the connection of %s failed", connection.peer)
@@ -144,6 +144,7 @@ class Reception:
             await self._answer(connection, answer(refusal))
             return None
         finally:
+            # Before the lane: a connection whose head is there is no head in flight any more.
             ticket.release()
         if opaque is None:
             connection.close()
@@ -162,11 +163,13 @@ class Reception:
         """
         with trio.move_on_after(self._limits.head_deadline_s) as scope:
             if self._ssl_context is not None:
+                # Under the same deadline: a handshake that stands still costs what a head does.
                 await connection.secure_with(self._ssl_context)
                 if connection.alpn == "h2":
                     return True
             return await self._read_plain_head(connection)
         assert scope.cancelled_caught
+        # Browsers open connections ahead of need: who said nothing is owed no answer.
         if not connection.buffer:
             self.counts.silent += 1
             return None
@@ -181,6 +184,7 @@ class Reception:
                 return None
             buffer += data
             skip_empty_line(buffer)
+            # Looked for before the parser, which refuses HTTP/2.0 as a version it does not speak.
             if buffer.startswith(H2_PREFACE):
                 return True
             if buffer.startswith(TLS_RECORD) and not connection.secure:
@@ -201,15 +205,18 @@ class Reception:
 
     async def _choose(self, connection: Connection, opaque: bool) -> Head | None:
         """Hand over what is not native. Raises Full when there is no place for the connection."""
+        # An idle one goes for a newcomer: its client may come back, a newcomer would be refused.
         most = self._limits.connections
         if 0 < most < self.counts.open and not self._idle.close_oldest():
             raise Full("connections", most)
         if opaque or (head := self._take_wanted(connection)) is None:
+            # The place is held only while Hypercorn has it: a native stream has another kind.
             with self.door.enter_http(connection):
                 self.counts.handed_off += 1
                 if not await self._handoff(connection, opaque):
                     return None
             self.counts.given_back += 1
+            # The later head is in the buffer still, and parsed already.
             head = self._take_wanted(connection)
         return head
 
@@ -225,6 +232,7 @@ class Reception:
     async def _turn_away(self, connection: Connection, opaque: bool, full: Full) -> None:
         self.counts.turned_away += 1
         parsed = None if opaque else self._parse(connection)
+        # Over HTTP/1 an answer is worth its bytes: it says when to come back.
         if parsed is None:
             connection.close()  # HTTP/2 understands no answer of ours
             return
@@ -234,6 +242,8 @@ class Reception:
         """Send a last answer, and give the peer a moment to read it."""
         with contextlib.suppress(trio.TooSlowError):
             await connection.send_all(data, self._limits.linger_s)
+        # Closed at once, the reset may overtake the answer. But whoever is refused by the thousands
+        # must not be able to hold as many connections as it likes.
         if self._lingering >= LINGERING:
             connection.close()
             return
@@ -246,7 +256,7 @@ class Reception:
 
 def too_many(full: Full) -> Refusal:
     """503 for a connection that has no place, with what to do."""
-    retry_s = random.randint(1, 5)
+    retry_s = random.randint(1, 5)  # or all who are told so now come back in the same moment
     whose = "of your address " if full.which == "per_ip" else ""
     return Refusal(
         503,
@@ -264,5 +274,6 @@ def peer_ip(address: Any) -> str:
     """
     if not isinstance(address, tuple):
         return LOOPBACK
+    # One client has one text, or it would have two accounts: bare, without the zone.
     ip: str = address[0].partition("%")[0]
     return ip.removeprefix("::ffff:") if "." in ip else ip
