@@ -28,6 +28,8 @@ _BYTES: Final = 8
 _VALUE_BYTES: Final = 256
 _EDITS: Final = 64
 
+# To copy it takes half of the time that it takes to make one.
+_START: Final = blake2b(digest_size=_BYTES)
 _to_json: Final = msgspec.json.Encoder().encode
 
 
@@ -45,7 +47,9 @@ class Checksum(NamedTuple):
         """
         places = [(edit.path, _seen(edit.after)) for edit in islice(edits, _EDITS)]
         text = _to_json((seq, len(edits), grown, swollen, places))
-        return Checksum(blake2b(self.digest + text, digest_size=_BYTES).digest())
+        rolled = _START.copy()
+        rolled.update(self.digest + text)
+        return Checksum(rolled.digest())
 
 
 def parse_checksum(text: str) -> Checksum:
