@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from triode.app.log.log import Batch, Opened
 
 # What one transaction deletes: a commit of somebody may wait for it.
-TRIM_BYTES: Final = 8 * 1024 * 1024
+TRIM_BYTES: Final = 1024 * 1024
+TRIM_PIECES: Final = 4
 # The WAL is written back when nobody waits and it is as long as this, or in any case when it is as
 # long as that.
 CHECKPOINT_IDLE_BYTES: Final = 1024 * 1024
@@ -211,8 +212,10 @@ class Database:
 
     def begin_snapshot(self, seq: int) -> int:
         """A new one; its id."""
-        self._drop("SELECT id FROM snapshot WHERE NOT pieces")
-        number = self._one("SELECT max(id) FROM snapshot") + 1
+        self._commit(("DELETE FROM snapshot WHERE NOT pieces", ()), size=0)
+        # Pieces of one that is gone may still be there.
+        last = self._one("SELECT max(snapshot) FROM piece")
+        number = max(self._one("SELECT max(id) FROM snapshot"), last) + 1
         row = tables.summed(number, seq, 0)
         self._commit(("INSERT INTO snapshot VALUES(?, ?, ?, ?)", row), size=0)
         return number
@@ -222,15 +225,8 @@ class Database:
         that is in the WAL before it: so nobody's write waits for a sync of ours.
         """
         number = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        try:
-            self._commit(
-                ("INSERT INTO piece VALUES(?, ?, ?, ?)", tables.summed(snapshot, number, data)),
-                size=len(data),
-            )
-        finally:
-            if not self._broken:
-                self._db.execute(f"PRAGMA synchronous={self._synchronous}")
+        row = tables.summed(snapshot, number, data)
+        self._commit_unsynced(("INSERT INTO piece VALUES(?, ?, ?, ?)", row), size=len(data))
         if self._wal_bytes >= CHECKPOINT_PIECES_BYTES:
             self.checkpoint()
 
@@ -239,14 +235,32 @@ class Database:
         newest = self._one("SELECT seq FROM snapshot WHERE id=?", snapshot)
         pieces = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
         row = tables.summed(snapshot, newest, pieces)
-        self._commit(("REPLACE INTO snapshot VALUES(?, ?, ?, ?)", row), size=0)
-        self._drop(  # all but two
-            "SELECT id FROM snapshot WHERE pieces ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2"
-        )
+        self._commit(
+            ("REPLACE INTO snapshot VALUES(?, ?, ?, ?)", row),
+            ("DELETE FROM snapshot WHERE id IN (SELECT id FROM snapshot WHERE pieces "
+             "ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2)", ()),
+            size=0,
+        )  # fmt: skip
         self.log_bytes = tables.log_bytes(self._db, newest)
 
     def trim(self) -> bool:
-        """Delete some of the log that no snapshot needs. False: nothing is left to delete."""
+        """Delete some of what no snapshot needs: pieces of older ones, then log. False: nothing is
+        left to delete.
+        """
+        return self._trim_pieces() or self._trim_log()
+
+    def _trim_pieces(self) -> bool:
+        found = self._db.execute(
+            "SELECT snapshot, number FROM piece WHERE snapshot NOT IN (SELECT id FROM snapshot) "
+            "ORDER BY snapshot, number LIMIT ?",
+            (TRIM_PIECES,),
+        ).fetchall()
+        if found:
+            delete = "DELETE FROM piece WHERE snapshot=? AND number=?"
+            self._commit_unsynced(*((delete, row) for row in found), size=0)
+        return bool(found)
+
+    def _trim_log(self) -> bool:
         floor = self._one("SELECT min(seq) FROM snapshot WHERE pieces")
         size, upto = 0, 0
         rows = self._db.execute(
@@ -256,17 +270,20 @@ class Database:
             upto, size = last, size + length
             if size >= TRIM_BYTES:
                 break
+        rows.close()
         if not upto:
             return False
-        self._commit(("DELETE FROM batch WHERE last <= ?", (upto,)), size=0)
+        self._commit_unsynced(("DELETE FROM batch WHERE last <= ?", (upto,)), size=0)
         return True
 
-    def _drop(self, which: str) -> None:
-        self._commit(
-            (f"DELETE FROM piece WHERE snapshot IN ({which})", ()),  # noqa: S608 # ours alone
-            (f"DELETE FROM snapshot WHERE id IN ({which})", ()),  # noqa: S608 # ours alone
-            size=0,
-        )
+    def _commit_unsynced(self, *statements: tuple[str, tuple[Any, ...]], size: int) -> None:
+        """What may be undone by a crash: it is on the disk with the next commit."""
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            self._commit(*statements, size=size)
+        finally:
+            if not self._broken:
+                self._db.execute(f"PRAGMA synchronous={self._synchronous}")
 
     # ── what is read ────────────────────────────────────────────────────────────────────────────
 

@@ -313,3 +313,26 @@ class TestPieces:
             database.add_piece(snapshot, bytes(100_000))
         assert database._one("PRAGMA synchronous") == 2
         database.close()
+
+    def test_an_old_snapshot_goes_in_parts_and_its_number_is_not_taken(
+        self, tmp_path: Path
+    ) -> None:
+        database = opened(tmp_path)
+        made = []
+        for seq in range(3):
+            made.append(database.begin_snapshot(seq))
+            for number in range(10):
+                database.add_piece(made[-1], b"%d-%d" % (seq, number))
+            database.finish_snapshot(made[-1])
+        assert database._one("SELECT count(*) FROM piece") == 30, "not all in one commit"
+        half = database.begin_snapshot(3)
+        database.add_piece(half, b"half")
+        again = database.begin_snapshot(4)
+        assert again == half + 1
+        parts = 0
+        while database.trim():
+            parts += 1
+        assert parts == 3
+        assert database._one("SELECT count(*) FROM piece") == 20
+        assert database.read_piece(made[1], 9) == b"1-9"
+        database.close()
