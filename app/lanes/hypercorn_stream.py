@@ -150,6 +150,7 @@ class HandoffStream:
         """FREE: the head to pass on; b"" when Hypercorn's part ends here; None to look again."""
         buffer = self.connection.buffer
         skip_empty_line(buffer)
+        # From its first byte on: a byte now and then buys no more time.
         if buffer and self._head_begun is None:
             self._head_begun = trio.current_time()
         parsed, self.connection.parsed = self.connection.parsed, None
@@ -165,7 +166,7 @@ class HandoffStream:
                 return await self._refuse(refusal)
         if parsed is not None:
             head, length = parsed
-            direct = self._direct
+            direct = self._direct  # None inside somebody else's application, which has its hooks
             if direct is not None and (route := direct.find(head)) is not None:
                 return await self._answer(direct, route, head, length)
             return self._dispatch(head, length)
@@ -185,7 +186,9 @@ class HandoffStream:
         try:
             await self._fill(deadline)
         finally:
+            # Also when cancelled, or a newcomer would close one that is no longer there.
             self._idle.discard(self.connection)
+        # An idle connection that ends is told nothing: no request has been begun.
         if self._late and self._head_begun is not None:
             detail = f"The request head took more than {self._limits.head_deadline_s:g} s."
             return await self._refuse(BadHead(408, detail))
@@ -197,6 +200,7 @@ class HandoffStream:
         None to look again; b"" when Hypercorn's part ends here.
         """
         buffer = self.connection.buffer
+        # All of it before the route runs: so a write is never begun for a body that stops coming.
         end = length + (head.content_length or 0)
         deadline = trio.current_time() + self._limits.body_idle_s
         while len(buffer) < end:
@@ -206,7 +210,7 @@ class HandoffStream:
             if self._ended or self._closed:
                 return b""
         body = bytes(buffer[length:end])
-        del buffer[:end]
+        del buffer[:end]  # what follows is the next request, for after this answer
         self._head_begun = None
         try:
             await direct.serve(route, head, body, self._send_piecewise)
@@ -223,6 +227,7 @@ class HandoffStream:
     def _dispatch(self, head: Head, length: int) -> bytes:
         self._head_begun = None
         if self._wants(head):
+            # The end of Hypercorn's part, not of the socket: the head stays for the native lane.
             self.connection.parsed = head, length
             self.given_back = True
             return b""
@@ -230,6 +235,7 @@ class HandoffStream:
         del self.connection.buffer[:length]
         self._body = Body(head)
         self._answered = False
+        # After an upgrade there may be no HTTP any more, and so no head to look for.
         self._state = _State.OPAQUE if is_upgrade(head) else _State.BUSY
         return origin_head(raw, head)
 
@@ -239,7 +245,7 @@ class HandoffStream:
         if not self._body.done:
             return await self._next_of_body(self._body)
         if self._ended and not self.connection.buffer:
-            return b""
+            return b""  # it has left; nothing that it sent is held back
         # The answer is being made. Read along, a bounded bit, to see the peer leave; `idle` wakes
         # us.
         if self._ended or len(self.connection.buffer) >= HELD_BACK_BYTES:
@@ -260,6 +266,7 @@ class HandoffStream:
         except BadHead as refusal:
             return await self._refuse(refusal)
         if taken < len(data):
+            # Pipelined: Hypercorn must not see the next head before it is idle.
             self.connection.buffer[:0] = data[taken:]
             data = data[:taken]
         return data
@@ -270,7 +277,7 @@ class HandoffStream:
         self._late = False
         with trio.CancelScope(deadline=deadline) as self._wake:
             return await self.connection.receive(max_bytes)
-        self._late = trio.current_time() >= deadline
+        self._late = trio.current_time() >= deadline  # else `idle` or `_end` has woken us
         return None
 
     async def _fill(self, deadline: float) -> None:
@@ -288,6 +295,7 @@ class HandoffStream:
 
         Returns b"".
         """
+        # In the middle of an answer ours would be taken for a part of it.
         if not self._answered or self._state is _State.FREE:
             with contextlib.suppress(trio.TooSlowError):
                 await self.connection.send_all(answer(refusal), self._limits.write_deadline_s)
@@ -304,12 +312,13 @@ class HandoffStream:
         """
         if self._closed:
             raise trio.ClosedResourceError("Hypercorn's part has ended")
-        if not data.startswith(b"HTTP/1.1 1"):
+        if not data.startswith(b"HTTP/1.1 1"):  # 100 and 103 are no answer yet
             self._answered = True
         await self._send_piecewise(data)
 
     async def _send_piecewise(self, data: bytes) -> None:
         try:
+            # One deadline for all of it would cut off a slow reader of a large answer.
             with memoryview(data) as view:
                 for at in range(0, len(view), SEND_PIECE_BYTES):
                     piece = view[at : at + SEND_PIECE_BYTES]
@@ -323,10 +332,10 @@ class HandoffStream:
 
         Hypercorn calls this right before `aclose`, which a cancellation in between would skip.
         """
-        if not self.given_back:
+        if not self.given_back:  # else the native lane goes on writing to the same socket
             self.connection.end_sending()
         self._end()
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()  # Trio's rule for a stream's methods
 
     async def aclose(self) -> None:
         """End Hypercorn's part. The socket is not closed here."""
@@ -342,6 +351,7 @@ class HandoffStream:
     def idle(self) -> None:
         """Hypercorn has answered the request it had, in whole, and has read all of it."""
         if self._state is _State.BUSY:
+            # The keep-alive begins with the end of the answer, however long that took.
             self._state = _State.FREE
             self._free_since = trio.current_time()
             self._wake.cancel()
@@ -358,6 +368,7 @@ class HandoffStream:
         try:
             await trio.sleep_forever()
         finally:
+            # After an orderly end there is nothing to abort, and what was given back lives on.
             if not self._closed and not self.given_back:
                 self._end()
                 self.connection.abort()
