@@ -166,7 +166,7 @@ class HandoffStream:
                 return await self._refuse(refusal)
         if parsed is not None:
             head, length = parsed
-            direct = self._direct  # None inside somebody else's application, which has its hooks
+            direct = self._direct  # None: all requests are for Hypercorn
             if direct is not None and (route := direct.find(head)) is not None:
                 return await self._answer(direct, route, head, length)
             return self._dispatch(head, length)
