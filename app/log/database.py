@@ -250,11 +250,12 @@ class Database:
         return self._trim_pieces() or self._trim_log()
 
     def _trim_pieces(self) -> bool:
-        found = self._db.execute(
+        rows = self._db.execute(
             "SELECT snapshot, number FROM piece WHERE snapshot NOT IN (SELECT id FROM snapshot) "
             "ORDER BY snapshot, number LIMIT ?",
             (TRIM_PIECES,),
-        ).fetchall()
+        )
+        found = list(rows)
         if found:
             delete = "DELETE FROM piece WHERE snapshot=? AND number=?"
             self._commit_unsynced(*((delete, row) for row in found), size=0)
@@ -270,7 +271,6 @@ class Database:
             upto, size = last, size + length
             if size >= TRIM_BYTES:
                 break
-        rows.close()
         if not upto:
             return False
         self._commit_unsynced(("DELETE FROM batch WHERE last <= ?", (upto,)), size=0)
