@@ -74,7 +74,9 @@ class SqliteLog:
 
     async def begin_snapshot(self, seq: int) -> int:
         """A new snapshot; its id. Raises as `append` does."""
-        return await self._in_thread(partial(self._db.begin_snapshot, seq))
+        made = await self._in_thread(partial(self._db.begin_snapshot, seq))
+        await self._trim()
+        return made
 
     async def add_piece(self, snapshot: int, data: bytes) -> None:
         """Raises as `append` does."""
@@ -83,6 +85,9 @@ class SqliteLog:
     async def finish_snapshot(self, snapshot: int) -> None:
         """Older ones go, and the log before them. Raises as `append` does."""
         await self._in_thread(partial(self._db.finish_snapshot, snapshot))
+        await self._trim()
+
+    async def _trim(self) -> None:
         while await self._in_thread(self._db.trim):
             pass
 

@@ -20,6 +20,8 @@ log = logging.getLogger("triode")
 LEAST_BYTES: Final = 32 * 1024 * 1024
 LOOK_EVERY_S: Final = 1.0
 AGAIN_AFTER_S: Final = 30.0
+# Between two pieces at most.
+PAUSE_S: Final = 0.05
 
 
 async def save_when_due(triode: Triode) -> None:
@@ -61,7 +63,10 @@ async def save(triode: Triode) -> None:
             await journal.log.add_piece(snapshot, piece)
         for piece in document_pieces(root):
             if piece:
+                began = trio.current_time()
                 await journal.log.add_piece(snapshot, piece)
+                # As long again is for those who write.
+                await trio.sleep(min(trio.current_time() - began, PAUSE_S))
             else:
                 await turn()
     await journal.log.finish_snapshot(snapshot)

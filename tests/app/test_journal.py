@@ -218,6 +218,24 @@ class _Free:
         pass
 
 
+class TestSnapshot:
+    async def test_half_of_the_time_is_for_those_who_write(self, autojump_clock: Any) -> None:
+        class Slow(MemoryLog):
+            pieces = 0
+
+            async def add_piece(self, snapshot: int, data: bytes) -> None:
+                self.pieces += 1
+                await trio.sleep(0.04)
+                await super().add_piece(snapshot, data)
+
+        log = Slow(Lineage("e0"))
+        async with running_on(log, {f"k{n}": "x" * 100 for n in range(20_000)}) as triode:
+            log.pieces, began = 0, trio.current_time()
+            await save(triode)
+            assert log.pieces > 8
+            assert trio.current_time() - began > 0.07 * log.pieces
+
+
 class TestOrder:
     async def test_nobody_sees_what_is_not_committed(self) -> None:
         log = SlowLog()

@@ -262,6 +262,12 @@ class Rows:
     def fetchone(self) -> Any:
         return next(iter(self), None)
 
+    def fetchall(self) -> list[Any]:
+        return list(self)
+
+    def close(self) -> None:
+        self._cursor.close()
+
 
 def as_sqlite3(error: apsw.Error) -> sqlite3.Error:
     """The same error, as `sqlite3` raises it."""
