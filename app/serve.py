@@ -35,6 +35,7 @@ from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners
 from triode.app.net.request_head import is_websocket
+from triode.app.runtime.effort import admit
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
 from triode.app.service.boot import let_go
@@ -130,6 +131,7 @@ async def _serve(
             counts=server.metrics.listener,
             ssl_context=context,
             idle=idle,
+            admit=admit,
         )
         server.ledger.account("connections", read=reception.door.held_bytes)
         services.start_soon(idle_wait.watch)

@@ -40,8 +40,7 @@ from hypercorn.protocol.ws_stream import WSStream
 
 from triode.app.config.settings import DEFAULTS
 from triode.app.net.http2_frames import Frames, TooManyFrames
-from triode.app.runtime.effort import Effort
-from triode.app.runtime.turns import next_turn, turn, turn_at_once
+from triode.app.runtime.effort import APP_S, Effort
 
 if TYPE_CHECKING:
     from hypercorn.protocol.events import Event as StreamEvent
@@ -77,19 +76,12 @@ class Http2(H2Protocol):
             await super().handle(event)
             return
         try:
-            now = trio.current_time()
-            if not self._effort.is_light(now) and not turn_at_once():
-                await turn()
-            begun = False
-            for piece in self._frames.pieces(event.data, now):
-                if begun:
-                    await next_turn()
+            for piece in self._frames.pieces(event.data, trio.current_time()):
+                await self._effort.turn()
                 if self.closed:
                     return
-                since = trio.current_time()
                 await super().handle(RawData(data=piece))
-                self._effort.add(since)
-                begun = True
+                self._effort.done()
         except TooManyFrames:
             if self._triode is not None:
                 self._triode.metrics.http2_floods += 1
@@ -108,6 +100,8 @@ class Http2(H2Protocol):
             elif isinstance(event, h2.events.RequestReceived) and not _is_sound(event.headers):
                 self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
             else:
+                if isinstance(event, h2.events.RequestReceived):
+                    self._effort.charge(APP_S)
                 await super()._handle_events([event])
         await self._flush()
 

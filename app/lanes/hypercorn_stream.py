@@ -45,6 +45,7 @@ from triode.app.net.request_head import (
     parse_head,
     skip_empty_line,
 )
+from triode.app.runtime.effort import APP_S, Effort
 
 HELD_BACK_BYTES: Final = 64 * 1024
 SEND_PIECE_BYTES: Final = 64 * 1024
@@ -115,6 +116,7 @@ class HandoffStream:
         self._head_begun: float | None = None
         self._late = False  # the last wait for bytes ended at its deadline
         self._wake = trio.CancelScope()
+        self._effort = Effort()
 
     @property
     def reads_heads(self) -> bool:
@@ -169,6 +171,7 @@ class HandoffStream:
             direct = self._direct  # None: all requests are for Hypercorn
             if direct is not None and (route := direct.find(head)) is not None:
                 return await self._answer(direct, route, head, length)
+            await self._effort.turn(APP_S)
             return self._dispatch(head, length)
         return await self._read_on(self._head_deadline())
 

@@ -17,7 +17,6 @@ from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
 from triode.app.net.request_head import answer, check_websocket, is_websocket
 from triode.app.runtime.effort import Effort
-from triode.app.runtime.turns import next_turn, turn, turn_at_once
 from triode.app.service import stream_start
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons, subprotocol
@@ -43,13 +42,13 @@ RECEIVE_BYTES: Final = 64 * 1024
 # where the peer compresses, a thousandth of what it may become.
 TURN_BYTES: Final = 2 * 1024
 TURN_BYTES_DEFLATED: Final = 512
-# Taken at once of a peer that is light (`app/runtime/effort.py`): at most 20 frames, or one that is
-# longer; and so many of its messages.
-LIGHT_BYTES: Final = 128
-LIGHT_MESSAGES: Final = 2
-# Messages handled before others get a turn, or for how long: some are a millisecond of work.
+# Messages handled in one turn, or for how long: some are a millisecond of work.
 MESSAGES_PER_TURN: Final = 50
 TURN_S: Final = 0.002
+# In the first turn after a wait for the peer, if others have turns in the same round: a hundred may
+# come at once. At most 20 frames, or one that is longer.
+FEW_BYTES: Final = 128
+FEW_MESSAGES: Final = 2
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -259,16 +258,11 @@ class _Talk:
             self.reader = reader
         at, turn_bytes = 0, TURN_BYTES_DEFLATED if self._inflates else TURN_BYTES
         while at < len(data) and not self._client.has_ended():
-            size, most = turn_bytes, MESSAGES_PER_TURN
-            if at:
-                await next_turn()
-            elif turn_at_once():
-                pass  # what comes together from one who is alone is flushed together
-            elif self._effort.is_light(self._client.active_at):
-                size, most = _first_of(data), LIGHT_MESSAGES
-            else:
-                await turn()
-            await self._take(reader, data[at : at + size], most)
+            # What comes together from one who is alone is flushed together.
+            is_first = await self._effort.turn()
+            is_long = is_first or at > 0
+            size = turn_bytes if is_long else _first_of(data)
+            await self._take(reader, data[at : at + size], is_long=is_long)
             at += size
         if reader.is_idle:
             self.close()
@@ -279,17 +273,16 @@ class _Talk:
             self.reader.close()
             self.reader = None
 
-    async def _take(self, reader: MessageReader, data: bytes, most: int) -> None:
-        """`most` messages of it at once."""
+    async def _take(self, reader: MessageReader, data: bytes, *, is_long: bool) -> None:
+        """In this turn, which may be long or not, and in later ones."""
         hub, client = self._triode.hub, self._client
-        since = trio.current_time()
-        until, done = since + TURN_S, 0
+        most = MESSAGES_PER_TURN if is_long else FEW_MESSAGES
+        until, done = trio.current_time() + TURN_S, 0
         for message in reader.feed(data):
             if done == most or (done and trio.current_time() > until):
-                self._effort.add(since)
-                await next_turn()
-                since = trio.current_time()
-                until, done, most = since + TURN_S, 0, MESSAGES_PER_TURN
+                self._effort.done()
+                await self._effort.turn()
+                until, done, most = trio.current_time() + TURN_S, 0, MESSAGES_PER_TURN
             if type(message) is Pongs:
                 hub.push(client, Frame(message, count=0))
                 await self._session.keep_pace()
@@ -298,7 +291,7 @@ class _Talk:
             if client.has_ended():
                 return
             done += 1
-        self._effort.add(since)
+        self._effort.done()
         if reader.end is not None:
             if reader.answer:
                 hub.end(client, reader.end, goodbye=reader.answer)
@@ -307,13 +300,13 @@ class _Talk:
 
 
 def _first_of(data: bytes | bytearray) -> int:
-    """How much of a read to take at once, if it begins with a frame."""
-    if len(data) <= LIGHT_BYTES:
-        return LIGHT_BYTES
+    """How much of a read to take where others wait, if it begins with a frame."""
+    if len(data) <= FEW_BYTES:
+        return FEW_BYTES
     length = data[1] & 0x7F
     if length == 126:
         length = int.from_bytes(data[2:4], "big")
-    return min(TURN_BYTES, max(LIGHT_BYTES, 8 + length))
+    return min(TURN_BYTES, max(FEW_BYTES, 8 + length))
 
 
 async def _goodbye(connection: Connection, client: Client) -> End:

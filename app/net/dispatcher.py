@@ -75,6 +75,7 @@ class Reception:
         heads: Share | None = None,
         http: Share | None = None,
         idle: IdleConnections | None = None,
+        admit: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         """Give it the lanes and the bounds.
 
@@ -82,7 +83,8 @@ class Reception:
         opaque)` is given one with its head still in `buffer`, and returns true when the buffer
         begins with a later head that is for `native`. `refuse` makes the answer for a request that
         cannot be served. `heads` and `http` are what one address may take of the `places`. Of
-        `idle` the oldest is closed for a newcomer when there are too many.
+        `idle` the oldest is closed for a newcomer when there are too many. `admit` is waited for
+        before a newcomer is served, and before its TLS handshake.
         """
         self.counts = counts or ListenerCounts()
         self._wants = wants
@@ -93,6 +95,7 @@ class Reception:
         self._lingering = 0
         self._refuse = refuse
         self._idle = IdleConnections(self.counts) if idle is None else idle
+        self._admit = admit
         self.door = Door(
             places,
             heads or Share(),
@@ -149,6 +152,7 @@ class Reception:
         if opaque is None:
             connection.close()
             return None
+        await self._admit()
         try:
             return await self._choose(connection, opaque)
         except Full as full:
@@ -164,6 +168,8 @@ class Reception:
         with trio.move_on_after(self._limits.head_deadline_s) as scope:
             if self._ssl_context is not None:
                 # Under the same deadline: a handshake that stands still costs what a head does.
+                await trio.lowlevel.wait_readable(connection.sock)
+                await self._admit()
                 await connection.secure_with(self._ssl_context)
                 if connection.alpn == "h2":
                     return True

@@ -15,7 +15,7 @@ from triode.limits.rate import Buckets, Rate
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES: Final = 9
-# Frames of one piece: a millisecond of work or two, if all are requests.
+# Frames of one piece; a request ends it.
 FRAMES_PER_PIECE: Final = 4
 
 _DATA, _HEADERS, _WINDOW_UPDATE, _CONTINUATION = 0x0, 0x1, 0x8, 0x9
@@ -29,13 +29,14 @@ class TooManyFrames(Exception):
 class Frames:
     """Cuts the bytes of one connection into pieces of a few frames, and counts on the way."""
 
-    __slots__ = ("_header", "_idle", "_payload")
+    __slots__ = ("_header", "_idle", "_is_request", "_payload")
 
     def __init__(self, rate: Rate | None) -> None:
         """`rate` bounds the frames without content; None does not."""
         self._idle = Buckets(rate)
         self._payload = len(PREFACE)  # still to come of the frame that has begun
         self._header = b""
+        self._is_request = False  # the last frame began one
 
     def pieces(self, data: bytes, now: float) -> Iterator[bytes]:
         """`data` in pieces, each of as many frames as may be handled at once. Raises
@@ -48,7 +49,7 @@ class Frames:
                 self._payload -= step
                 at += step
                 continue
-            if frames == FRAMES_PER_PIECE:
+            if frames == FRAMES_PER_PIECE or (frames and self._is_request):
                 yield data[begun:at]
                 begun, frames = at, 0
             step = min(HEADER_BYTES - len(self._header), len(data) - at)
@@ -63,6 +64,7 @@ class Frames:
     def _begin(self, header: bytes, now: float) -> None:
         length, kind, flags = int.from_bytes(header[:3], "big"), header[3], header[4]
         self._payload = length
+        self._is_request = kind == _HEADERS
         # Of a window update there may be one for every frame of ours, so they have no rate; their
         # turns bound them.
         useful = kind == _WINDOW_UPDATE or (

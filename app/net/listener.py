@@ -26,7 +26,7 @@ Connect = Callable[[socket.socket, Any], Awaitable[None]]
 
 # What Trio calls the task of a connection.
 CONNECTION: Final = "triode.connection"
-ACCEPTS_PER_TURN: Final = 64
+ACCEPTS_PER_TURN: Final = 16
 ACCEPT_PAUSE_S: Final = 0.1
 LOG_EVERY_S: Final = 10.0
 # Without a bound Linux takes up to 4 MB (net.ipv4.tcp_wmem) from us for a client that has stopped

@@ -1,43 +1,172 @@
-"""What one connection has cost lately, and what follows from it.
+"""Whose turn it is, among connections that bring work.
 
 Trio runs all tasks that are ready, then looks for what has come, and so on: nobody hears anything
-new before each of them has had its step. A hundred peers with as many milliseconds of cheap
-requests would make everybody wait for a hundred steps. So who is *light* has a short step at once,
-and who is not stands in the line of all long work (`app/runtime/turns.py`), in which one has its
-turn in each round. However many are heavy, a light one waits for one of them.
+new before each of them has had its step. A hundred peers with cheap requests would make everybody
+wait for a hundred steps, and a request more of each for a hundred more. So what peers bring is
+worked off in turns: in each round of the loop for `ROUND_S`, and the others wait. Who has had least
+is next (start-time fair queueing): a turn's *tag* is what its connection has had before, but not
+less than the tag of the turn before; so nobody saves up by being quiet. Who says little is always
+next, however many flood the server.
+
+Time is the processor's: what another process takes from us is nobody's effort here.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import heapq
+import time
+from itertools import count
+from typing import Any, Final
 
+import outcome
 import trio
 
-# A connection stays light while it takes less than this part of all time, or so much at once.
-FREE_SHARE: Final = 0.25
-FREE_S: Final = 0.005
-# However much it has taken, it is light again after a tenth of a second.
-MOST_S: Final = 0.03
-# No step of one counts for more: it was not the connection that kept the process from running.
-MOST_OF_STEP_S: Final = 0.002
+# For all connections together in a round of the loop. What comes in is read in one, carried out in
+# the next and flushed in a third.
+ROUND_S: Final = 0.0007
+# Where a round takes long, as with much to be sent, so much of it: nobody is kept out.
+ROUND_SHARE: Final = 0.5
+# So much of each turn counts for a part only: a message now and then costs that, and who says more
+# at once is behind.
+FREE_S: Final = 0.0001
+FREE_PART: Final = 0.25
+# No turn counts for more: what took longer was long work, which has turns of its own, or ours.
+MOST_S: Final = 0.002
+# What one can save up by saying little: so a crowd of new ones does not come before those who are
+# there, and a step that took long by chance is forgiven.
+SAVED_S: Final = 0.0005
+# What a request of Quart's takes, in steps of other tasks; and the beginning of a connection.
+APP_S: Final = 0.002
+BEGIN_S: Final = 0.0004
+
+_clock = time.thread_time
+
+
+class _Waiter:
+    """A task that waits for its turn, and what that will take if it is as the one before."""
+
+    __slots__ = ("task", "usual_s")
+
+    def __init__(self, usual_s: float) -> None:
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self.usual_s = usual_s
+
+
+class _Line(trio.abc.Instrument):
+    """Who waits. `left_s` is what of this round is left to peers, `virtual_s` the tag of the last
+    turn.
+    """
+
+    def __init__(self) -> None:
+        self.left_s = ROUND_S
+        self.virtual_s = 0.0
+        self._waiting: list[tuple[float, int, _Waiter]] = []
+        self._number = count()
+        self._usher: trio.lowlevel.Task | None = None
+        self._begun_at = trio.current_time()
+        self.is_new = True
+
+    def after_io_wait(self, timeout: float) -> None:
+        """A round begins. After one that waited for something nothing is owed."""
+        now = trio.current_time()
+        more_s = min(MOST_S, max(ROUND_S, ROUND_SHARE * (now - self._begun_at)))
+        self.left_s = ROUND_S if timeout else min(more_s, self.left_s + more_s)
+        self._begun_at, self.is_new = now, True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody who comes now need not wait."""
+        return not self._waiting and self.left_s > 0
+
+    async def wait(self, tag: float, usual_s: float) -> None:
+        """Wait for a turn. Cancelled, there was none."""
+        waiter = _Waiter(usual_s)
+        heapq.heappush(self._waiting, (tag, next(self._number), waiter))
+        if self._usher is not None:
+            trio.lowlevel.reschedule(self._usher)
+            self._usher = None
+
+        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
+            waiter.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def usher(self) -> None:
+        """In each round wake those for whom there will be time in the next one."""
+        while True:
+            while self._waiting:
+                left_s = self.left_s
+                while self._waiting and left_s > 0:
+                    _tag, _number, waiter = heapq.heappop(self._waiting)
+                    if waiter.task is not None:
+                        trio.lowlevel.reschedule(waiter.task, outcome.Value(None))
+                        left_s -= waiter.usual_s
+                await trio.lowlevel.checkpoint()
+            self._usher = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
+
+    def _leave(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
+        self._usher = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+_line: trio.lowlevel.RunVar[_Line] = trio.lowlevel.RunVar("peers")
+
+
+def _the_line() -> _Line:
+    try:
+        return _line.get()
+    except LookupError:
+        line = _Line()
+        _line.set(line)
+        trio.lowlevel.add_instrument(line)
+        trio.lowlevel.spawn_system_task(line.usher)
+        return line
 
 
 class Effort:
-    """Of one connection."""
+    """What one connection has taken, and its next turn."""
 
-    __slots__ = ("_at", "_taken_s")
+    __slots__ = ("_begun_s", "_had_s", "_usual_s")
 
     def __init__(self) -> None:
-        self._at = 0.0
-        self._taken_s = 0.0
+        self._had_s = _the_line().virtual_s
+        self._usual_s = FREE_S
+        self._begun_s = 0.0
 
-    def is_light(self, now: float) -> bool:
-        """Whether it need not wait for its turn."""
-        return self._taken_s - (now - self._at) * FREE_SHARE < FREE_S
+    async def turn(self, also_s: float = 0.0) -> bool:
+        """Wait for its turn, which lasts until `done`; whether nobody else has had one in this
+        round. At once, if there is time and nobody waits. Cancelled, there is no turn.
 
-    def add(self, since: float) -> None:
-        """It has worked in one step since then (`trio.current_time`)."""
-        now = trio.current_time()
-        rest = max(0.0, self._taken_s - (since - self._at) * FREE_SHARE)
-        self._taken_s = min(MOST_S, rest + min(MOST_OF_STEP_S, now - since))
-        self._at = now
+        `also_s`: it will cause so much that is done elsewhere.
+        """
+        line = _the_line()
+        begin_s = max(line.virtual_s - SAVED_S, self._had_s)
+        is_first = line.is_new
+        if not line.is_open:
+            is_first = False
+            await line.wait(begin_s + also_s, self._usual_s + also_s)
+        line.is_new = False
+        line.virtual_s = max(line.virtual_s, begin_s)
+        line.left_s -= also_s
+        self._had_s = begin_s + also_s
+        self._begun_s = _clock()
+        return is_first
+
+    def done(self) -> None:
+        """The turn is over."""
+        taken_s = min(MOST_S, _clock() - self._begun_s)
+        self._usual_s = taken_s
+        self._had_s += max(FREE_PART * taken_s, taken_s - FREE_S)
+        _the_line().left_s -= taken_s
+
+    def charge(self, seconds: float) -> None:
+        """It has caused so much that others will do."""
+        self._had_s += seconds
+        _the_line().left_s -= seconds
+
+
+async def admit() -> None:
+    """Wait until there is time for the beginning of one more connection."""
+    await Effort().turn(BEGIN_S)

@@ -53,3 +53,11 @@ def test_frames_without_content_have_a_rate(one: bytes, counts: bool) -> None:
     frames = Frames(Rate(1, 10))
     list(frames.pieces(PREFACE + 10 * one, 0.0))
     list(frames.pieces(5 * one, 5.0))
+
+
+def test_a_request_ends_a_piece() -> None:
+    frames = Frames(None)
+    request = bytes((0, 0, 1, 1, 5, 0, 0, 0, 1, 0x82))
+    data = bytes((0, 0, 1, 0, 1, 0, 0, 0, 1, 0))
+    given = frames.pieces(PREFACE + request + request + data + data, 0.0)
+    assert list(given) == [PREFACE + request, request, data + data]
