@@ -5,7 +5,9 @@ have are good, and what they missed is in the history.
 
 from __future__ import annotations
 
+import gc
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
@@ -22,7 +24,7 @@ from triode.store.entry import EntryError, decode_batch
 from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from triode.app.log.log import Batch, Opened, Snapshot
     from triode.app.runtime.progress import Progress
@@ -114,9 +116,24 @@ async def _read(triode: Triode, opened: Opened) -> tuple[Bounds, int]:
     time_ms = decode_head(await journal.log.read_piece(newest.id, 0)).time_ms
     journal.saved = Saved(newest.seq, time_ms)
     snapshot = choose(opened.snapshots, opened.last, triode.settings.history_items)
-    found = await rebuild(triode.store, journal.log, opened, snapshot, progress=triode.progress)
+    with _no_collections():
+        found = await rebuild(triode.store, journal.log, opened, snapshot, progress=triode.progress)
     take_over(triode)
     return found
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """A document that is being read is no garbage: to look for some, again and again, takes half of
+    the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 async def rebuild(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from tests.app.test_exactness_found import connect
 from triode.app.config.settings import DEFAULTS, Settings
 from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
 from triode.app.log.memory import MemoryLog
-from triode.app.service import running
+from triode.app.service import boot, running
 from triode.app.service.boot import let_go
 from triode.app.service.execute import execute
 from triode.app.service.journal import BATCH_ITEMS
@@ -563,3 +564,22 @@ async def test_a_first_document_that_is_too_large_leaves_no_trace(tmp_path: Path
             await running.begin(triode)
             await let_go(triode)
             assert triode.store.document.root == "x" * 2000
+
+
+async def test_reading_a_log_looks_for_no_garbage_and_leaves_the_collector_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    real = boot.rebuild
+
+    async def noted(*args: Any, **more: Any) -> Any:
+        seen.append(gc.isenabled())
+        return await real(*args, **more)
+
+    monkeypatch.setattr(boot, "rebuild", noted)
+    for _ in range(2):
+        triode = Triode(Settings(data=tmp_path / "kept"))
+        await running.begin(triode)
+        await let_go(triode)
+    assert seen == [False]
+    assert gc.isenabled()
