@@ -3,13 +3,14 @@
 Writes a second of 100 that wait for their answers, with a log that is synced, with one that is not,
 and in memory, beside a bare loop of SQLite with batches of 100; how long a start takes with a
 document of 200 MB and 10 000 writes to redo, beside decoding the document; and what a snapshot of
-it costs others. `BENCH_BASE=DIR` adds memory mode of the checkout there.
+it costs others. `BENCH_BASE=DIR` adds memory mode of the checkout there, with its own `.venv`.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -61,13 +62,9 @@ def _measure(name: str, home: Path, seconds: float) -> dict[str, float]:
         RELAXED: ["--data", str(home / "kept"), "--durability", "relaxed"],
     }.get(name, [])
     command, port = triode(*flags)
-    env = None
     if name == BASE:
-        # -P: not the checkout that this runs in. Only the options that it has had from the first.
-        serve = ["-P", "-m", "triode", "serve", "--port", str(port)]
-        command = [command[0], *serve, "--http-rate", "0", "--ws-rate", "0"]
-        env = {"PYTHONPATH": os.environ["BENCH_BASE"]}
-    with serving(command, port, env=env) as server:
+        command = _base(port)
+    with serving(command, port) as server:
         until_ready(port)
         wait_in_turn(port, WRITERS, seconds / 4)
         server.sample("begin")
@@ -75,6 +72,14 @@ def _measure(name: str, home: Path, seconds: float) -> dict[str, float]:
         server.sample("end")
         cpu_s = server.usage().cpu * answers.seconds
         return _numbers(answers) | {"cpu_us": 1e6 * cpu_s / len(answers.took_ms)}
+
+
+def _base(port: int) -> list[str | Path]:
+    """The checkout's own environment, and only the options that it has had from the first."""
+    own = Path(os.environ["BENCH_BASE"]) / ".venv/bin/triode"
+    told = subprocess.run([own, "serve", "--help"], capture_output=True, text=True, check=True)
+    memory = ["--data", "memory"] if "--data" in told.stdout else []
+    return [own, "serve", "--port", str(port), "--http-rate", "0", "--ws-rate", "0", *memory]
 
 
 def _numbers(answers: Answers) -> dict[str, float]:
