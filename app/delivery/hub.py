@@ -32,6 +32,7 @@ from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
 from triode.app.delivery.unevaluated import Skipped
 from triode.app.delivery.whole import told_whole
+from triode.app.runtime.turns import allowance
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
 from triode.app.wire.max_event import fitted
@@ -144,7 +145,7 @@ class Hub:
             if not self._part(client, known):
                 return []  # it has ended by that
         audiences: list[Audience] = []
-        work = Meter(self.settings.match_work)
+        work = allowance(self.settings.match_work)
         for parsed, policy in wanted:
             old = client.subscriptions.get(parsed.text)
             if old is None:

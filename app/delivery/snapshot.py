@@ -22,7 +22,7 @@ import trio
 from triode.app.delivery.lazy_frame import FEED_BYTES, Feed, SharedFeed
 from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.unevaluated import Refused
-from triode.app.runtime.turns import SPARE, SPARE_STEPS, steps
+from triode.app.runtime.turns import SPARE, SPARE_STEPS, allowance, steps
 from triode.app.wire.frame import FRAME_BYTES, TEXT, Frame, control, document_frame, ws_frame
 from triode.app.wire.max_event import fetch_item, room_of, snapshot_frame
 from triode.limits.meter import TURN_STEPS, Meter
@@ -60,13 +60,12 @@ def snapshots(
     """
     hub.metrics.snapshots_total += len(audiences)
     room = FRAME_BYTES
-    work = Meter(hub.settings.match_work)
-    # Many may ask for theirs in one round of the loop.
-    evaluating = Meter(min(hub.settings.match_work, SPARE_STEPS))
+    steps_at_once = hub.settings.match_work
     frames: list[Frame] = []
     for audience in audiences:
         id = audience is audiences[-1]
-        meter = work if audience.selection.evaluated is None else evaluating
+        is_evaluated = audience.selection.evaluated is not None
+        meter = allowance(min(steps_at_once, SPARE_STEPS) if is_evaluated else steps_at_once)
         frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, most=most, work=meter))
         room -= frames[-1].size
     return frames

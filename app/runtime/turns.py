@@ -33,6 +33,9 @@ T = TypeVar("T")
 # What comes in is read in one round of the loop, carried out in the next and flushed in a third. A
 # turn in each would make somebody wait for three turns.
 ROUNDS: Final = 3
+# What all may do at once in one round of the loop, in steps; and each, however many they are.
+ROUND_STEPS: Final = 4_000
+LEAST_STEPS: Final = 30
 # A spare turn, in steps, and what it takes with all that is around it.
 SPARE_STEPS: Final = 200
 SPARE_TURN_S: Final = 0.0004
@@ -47,6 +50,8 @@ class _Line(trio.abc.Instrument):
     def __init__(self) -> None:
         self.lock = trio.StrictFIFOLock()
         self.taken = False
+        self.left = ROUND_STEPS
+        self.last: Meter | None = None
         self.spare_lock = trio.StrictFIFOLock()
         # The time at which all spare turns that were taken are paid off.
         self.spare_until = -math.inf
@@ -54,6 +59,8 @@ class _Line(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:
         """A round begins."""
         self.taken = False
+        self.left = ROUND_STEPS
+        self.last = None
 
 
 _line: trio.lowlevel.RunVar[_Line] = trio.lowlevel.RunVar("line")
@@ -86,6 +93,17 @@ def turn_at_once() -> bool:
         return False
     line.taken = True
     return True
+
+
+def allowance(most: int) -> Meter:
+    """The budget of something that is tried without waiting, and else done in turns: `most` steps,
+    or less when much has been done in this round. It is to be spent before anybody waits.
+    """
+    line = _the_line()
+    if line.last is not None:
+        line.left -= min(line.last.spent, line.last.limit)
+    line.last = Meter(min(most, max(LEAST_STEPS, line.left)))
+    return line.last
 
 
 async def next_turn() -> None:

@@ -15,6 +15,7 @@ import trio
 
 from triode.app.delivery.snapshot import selection, selection_feed
 from triode.app.runtime.decoding import AT_ONCE_BYTES, decode_in_turns
+from triode.app.runtime.turns import allowance
 from triode.app.service import renewal, stream_start
 from triode.app.service.execute import (
     WRITES,
@@ -44,7 +45,7 @@ from triode.app.wire.stream_request import (
     check_tags,
     texts,
 )
-from triode.limits.meter import TURN_STEPS, Meter
+from triode.limits.meter import TURN_STEPS
 from triode.limits.own_tag import as_own, own_of
 from triode.store.change import parse_position
 from triode.store.value import JsonError, decode
@@ -201,7 +202,7 @@ class Session:
     async def _get(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
         filter = await filter_of(triode, client.principal, command)
-        frame = selection(triode.store, filter, ref, Meter(TURN_STEPS))
+        frame = selection(triode.store, filter, ref, allowance(TURN_STEPS))
         if frame is None:
             with triode.store.document.pin() as root:
                 await affordable(triode, client.principal, [filter], root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 
 from tests.app.rounds import counted_rounds
-from triode.app.runtime.turns import ROUNDS, in_turns
+from triode.app.runtime.turns import ROUND_STEPS, ROUNDS, allowance, in_turns
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.work import TooCostly
 
@@ -76,3 +77,17 @@ async def test_what_it_raises_reaches_the_caller() -> None:
 
     with pytest.raises(KeyError):
         await in_turns(10**6, fail)
+
+
+async def test_what_is_done_at_once_is_bounded_for_all_in_one_round() -> None:
+    await trio.lowlevel.checkpoint()
+    spent = 0
+    for _ in range(100):
+        meter = allowance(TURN_STEPS)
+        with suppress(TooCostly):
+            meter.charge(TURN_STEPS - 1)
+            spent += meter.spent
+        allowance(TURN_STEPS).charge(1)  # what is cheap is done nevertheless
+    assert spent <= ROUND_STEPS + TURN_STEPS
+    await trio.lowlevel.checkpoint()
+    allowance(TURN_STEPS).charge(TURN_STEPS - 1)
