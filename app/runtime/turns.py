@@ -45,11 +45,10 @@ SPARE_BURST_S: Final = 0.25
 
 
 class _Line(trio.abc.Instrument):
-    """Who waits for a turn, and whether somebody has one in this round."""
+    """Who waits for a turn, and what may still be done at once in this round."""
 
     def __init__(self) -> None:
         self.lock = trio.StrictFIFOLock()
-        self.taken = False
         self.left = ROUND_STEPS
         self.last: Meter | None = None
         self.spare_lock = trio.StrictFIFOLock()
@@ -58,7 +57,6 @@ class _Line(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:
         """A round begins."""
-        self.taken = False
         self.left = ROUND_STEPS
         self.last = None
 
@@ -78,21 +76,8 @@ def _the_line() -> _Line:
 
 async def turn() -> None:
     """Wait for the next turn, behind all who have asked before: some checkpoints."""
-    line = _the_line()
-    async with line.lock:
+    async with _the_line().lock:
         await rounds()
-        line.taken = True
-
-
-def turn_at_once() -> bool:
-    """Take a turn in this round, if nobody has one and nobody waits for one. For a peer's work: it
-    has waited for the peer before.
-    """
-    line = _the_line()
-    if line.taken or line.lock.locked():
-        return False
-    line.taken = True
-    return True
 
 
 def allowance(most: int) -> Meter:
@@ -104,13 +89,6 @@ def allowance(most: int) -> Meter:
         line.left -= min(line.last.spent, line.last.limit)
     line.last = Meter(min(most, max(LEAST_STEPS, line.left)))
     return line.last
-
-
-async def next_turn() -> None:
-    """As `turn`; in the next round already, if nobody else wants one."""
-    await trio.lowlevel.checkpoint()
-    if not turn_at_once():
-        await turn()
 
 
 async def rounds() -> None:
