@@ -44,7 +44,8 @@ export class TriodeError extends Error {
   title?: string;
   /** A command: it was dropped from the full queue and never sent. */
   dropped?: boolean;
-  /** A command: the connection was lost before its answer; it may have been done or not. */
+  /** A command: the connection was lost before its answer; it may have been done or not. A message, or
+   *  a write that cannot be sent again: after five minutes, with another token, at the end. */
   unknown?: boolean;
   /** A connection: it would end the same way again. */
   final?: boolean;
@@ -158,6 +159,9 @@ export interface Room extends Emitter<{ [event: string]: [data: any, message: Me
 export interface WriteOptions {
   /** Only if the place has not changed since. */
   if?: Position;
+  /** A name of your own for this write, 1 to 255 printable ASCII characters: the server does it once.
+   *  Without one the client gives it a key itself. */
+  key?: string;
 }
 
 export interface SetOptions extends WriteOptions {
@@ -234,7 +238,7 @@ export interface Triode extends Emitter<TriodeEvents> {
    *  null, and it is in `errors` with its index. */
   batch(
     writes: Write[],
-    options?: { atomic?: boolean },
+    options?: { atomic?: boolean; key?: string },
   ): Promise<{
     positions: (Position | null)[];
     errors: ({ index: number } & Record<string, any>)[];

@@ -19,12 +19,16 @@ What was handed out never changes: a change makes new objects on the way to the 
 all others, and copies nothing twice between two looks at the value.
 
 Commands wait in one queue, in order, and are sent together, at most once in `batchMs`. One that was
-sent and had no answer when its link was lost may have been done or not: it is rejected as `unknown`
-rather than sent again. Only reads are sent again.
+sent and had no answer when its link was lost may have been done or not: it is in doubt. A write has a
+key by which the server knows it again, so it is sent again and done once; but not after some minutes
+or with another token, as the server might not know it then. It is rejected as `unknown`, as a message
+is. Reads are sent again.
 
 The whole is closures rather than classes for its size: minified and compressed, it has to stay below
 8 KB. */
 
+// The server knows a key for ten minutes, by its own clock.
+const AGAIN_MS = 300_000;
 const WRITES = ['set', 'merge', 'patch', 'delete', 'increment', 'append'];
 // Reasons of an event stream's end for which a WebSocket has the codes 4401, 4403 and 4429: as it is,
 // it would end the same way again.
@@ -452,6 +456,8 @@ export function triode(url = OWN, options = {}) {
   let flushedAt = 0;
   let nextFlush;
   let isPosting;
+  let holder; // whose token the server takes commands for; NaN: not known
+  const keys = crypto.getRandomValues(new Uint32Array(3)).join('.'); // what ours begin with
 
   // ── links ──────────────────────────────────────────────────────────────────────────────────
 
@@ -507,6 +513,7 @@ export function triode(url = OWN, options = {}) {
     );
     const adopt = () => {
       link = mine;
+      holder = shown;
       disconnect = () => ws.close();
       send = (text) => ws.send(text);
       isFull = () => ws.bufferedAmount > MESSAGE_CHARS;
@@ -691,13 +698,13 @@ export function triode(url = OWN, options = {}) {
     disconnect?.();
     rival = replace = disconnect = null;
     feeds.forEach((feed) => feed.pause());
+    holder = token; // that of the next link
     const sent = Object.values(answers).flat();
-    const error = new TriodeError('connection lost, outcome unknown', { unknown: true });
     answers = {};
-    for (const entry of sent)
-      if (entry.type === 'get') restore([entry]);
-      else if (entry.order) entry.reject(error);
+    for (const entry of sent) entry.inDoubt = entry.type !== 'get';
+    restore(sent);
     waiting = waiting.filter(({ order }) => order); // ours were for this link
+    giveUp('connection lost');
   }
 
   /** The one end of a link, whatever ended it; how to go on. */
@@ -784,14 +791,26 @@ export function triode(url = OWN, options = {}) {
     const [first, second] = entries;
     delete answers[frame.ref];
     if (frame.status === 429) hold(entries, frame.retry_after * 1000);
-    else if (frame.type === 'error') rejectAll(entries, problem(frame));
+    else if (frame.type === 'error') entries.forEach((entry) => refuse(entry, frame));
     else if (!second) first.resolve(first.result?.(frame));
     else
-      entries.forEach(({ resolve, reject }, index) => {
+      entries.forEach((entry, index) => {
         const id = frame.positions[index];
-        if (id) resolve(id);
-        else reject(problem(frame.errors.find((error) => error.index === index)));
+        if (id) entry.resolve(id);
+        else
+          refuse(
+            entry,
+            frame.errors.find((error) => error.index === index),
+          );
       });
+  }
+
+  /** A command has been refused, or the server ends, or waits for its disk, and can't say. */
+  function refuse(entry, members) {
+    if (entry.key && members.title === 'Outcome unknown') {
+      entry.inDoubt = true;
+      hold([entry], members.retry_after * 1000);
+    } else entry.reject(problem(members));
   }
 
   // ── what is asked for ──────────────────────────────────────────────────────────────────────
@@ -884,20 +903,55 @@ export function triode(url = OWN, options = {}) {
    *  in it later is not sent. Ours, of order 0, come first; with their link they are forgotten. */
   function enqueue(command, result, order = ++ordered) {
     if (failure) return Promise.reject(failure);
+    const { type } = command;
+    const isWrite = type === 'batch' || WRITES.includes(type);
+    const key = isWrite ? (command.key ?? `${keys}-${order}`) : undefined;
     const answer = new Promise((resolve, reject) => {
-      const text = JSON.stringify(command);
-      restore([{ order, type: command.type, text, result, resolve, reject }]);
+      const text = JSON.stringify({ ...command, key });
+      restore([{ order, type, key, text, result, resolve, reject }]);
     });
     if (opened && waiting.length >= OPS_AT_ONCE) flush();
-    while (waiting.length > queueLimit * (opened ? 10 : 1))
-      waiting.shift().reject(new TriodeError('dropped: the queue is full', { dropped: true }));
+    const surplus = waiting.length - queueLimit * (opened ? 10 : 1);
+    if (surplus > 0)
+      rejectAll(
+        waiting.splice(0, surplus),
+        new TriodeError('dropped: the queue is full', { dropped: true }),
+      );
     schedule();
     return answer;
   }
 
   const tell = (command, result) => enqueue(command, result, 0);
 
-  const rejectAll = (entries, error) => entries.forEach(({ reject }) => reject(error));
+  /** Nothing more is done about these. */
+  const rejectAll = (entries, error) =>
+    entries.forEach(({ inDoubt, reject }) =>
+      reject(
+        inDoubt
+          ? new TriodeError(error.detail + ', outcome unknown', { unknown: true, cause: error })
+          : error,
+      ),
+    );
+
+  /** Reject what is in doubt and can't be sent again, as the server might not know it. */
+  function giveUp(why) {
+    const canGo = ({ inDoubt, key, sentAt, holder: its }) => {
+      // By the clock of the day: the other one may stand still while the machine sleeps. Where it was
+      // set back nobody knows how long it has been.
+      const ms = Date.now() - sentAt;
+      return !inDoubt || (key && its === holder && ms >= 0 && ms < AGAIN_MS);
+    };
+    const gone = waiting.filter((entry) => !canGo(entry));
+    if (!gone.length) return;
+    waiting = waiting.filter(canGo);
+    rejectAll(gone, new TriodeError(why));
+  }
+
+  /** These are being sent now. */
+  function mark(entries) {
+    for (const entry of entries)
+      if (!entry.inDoubt) Object.assign(entry, { sentAt: Date.now(), holder });
+  }
 
   const restore = (entries) => {
     waiting = [...waiting, ...entries].sort((a, b) => a.order - b.order);
@@ -914,6 +968,8 @@ export function triode(url = OWN, options = {}) {
     if (!opened) return;
     budget = Math.min(burst, budget + (now - flushedAt) / REFILL_MS);
     flushedAt = now;
+    if (!send) holder = token;
+    giveUp('can no longer be sent again');
     while (waiting.length && budget >= 1 && !isFull())
       if (send) dispatch(next((type) => WRITES.includes(type)));
       else post();
@@ -937,6 +993,8 @@ export function triode(url = OWN, options = {}) {
     if (text.length > MESSAGE_CHARS)
       return entries[0].reject(new TriodeError('too long', { status: 413 }));
     budget--;
+    mark(entries);
+    if (entries[0].type === 'auth') holder = NaN; // until it is answered
     answers[++ref] = entries;
     send(`{"ref":${ref},${text.slice(1)}`);
   }
@@ -947,26 +1005,30 @@ export function triode(url = OWN, options = {}) {
     const entries = next(() => true);
     budget--;
     isPosting = true;
+    mark(entries);
     answers[0] = entries;
     try {
       const response = await request('store/batch', `[${entries.map(({ text }) => text)}]`);
       const results = await response.json();
+      if (mine !== link) return; // they have been sent again, or will be
       results.forEach((answer, index) => {
-        const { resolve, reject, result } = entries[index];
-        if (answer.ok) resolve(result(answer));
-        else reject(problem(answer));
+        const entry = entries[index];
+        if (answer.ok) entry.resolve(entry.result(answer));
+        else refuse(entry, answer);
       });
-      if (mine === link) delete answers[0];
+      delete answers[0];
     } catch (error) {
       if (mine !== link) return;
       const { status, delayMs } = error;
-      if (status) {
+      // A proxy had no answer: that says nothing of what was done.
+      const isLost = !status || status === 502 || status === 504;
+      if (!isLost) {
         // It was refused as a whole, so nothing of it was done.
         delete answers[0];
         if ([401, 429, 503].includes(status)) hold(entries, delayMs);
         else rejectAll(entries, error);
       }
-      if (!status || status === 401) return lost(mine, error);
+      if (isLost || status === 401) return lost(mine, error);
     }
     if (mine !== link) return;
     isPosting = false;
@@ -1058,6 +1120,7 @@ export function triode(url = OWN, options = {}) {
       if (!opened) return;
       if (send) {
         await enqueue({ type: 'auth', token }, ({ ended = [] }) => {
+          holder = text;
           const error = new TriodeError('not allowed any more', { status: 403 });
           feeds.forEach((feed) => {
             if (ended.includes(feed.filter)) feed.fail(error);

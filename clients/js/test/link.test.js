@@ -4,31 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { triode } from '../triode.js';
-import { fakeWebSocket, settle } from './kit/fake.js';
-
-const REFUSED = async () => {
-  throw new TypeError('fetch failed');
-};
-
-/** A client of fakes; `events` is what it told of reconnecting, `seconds` turns the clock. */
-function start(context, options = {}) {
-  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
-  const { sockets, WebSocket } = fakeWebSocket();
-  const t = triode('http://triode.test', { WebSocket, fetch: REFUSED, jitter: false, ...options });
-  const events = [];
-  t.on('reconnecting', (...event) => events.push(event));
-  t.on('error', () => {});
-  context.after(() => t.close());
-  let now = 1000;
-  context.mock.method(performance, 'now', () => now);
-  const seconds = async (count) => {
-    await settle();
-    now += count * 1000;
-    context.mock.timers.tick(count * 1000);
-    await settle();
-  };
-  return { t, sockets, events, seconds, waits: () => events.map(([, ms]) => ms / 1000) };
-}
+import { clock, fakeStreams, fakeWebSocket, settle, settled, start } from './kit/fake.js';
 
 /** The token that a WebSocket shows: in no address, as proxies log those. */
 function shownBy({ url, protocols }) {
@@ -344,26 +320,6 @@ test('writes go together at most once in 16 ms', async (context) => {
   );
 });
 
-test('what was sent and not answered is not sent again, but for reads', async (context) => {
-  const { t, sockets, seconds } = start(context);
-  await seconds(0);
-  sockets[0].welcome();
-  const written = assert.rejects(t.increment('.n'), { unknown: true });
-  const read = t.get('.n');
-  await seconds(0.1);
-  assert.equal(sockets[0].sent.at(-1).type, 'get');
-  sockets[0].end();
-  await written;
-  await seconds(1);
-  sockets[1].welcome();
-  await seconds(0.1);
-  const { type, ref } = sockets[1].sent.at(-1);
-  assert.equal(type, 'get');
-  sockets[1].say({ type: 'ok', ref, items: [{ path: '.n', value: 7 }] });
-  assert.equal(await read, 7);
-  assert.equal(sockets[1].sent.filter((command) => command.type === 'increment').length, 0);
-});
-
 test('what is refused for its rate is sent again, in order', async (context) => {
   const { t, sockets, seconds } = start(context);
   await seconds(0);
@@ -561,7 +517,12 @@ test('what was said in rooms during a cut is asked for, with one join', async (c
   // Refused as a whole, each is tried by itself.
   sockets[1].say({ type: 'error', ref: again.ref, status: 403, detail: 'not b' });
   await seconds(1);
-  assert.deepEqual(joins(sockets[1]).slice(2).map(({ room }) => room), ['a', 'b']);
+  assert.deepEqual(
+    joins(sockets[1])
+      .slice(2)
+      .map(({ room }) => room),
+    ['a', 'b'],
+  );
   assert.equal(a.joined && b.joined, true);
 });
 
@@ -621,40 +582,6 @@ for (const [ours, state] of [
     await settle();
     assert.equal(t.state, state);
   });
-
-/** A `fetch` of event streams that the test speaks on; `posts` are the requests of commands. */
-function fakeStreams() {
-  const streams = [];
-  const posts = [];
-  const fetch = (url, { signal, body }) => {
-    if (!url.endsWith('/events'))
-      return new Promise((done) =>
-        posts.push({ url, body, answer: (value) => done(new Response(JSON.stringify(value))) }),
-      );
-    let controller;
-    const stream = {
-      asked: JSON.parse(body),
-      signal,
-      say: (event, data, id) =>
-        controller.enqueue(
-          new TextEncoder().encode(
-            `event: ${event}\n${id ? `id: ${id}\n` : ''}data: ${JSON.stringify(data)}\n\n`,
-          ),
-        ),
-    };
-    streams.push(stream);
-    stream.beat = () => controller.enqueue(new TextEncoder().encode(':\n\n'));
-    const source = new ReadableStream({ start: (given) => (controller = given) });
-    signal.addEventListener('abort', () => controller.error(signal.reason));
-    stream.say('connected', { client: 'c_s', resumed: false, heartbeat_s: 15 });
-    return Promise.resolve(new Response(source));
-  };
-  return { streams, posts, fetch };
-}
-
-const settled = async () => {
-  for (let i = 0; i < 20; i++) await settle();
-};
 
 /** A client whose WebSocket was refused once, and that watches `.x` on a stream. */
 async function onStream(context) {
@@ -748,13 +675,6 @@ test('a WebSocket takes over after the commands that are on their way', async (c
   assert.equal(posts.length, 1);
   assert.ok(sockets[1].sent.some(({ type, value }) => type === 'set' && value === 3));
 });
-
-/** Lets the machine sleep: its clock goes on, and its timers do not. */
-function clock(context) {
-  let ms = 1e12;
-  context.mock.method(Date, 'now', () => ms);
-  return { sleep: (seconds) => (ms += seconds * 1000) };
-}
 
 test('after a sleep a link is asked at once, and left if it does not answer', async (context) => {
   const { sleep } = clock(context);
