@@ -10,6 +10,7 @@ that kept more or less would decide differently.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
@@ -23,6 +24,9 @@ KEPT_MS: Final = 10 * 60 * 1000
 DONE: Final = 200
 # Refused for now, or for a fault of ours: the same key may be tried again.
 FIRST_TRANSIENT: Final = 500
+
+# At most so many go when one comes: all 100 000 at once would hold everybody up.
+GONE_AT_ONCE: Final = 100
 
 # CPython, 64 bit; a test holds it to what it measures: a name, an outcome, and its place in the
 # dict.
@@ -82,7 +86,7 @@ class Outcomes:
         table.pop(key.name, None)
         if status < FIRST_TRANSIENT:
             table[key.name] = Outcome(seq, time_ms, status, key.asked)
-        for name in list(self._gone(time_ms)):
+        for name in list(islice(self._gone(time_ms), GONE_AT_ONCE)):
             del table[name]
 
     def _gone(self, time_ms: int) -> Iterator[str]:

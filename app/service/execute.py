@@ -210,6 +210,9 @@ async def _batch(
     ops = command.get("ops")
     if type(ops) is not list:
         raise bad_request('"ops" must be a list of write commands', member="ops")
+    # Also of one that is not atomic: its answer, a text for each that is refused, is made at once.
+    if len(ops) > MAX_OPS:
+        raise Refusal(422, f"more than {MAX_OPS} operations in one batch", extra={"limit": MAX_OPS})
     atomic = command.get("atomic", False)
     if type(atomic) is not bool:
         raise bad_request('"atomic" must be true or false', member="atomic")
@@ -219,11 +222,9 @@ async def _batch(
         return await _batch_logged(triode, principal, ops, key)
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
-    until = trio.current_time() + TURN_S
+    turns = _Turns()
     for index, op in enumerate(ops):
-        if trio.current_time() > until:
-            await turn()
-            until = trio.current_time() + TURN_S
+        await turns.give_way()
         try:
             write = _write_of(op)
             text = _key_of(op, None if key is None else part_of(key, index))
@@ -242,7 +243,9 @@ async def _batch_logged(
     """All are begun before the first one is waited for."""
     most = triode.settings.log_pipeline
     begun: list[Write | Refusal] = []
+    turns = _Turns()
     for index, op in enumerate(ops):
+        await turns.give_way()
         await _settled(begun[index - most] if index >= most else None)
         try:
             name = _write_name(op)
@@ -253,6 +256,7 @@ async def _batch_logged(
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
     for index, write in enumerate(begun):
+        await turns.give_way()
         await _settled(write)
         if not isinstance(write, Refusal) and write.error is None:
             positions.append(str(write.position))
@@ -265,6 +269,19 @@ async def _batch_logged(
     return answer | {"errors": errors} if errors else answer
 
 
+class _Turns:
+    """Gives way to others when `TURN_S` have passed, whatever became of the work meanwhile."""
+
+    def __init__(self) -> None:
+        self._until = trio.current_time() + TURN_S
+
+    async def give_way(self) -> None:
+        """Go on at once, or in the next turn."""
+        if trio.current_time() > self._until:
+            await turn()
+            self._until = trio.current_time() + TURN_S
+
+
 async def _settled(write: Write | Refusal | None) -> None:
     if write is not None and not isinstance(write, Refusal):
         await write.settled()
@@ -273,14 +290,10 @@ async def _settled(write: Write | Refusal | None) -> None:
 async def _atomic(
     triode: Triode, principal: Principal, ops: list[Any], key: str | None
 ) -> dict[str, Any]:
-    if len(ops) > MAX_OPS:
-        raise Refusal(422, f"more than {MAX_OPS} operations in one batch", extra={"limit": MAX_OPS})
     parts: list[Operation] = []
-    until = trio.current_time() + TURN_S
+    turns = _Turns()
     for op in ops:
-        if trio.current_time() > until:
-            await turn()
-            until = trio.current_time() + TURN_S
+        await turns.give_way()
         parts.append(_write_of(op))
         if "key" in op:
             raise bad_request("an atomic batch is one write: its key stands beside ops")

@@ -52,11 +52,14 @@ async def entries(kept: Readable, epoch: str, since: int, last: int) -> list[dic
 async def _shown(line: bytes) -> dict[str, Any]:
     try:
         entry: Any = await decode_in_turns(line, max_depth=DEPTH)
-        op = _operation(entry["op"])
+        op = dict(entry["op"])
+        # Before it is made readable: there may be thousands of operations in it.
+        if len(line) > SHOWN_BYTES:
+            op = {name: value for name, value in op.items() if name not in _CONTENT}
+        op = _operation(op)
     except (JsonError, TypeError, KeyError, msgspec.ValidationError) as error:
         raise LogRefused(f"a damaged entry: {error}") from error
     if len(line) > SHOWN_BYTES:
-        op = {name: value for name, value in op.items() if name not in _CONTENT}
         op["bytes"] = len(line)
     return {"time": entry["time_ms"], "who": entry.get("by", "")} | op
 

@@ -16,7 +16,9 @@ from triode.app.log.log import LogRefused
 from triode.app.log.reader import Reader
 from triode.app.log.sqlite import SqliteLog
 from triode.app.runtime.progress import Progress
+from triode.app.service import log_view
 from triode.app.service.checking import check
+from triode.store.path import format_path
 
 
 async def put(web: Web, name: str, value: Any) -> str:
@@ -49,6 +51,28 @@ async def test_what_was_written(tmp_path: Path) -> None:
         [entry] = (await web.json("GET", "/log?limit=1"))["entries"]
         assert entry["bytes"] > 2_000_000
         assert "value" not in entry
+
+
+async def test_a_long_batch_is_not_made_readable_to_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def counted(path: Any) -> str:
+        made.append(path)
+        return format_path(path)
+
+    monkeypatch.setattr(log_view, "format_path", counted)
+    async with serving({}, data=tmp_path) as web:
+        ops = [{"type": "set", "path": ".a", "value": number} for number in range(1000)]
+        for some in (ops, ops[:2]):
+            batch = {"type": "batch", "atomic": True, "ops": some}
+            await web.json("POST", "/store/batch", [batch])
+        long, short = (await web.json("GET", "/log"))["entries"]
+        assert long["bytes"] > 10_000
+        assert "ops" not in long
+        assert [op["path"] for op in short["ops"]] == [".a", ".a"]
+        assert len(made) == 2
 
 
 async def test_only_admins_and_only_where_there_is_one(tmp_path: Path) -> None:

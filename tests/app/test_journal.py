@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from tests.app.lanes import FakeLane
+from tests.app.rounds import counted_rounds
 from tests.app.test_exactness_found import connect
 from triode.app.config.settings import DEFAULTS, Settings
 from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
@@ -81,6 +82,16 @@ def state(triode: Triode) -> tuple[Any, ...]:
 
 
 SHOP = Principal("token:t_1", "shop", Grant(read=(".a",), write=(".a", ".list")))
+
+
+async def test_refused_operations_of_a_batch_give_way() -> None:
+    """They wait for nothing: 10 000 of them held the loop for 40 ms, 350 000 for a second."""
+    async with running_on(fresh()) as triode, counted_rounds() as rounds:
+        answer = await execute(triode, {"type": "batch", "ops": [{}] * 10_000})
+        assert len(answer["errors"]) == 10_000
+        assert rounds.seen > 8
+        with pytest.raises(Refusal, match="more than 10000 operations"):
+            await execute(triode, {"type": "batch", "ops": [{}] * 10_001})
 
 
 class TestRestart:

@@ -249,6 +249,17 @@ class TestBounds:
         table.add(key("c"), 3, last_ms + 1, DONE)
         assert list(table.rows()) == ["b", "c"]
 
+    def test_a_hundred_at_most_go_at_once(self) -> None:
+        table = Outcomes()
+        for number in range(250):
+            table.add(key(str(number)), number, 0, DONE)
+        lengths = []
+        for name in "abcd":
+            table.add(key(name), 251, outcomes.KEPT_MS + 1, DONE)
+            lengths.append(len(table))
+        assert lengths == [151, 52, 3, 4]
+        assert table.find(key("249"), outcomes.KEPT_MS + 1) is None
+
     def test_one_whose_time_is_over_begins_anew(self) -> None:
         store = begun({"n": 0}, 10, 1 << 20)
         for time_ms in (0, outcomes.KEPT_MS, outcomes.KEPT_MS + 1, outcomes.KEPT_MS + 2):
