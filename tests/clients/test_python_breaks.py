@@ -16,7 +16,7 @@ from tests.behaviour.server import Server
 from tests.clients.doors import Connect, inside
 from tests.clients.proxy import Proxy, open_proxy
 from tests.clients.waiting import PATIENCE_S, settled, wait_state
-from triode_client import MISSING, AsyncTriode, Lost, NotAllowed, Options, Unsent
+from triode_client import MISSING, AsyncTriode, Changed, Lost, NotAllowed, Options, Unsent, op
 from triode_client.link import Link
 
 QUICK = Options(delay_s=0.02, max_delay_s=0.1, connect_s=2, idle_s=5)
@@ -339,22 +339,53 @@ async def test_what_waits_is_sent_again_where_the_rate_is_low(
                 assert await admin.get(".log") == list(range(40))
 
 
-async def test_a_command_cut_off_before_its_answer_is_in_doubt(
+async def test_a_write_cut_off_before_its_answer_is_applied_once(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
+    """The server has done it, and its answer is cut, wherever that is."""
+    await api.reset({"n": 0, "list": []})
+    async with connect(proxy.url, options=QUICK) as t:
+        for number in range(10):
+            proxy.cut_after = number % 3
+            position = await t.increment(".n")
+            assert await api.get(".n") == number + 1
+            proxy.cut_after = 5
+            two = op.append(".list", number)
+            positions = await t.batch([two, two], atomic=bool(number % 2))
+            assert len(positions) == 2
+            assert position not in positions
+        assert await api.get(".list") == [number // 2 for number in range(20)]
+        assert proxy.accepted >= 20
+
+
+async def test_a_condition_that_it_met_itself_is_no_reason_to_refuse_it(
+    connect: Connect, proxy: Proxy, api: Api
+) -> None:
+    position = await api.reset({"n": 0})
+    async with connect(proxy.url, options=QUICK) as t:
+        proxy.cut_after = 0
+        await t.set(".n", 1, if_=position)
+        assert await t.transaction(".n", lambda n: n + 1) == 2
+        with pytest.raises(Changed):
+            await t.set(".n", 1, if_=position)
+
+
+async def test_a_message_cut_off_before_its_answer_is_in_doubt(
     connect: Connect, proxy: Proxy, api: Api
 ) -> None:
     await api.reset({"n": 0})
     lost: list[BaseException] = []
     async with connect(proxy.url, options=QUICK) as t:
 
-        async def increment() -> None:
+        async def publish() -> None:
             try:
-                await t.increment(".n")
+                await t.publish("say", room="r")
             except Lost as exc:
                 lost.append(exc)
 
         async with trio.open_nursery() as nursery:
             proxy.freeze()
-            nursery.start_soon(increment)
+            nursery.start_soon(publish)
             read: list[object] = []
 
             async def get() -> None:

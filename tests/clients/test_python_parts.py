@@ -202,14 +202,22 @@ async def test_what_makes_the_connection_goes_first_and_is_sent_again_in_any_ord
     assert settled == [control]
 
 
-async def test_a_cut_loses_writes_asks_reads_again_and_forgets_what_made_the_connection() -> None:
+def a_write(n: int = 1) -> Call:
+    return Call(op.set(".a", n), is_write=True)
+
+
+def key_of(call: Call) -> str:
+    return str(json.loads(call.text)["key"])
+
+
+async def test_a_cut_loses_messages_and_forgets_what_made_the_connection() -> None:
     outbox = Outbox(10)
     outbox.open()
     told: list[Call] = []
-    write, read = Call(op.set(".a", 1)), Call({"type": "get", "filter": "."}, is_read=True)
+    message, read = Call({"type": "publish"}), Call({"type": "get", "filter": "."}, is_read=True)
     given_up = Call({"type": "get", "filter": "."}, is_read=True)
-    later = Call(op.set(".a", 2))
-    for call in (write, read, given_up):
+    later = a_write(2)
+    for call in (message, read, given_up):
         outbox.put(call)
         await outbox.next()
     outbox.put_control(Call({"type": "ping"}, then=told.append))
@@ -217,8 +225,8 @@ async def test_a_cut_loses_writes_asks_reads_again_and_forgets_what_made_the_con
     outbox.put(later)
     outbox.forget(given_up)
     outbox.cut("it broke")
-    assert isinstance(write.error, Lost)
-    assert "it broke" in str(write.error)
+    assert isinstance(message.error, Lost)
+    assert "it broke" in str(message.error)
     assert not told
     assert not read.settled.is_set()
     outbox.open()
@@ -227,6 +235,113 @@ async def test_a_cut_loses_writes_asks_reads_again_and_forgets_what_made_the_con
     assert await outbox.next() is later
     outbox.settle({"type": "error", "ref": later.ref, "status": 404, "title": "Not found"})
     assert isinstance(later.error, NotFound)
+
+
+async def test_writes_are_sent_again_with_their_keys_and_before_all_others() -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    writes = [a_write(n) for n in range(4)]
+    for call in writes[:3]:
+        outbox.put(call)
+        await outbox.next()
+    outbox.settle(ok(writes[0]))
+    outbox.forget(writes[2])  # its task was cancelled: whether it was done is not known
+    outbox.put(writes[3])
+    texts = [call.text for call in writes]
+    assert len({key_of(call) for call in writes}) == 4
+    for _ in range(2):
+        outbox.cut("it broke")
+        outbox.open()
+        assert await outbox.next() is writes[1]
+    assert [call.text for call in writes] == texts
+    assert isinstance(writes[2].error, Lost)
+    outbox.settle(ok(writes[1]))
+    assert await outbox.next() is writes[3]
+
+
+async def test_clients_do_not_share_keys() -> None:
+    keys = set()
+    for _ in range(3):
+        outbox = Outbox(10)
+        call = a_write()
+        outbox.put(call)
+        keys.add(key_of(call))
+    assert len(keys) == 3
+    assert all(1 <= len(key) <= 40 for key in keys)
+
+
+@pytest.mark.parametrize("when", ["soon", "late", "too late"])
+async def test_a_write_is_not_sent_again_when_the_server_may_have_forgotten_it(
+    autojump_clock: MockClock, when: str
+) -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    old, new = a_write(1), a_write(2)
+    outbox.put(old)
+    await outbox.next()
+    await trio.sleep(200 if when == "late" else 1)
+    outbox.cut("it broke")
+    outbox.put(new)
+    await trio.sleep(1 if when == "soon" else 200)
+    outbox.open()
+    expected = old if when == "soon" else new
+    if when == "too late":
+        outbox.cut("it broke")
+        await trio.sleep(200)
+        outbox.open()
+    assert await outbox.next() is expected
+    assert isinstance(old.error, Lost) == (expected is new)
+
+
+@pytest.mark.parametrize("how", ["renewed before", "renewed after", "asked for another"])
+async def test_a_write_is_not_sent_again_as_the_holder_of_another_token(how: str) -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    write = a_write()
+    renewal = Call({"type": "auth"}, is_renewal=True, then=lambda _: None)
+    for call in (renewal, write) if how == "renewed before" else (write, renewal):
+        if call is write:
+            outbox.put(call)
+        elif how != "asked for another":
+            outbox.put_control(call)
+        else:
+            continue
+        assert await outbox.next() is call
+    outbox.cut("it broke", same_token=how != "asked for another")
+    assert isinstance(write.error, Lost) == (how != "renewed before")
+
+
+async def test_a_write_whose_outcome_the_server_does_not_know_is_sent_again() -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    write = a_write()
+    outbox.put(write)
+    await outbox.next()
+    outbox.settle(
+        {"type": "error", "ref": write.ref, "status": 503, "title": "Outcome unknown", "detail": ""}
+    )
+    assert not write.settled.is_set()
+    outbox.cut("it ended")
+    outbox.open()
+    assert await outbox.next() is write
+
+
+async def test_what_was_sent_before_is_lost_and_not_unsent() -> None:
+    outbox = Outbox(1)
+    outbox.open()
+    sent, other, last = a_write(1), a_write(2), a_write(3)
+    outbox.put(sent)
+    await outbox.next()
+    outbox.cut("it broke")
+    outbox.put(other)
+    assert isinstance(sent.error, Lost)
+    outbox.put(last)
+    assert isinstance(other.error, Unsent)
+    outbox.open()
+    await outbox.next()
+    outbox.cut("it broke")
+    outbox.end(TriodeError("left"))
+    assert isinstance(last.error, Lost)
 
 
 async def test_a_command_that_nobody_waits_for_is_not_sent() -> None:

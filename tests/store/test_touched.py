@@ -99,6 +99,15 @@ def test_one_made_of_the_state_goes_on_alike(
         assert one.since(path, seq) is other.since(path, seq)
 
 
+def test_what_was_forgotten_is_not_known_in_one_made_of_the_state_either() -> None:
+    """It must not take a place for untouched that was touched before all that it knows of."""
+    one = touched_by([[(f"k{n}",)] for n in range(KEPT_CHANGES + 5)])
+    other = Touched(one.state())
+    for seq in (0, 4, 5, 6):
+        assert other.since(("k0",), seq) is one.since(("k0",), seq)
+    assert other.since(("k0",), 4) is None
+
+
 def test_it_is_bounded_in_number() -> None:
     touched = touched_by([[(f"k{n}",)] for n in range(KEPT_CHANGES + 5)])
     assert touched.since(("k4",), 4) is None

@@ -153,7 +153,8 @@ class AsyncTriode:
     ) -> str:
         """The place has this value; with `create` missing parents are made. Returns the position.
 
-        `if_` makes it conditional: the place must not have changed since that position. Raises
+        `if_` makes it conditional: the place must not have changed since that position. When the
+        connection breaks before the answer it is sent again, and the server does it once. Raises
         `Refused` and its kinds; `Unsent` and `Lost`, see there; `ValueError` or `TypeError` for
         what is no JSON. Cancelled before it was sent, it is not sent.
         """
@@ -187,7 +188,8 @@ class AsyncTriode:
         `atomic`: all or none, one change. Otherwise each stands for itself; if any is refused
         `BatchRefused` says which, and the others are applied. Else as `set`.
         """
-        answer = await self._ask({"type": "batch", "ops": list(ops), "atomic": atomic})
+        command = {"type": "batch", "ops": list(ops), "atomic": atomic}
+        answer = await self._ask(command, is_write=True)
         errors = {each["index"]: refused(each) for each in answer.get("errors", ())}
         if errors:
             raise BatchRefused(answer["positions"], errors)
@@ -230,11 +232,15 @@ class AsyncTriode:
             await self.delete(path, if_=position)
 
     async def _write(self, command: Op) -> str:
-        answer = await self._ask(command)
+        answer = await self._ask(command, is_write=True)
         return str(answer["id"])
 
-    async def _ask(self, command: Op, *, is_read: bool = False) -> Mapping[str, Any]:
-        return await self._link.ask(command, is_read=is_read, is_patient=self._is_patient)
+    async def _ask(
+        self, command: Op, *, is_read: bool = False, is_write: bool = False
+    ) -> Mapping[str, Any]:
+        return await self._link.ask(
+            command, is_read=is_read, is_write=is_write, is_patient=self._is_patient
+        )
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────
 

@@ -89,7 +89,11 @@ class Unsent(TriodeError):
 
 
 class Lost(TriodeError):
-    """The connection ended between the command and its answer; nothing is sent twice by itself."""
+    """The connection ended between the command and its answer: it may have been applied, or not.
+
+    A message, or a write that can't be sent again: after five minutes without a connection, or with
+    another token, the server might not know it again, and do it twice.
+    """
 
 
 class CannotConnect(TriodeError):

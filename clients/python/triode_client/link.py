@@ -86,8 +86,8 @@ class Link:
             try:
                 await self._converse()
             except (Hangup, CannotConnect, Refused) as end:
-                self._cut(str(end))
                 wants_token = self._plan.wants_token(end)
+                self._cut(str(end), same_token=not wants_token)
                 if wants_token:
                     self._token = None
                 delay_s = self._plan.delay_s(end, has_token=not wants_token)
@@ -131,7 +131,7 @@ class Link:
                 continue
             self._token = await self._ask_token()
             command = {"type": "auth", "token": self._token}
-            self._outbox.put_control(Call(command, then=self._renewed))
+            self._outbox.put_control(Call(command, is_renewal=True, then=self._renewed))
 
     async def _ask_token(self) -> str | None:
         await anyio.lowlevel.checkpoint()
@@ -153,7 +153,7 @@ class Link:
         self._join(list(self._halls.values()))
         self._set_state("connected")
 
-    def _cut(self, reason: str) -> None:
+    def _cut(self, reason: str, *, same_token: bool) -> None:
         self._was_client_id = self.client_id or self._was_client_id
         self._connection = self.client_id = None
         self._expiring = anyio.Event()
@@ -162,7 +162,7 @@ class Link:
             topic.cut()
         for hall in self._halls.values():
             hall.cut()
-        self._outbox.cut(reason)
+        self._outbox.cut(reason, same_token=same_token)
         if self._plan.was_connected and self.state != "closed":
             self._set_state("reconnecting")
 
@@ -262,7 +262,12 @@ class Link:
     # ── what the program asks ───────────────────────────────────────────────────────────────────
 
     async def ask(
-        self, members: Mapping[str, Any], *, is_read: bool = False, is_patient: bool = False
+        self,
+        members: Mapping[str, Any],
+        *,
+        is_read: bool = False,
+        is_write: bool = False,
+        is_patient: bool = False,
     ) -> Mapping[str, Any]:
         """Send a command and wait for its `ok`; it waits for a connection, too, and a patient one
         until the server's rate lets it through.
@@ -271,7 +276,7 @@ class Link:
         one that was may have been applied or not.
         """
         self.check_open()
-        call = Call(members, is_read=is_read, is_patient=is_patient)
+        call = Call(members, is_read=is_read, is_write=is_write, is_patient=is_patient)
         self._outbox.put(call)
         try:
             await call.settled.wait()

@@ -9,6 +9,10 @@ Commands that have waited for a connection are sent one at a time, each after th
 before: the server may refuse one because there were too many at once, and then it is sent again
 before the others, so that the order holds. All else is sent without waiting for answers; what is
 patient of it joins those that wait when it is refused for the rate.
+
+A write has a key of its own, by which the server knows it again: one that was cut off before its
+answer is sent again and not done twice. So that the server still remembers it, this is given up
+after some minutes; and the key is its token's, so it is not sent again with another token.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +33,8 @@ from .bell import Bell
 from .errors import Lost, Refused, TriodeError, Unsent, refused
 from .typed import jsonable
 
+# The server remembers keys for ten minutes, by its own clock.
+_SEND_AGAIN_S = 300.0
 # A server that refuses for the rate and does not say how long: its default rate is 100 a second.
 _RATE_PAUSE_S = 0.1
 
@@ -39,11 +47,24 @@ class Call:
         members: Mapping[str, Any],
         *,
         is_read: bool = False,
+        is_write: bool = False,
         is_patient: bool = False,
+        is_renewal: bool = False,
         then: Callable[[Call], None] | None = None,
     ) -> None:
         self.ref = 0
         self.is_read = is_read
+        self.is_write = is_write
+        # From here on the server takes us for the holder of another token.
+        self.is_renewal = is_renewal
+        # A write's, once it has a place in a queue.
+        self.key = ""
+        # When it was sent, and as the holder of which token: first, if it is in doubt what became
+        # of that.
+        self.sent_at = -math.inf
+        self.sent_unix_s = -math.inf
+        self.holder = 0
+        self.is_in_doubt = False
         # Refused for the rate, it is sent again: who waits for it can do nothing better.
         self.is_patient = is_patient
         # One that the connection cannot do without; nobody waits for it.
@@ -67,7 +88,8 @@ class Call:
     @property
     def text(self) -> str:
         """The frame to send."""
-        return f'{{"ref":{self.ref},{self._text[1:]}'
+        key = f'"key":"{self.key}",' if self.key else ""
+        return f'{{"ref":{self.ref},{key}{self._text[1:]}'
 
     def settle(
         self, *, answer: Mapping[str, Any] | None = None, error: TriodeError | None = None
@@ -85,6 +107,9 @@ class Outbox:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._refs = itertools.count(1)
+        # What the keys of this client begin with.
+        self._name = secrets.token_urlsafe(12)
+        self._holder = 0
         self._control: deque[Call] = deque()
         self._calls: deque[Call] = deque()
         self._sent: dict[int, Call] = {}
@@ -100,6 +125,8 @@ class Outbox:
     def put(self, call: Call) -> None:
         """A command of the program. May drop the oldest."""
         call.ref = next(self._refs)
+        if call.is_write:
+            call.key = f"{self._name}-{call.ref}"
         last = self._calls[-1] if self._calls else self._alone
         # Behind one that waits it waits too.
         call.has_waited = not self._is_open or (last is not None and last.has_waited)
@@ -130,6 +157,10 @@ class Outbox:
                 await anyio.sleep_until(self._paused_until)
             elif (call := self._take()) is not None:
                 self._sent[call.ref] = call
+                self._holder += call.is_renewal
+                if not call.is_in_doubt:
+                    call.sent_at, call.holder = anyio.current_time(), self._holder
+                    call.sent_unix_s = time.time()
                 return call
             else:
                 await self._bell.wait()
@@ -140,30 +171,49 @@ class Outbox:
         if not self._calls or self._alone is not None:
             return None
         call = self._calls.popleft()
+        if call.is_in_doubt and not self._is_known(call):
+            call.settle(error=in_doubt("it is too long ago to send it again"))
+            return self._take()
         if call.has_waited:
             self._alone = call
         return call
+
+    def _is_known(self, call: Call) -> bool:
+        """Whether the server knows a write again that it was sent before."""
+        since_s = anyio.current_time() - call.sent_at
+        # The first clock stands still while the machine sleeps; the second one may be set back.
+        since_unix_s = time.time() - call.sent_unix_s
+        is_recent = since_s < _SEND_AGAIN_S and 0 <= since_unix_s < _SEND_AGAIN_S
+        return call.holder == self._holder and is_recent
 
     def open(self) -> None:
         """There is a connection."""
         self._is_open = True
 
-    def cut(self, reason: str) -> None:
-        """The connection is gone. Commands without an answer may have been carried out or not; only
-        reads are asked again.
+    def cut(self, reason: str, *, same_token: bool = True) -> None:
+        """The connection is gone. Commands without an answer may have been carried out or not:
+        reads and writes are sent again, the rest is lost. So are writes when the next connection
+        will not have the `same_token`.
         """
         self._is_open = False
         self._alone = None
         self._paused_until = -math.inf
         self._control.clear()
+        self._holder += not same_token
         sent, self._sent = list(self._sent.values()), {}
-        self._calls.extendleft(reversed([call for call in sent if call.is_read and call.is_wanted]))
+        again = [call for call in sent if self._may_go_again(call)]
+        self._calls.extendleft(reversed(again))
+        for call in again:
+            call.is_in_doubt = call.is_write
         for call in sent:
-            if not call.is_read and not call.is_control:
-                call.settle(error=Lost(f"{reason}; the command may have been applied, or not"))
+            if not call.is_control and not self._may_go_again(call):
+                call.settle(error=in_doubt(reason))
         for call in self._calls:
             call.has_waited = True
         self._trim()
+
+    def _may_go_again(self, call: Call) -> bool:
+        return call.is_wanted and (call.is_read or (call.is_write and self._is_known(call)))
 
     def settle(self, frame: Mapping[str, Any]) -> None:
         """An answer, `ok` or `error`. One with a `ref` that is not ours is nobody's."""
@@ -181,6 +231,12 @@ class Outbox:
             call.settle(answer=frame)
             return
         error = refused({name: frame[name] for name in frame if name not in ("type", "ref")})
+        if call.is_write and call.is_wanted and error.title == "Outcome unknown":
+            # It is asked again, on this connection or the next one.
+            call.is_in_doubt = call.has_waited = True
+            self._calls.appendleft(call)
+            self._pause(error)
+            return
         if error.status != 429 or not call.is_wanted:
             call.settle(error=error)
         elif is_alone or call.is_patient:
@@ -200,7 +256,9 @@ class Outbox:
         self._calls.clear()
         self._control.clear()
         for call in calls:
-            if not call.is_control:
+            if call.is_in_doubt:
+                call.settle(error=in_doubt(str(error)))
+            elif not call.is_control:
                 call.settle(error=error)
 
     def _pause(self, error: Refused) -> None:
@@ -212,5 +270,11 @@ class Outbox:
         # With a connection what waits is soon sent, and there is a task for each: no more than the
         # program made.
         while not self._is_open and len(self._calls) > self._limit:
-            error = Unsent(f"dropped: more than {self._limit} commands waited for a connection")
-            self._calls.popleft().settle(error=error)
+            call = self._calls.popleft()
+            why = f"dropped: more than {self._limit} commands waited for a connection"
+            call.settle(error=in_doubt(why) if call.is_in_doubt else Unsent(why))
+
+
+def in_doubt(reason: str) -> Lost:
+    """What becomes of a command that was sent, and whose answer will not come."""
+    return Lost(f"{reason}; the command may have been applied, or not")
