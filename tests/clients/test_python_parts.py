@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -293,6 +294,24 @@ async def test_a_write_is_not_sent_again_when_the_server_may_have_forgotten_it(
     assert isinstance(old.error, Lost) == (expected is new)
 
 
+@pytest.mark.parametrize(("went_on_s", "is_lost"), [(100, False), (400, True), (-5, True)])
+async def test_a_clock_that_stood_still_while_the_machine_slept_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, went_on_s: int, is_lost: bool
+) -> None:
+    now = time.time()
+    outbox = Outbox(10)
+    outbox.open()
+    old, new = a_write(1), a_write(2)
+    outbox.put(old)
+    await outbox.next()
+    outbox.cut("it broke")
+    outbox.put(new)
+    monkeypatch.setattr("triode_client.outbox.time.time", lambda: now + went_on_s)
+    outbox.open()
+    assert await outbox.next() is (new if is_lost else old)
+    assert isinstance(old.error, Lost) == is_lost
+
+
 @pytest.mark.parametrize("how", ["renewed before", "renewed after", "asked for another"])
 async def test_a_write_is_not_sent_again_as_the_holder_of_another_token(how: str) -> None:
     outbox = Outbox(10)
@@ -324,6 +343,22 @@ async def test_a_write_whose_outcome_the_server_does_not_know_is_sent_again() ->
     outbox.cut("it ended")
     outbox.open()
     assert await outbox.next() is write
+
+
+async def test_it_is_sent_again_on_the_same_connection_too(autojump_clock: MockClock) -> None:
+    outbox = Outbox(10)
+    outbox.open()
+    write = a_write()
+    outbox.put(write)
+    text = (await outbox.next()).text
+    unknown = {"status": 503, "title": "Outcome unknown", "detail": "", "retry_after": 3}
+    outbox.settle({"type": "error", "ref": write.ref, **unknown})
+    since = trio.current_time()
+    with trio.fail_after(60):
+        assert (await outbox.next()).text == text
+    assert trio.current_time() - since == pytest.approx(3)
+    outbox.settle(ok(write))
+    assert write.error is None
 
 
 async def test_what_was_sent_before_is_lost_and_not_unsent() -> None:
