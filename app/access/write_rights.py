@@ -40,6 +40,12 @@ def require_operation(grant: Grant, root: Json, op: Operation, work: Work) -> No
             raise _blind(op) if _is_blind(grant, root, op, work) else _not_granted(demand)
 
 
+def require_any_write(grant: Grant) -> None:
+    """Raises `Refusal` 403 for a grant with which nothing can be written, whatever there is."""
+    if not grant.write and not grant.reaches_all:
+        raise forbidden("this token may write nothing")
+
+
 def refusal_of(grant: Grant, root: Json, op: Operation, error: WriteError, work: Work) -> Refusal:
     """The answer to an operation that the store refuses; `root` is still as it was. Raises
     `TooCostly`.

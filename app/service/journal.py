@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 import trio
 
+from triode.app.access.write_rights import require_any_write
 from triode.app.log.commits import Commits
 from triode.app.log.log import Batch, LogFull
 from triode.app.runtime.turns import in_turns
@@ -167,6 +168,9 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
+        if not isinstance(op, Bounds | Record):
+            # Not even with a key: a stranger must not fill the disk.
+            require_any_write(principal.grant)
         if not self.under_way and key is None and not isinstance(op, Bounds | Record):
             self._refuse_at_once(op, principal)
         logged = op

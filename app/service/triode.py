@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from triode.app.access.access import Gate
-from triode.app.access.write_rights import cost_refusal, refusal_of
+from triode.app.access.write_rights import cost_refusal, refusal_of, require_any_write
 from triode.app.delivery.hub import Hub
 from triode.app.log.sqlite import SqliteLog
 from triode.app.runtime.clock import Clock
@@ -157,6 +157,7 @@ class Triode:
         """
         if self.journal is not None:
             return await self.journal.write(op, principal, key)
+        require_any_write(principal.grant)
         if self.hub.flusher.full:
             await self.hub.flusher.room()
         if key is not None:

@@ -37,6 +37,7 @@ from triode.store.filter import parse_filter
 from triode.store.lineage import Lineage
 from triode.store.operation import Append, Increment, Merge, Operation, Patch, Set
 from triode.store.operation import Batch as AllOrNothing
+from triode.store.outcomes import Key
 from triode.store.store import Store
 from triode.store.value import encode
 
@@ -92,6 +93,26 @@ async def test_refused_operations_of_a_batch_give_way() -> None:
         assert rounds.seen > 8
         with pytest.raises(Refusal, match="more than 10000 operations"):
             await execute(triode, {"type": "batch", "ops": [{}] * 10_001})
+
+
+async def test_who_may_write_nothing_puts_nothing_into_the_log() -> None:
+    """Strangers who may read filled the disk: with a key, or beside somebody else's write."""
+    log, reader = SlowLog(), Principal("ip:1", "anonymous", Grant(read=("*",)))
+    log.open_up()
+    async with running_on(log, {"a": 1}) as triode:
+        journal, before = triode.journal, len(log.batches)
+        assert journal is not None
+        for key in (None, Key("name", "asked")):
+            beside = await journal.submit(Set(("a",), 2), OWNER)
+            with pytest.raises(Refusal) as refused:
+                await journal.submit(Set(("a",), "x" * 1_000_000), reader, key=key)
+            assert refused.value.status == 403
+            with pytest.raises(Refusal, match="may write nothing"):
+                await journal.submit(Set(("a",), 3), reader, key=key)
+            await beside.answer()
+        assert sum(len(batch.data) for batch in log.batches[before:]) < 1000
+        assert triode.store.outcomes.rows() == {}
+        assert triode.store.document.root == {"a": 2}
 
 
 class TestRestart:
