@@ -1113,6 +1113,19 @@ export function triode(url = OWN, options = {}) {
     /** Any other command of the wire; resolves with its answer. */
     command: (command) => enqueue(command, (answer) => answer),
 
+    /** Wait until it is connected; rejects when it gives up. */
+    async ready() {
+      while (state !== 'open') {
+        if (failure) throw failure;
+        if (state === 'idle') t.connect();
+        await new Promise((done) => {
+          const call = () => done(t.off('state', call));
+          t.on('state', call);
+        });
+      }
+      return t;
+    },
+
     /** Use another token from now on, also on the living connection. */
     async auth(text) {
       token = text;

@@ -53,6 +53,18 @@ test('it connects by itself, to the address of a page, a prefix, or a WebSocket'
   assert.equal(await address('live'), 'wss://page.test/app/live/ws');
 });
 
+test('ready waits for the connection, makes one, and rejects when there is none', async (context) => {
+  const { t, sockets } = start(context, { autoConnect: false });
+  const ready = t.ready();
+  await settle();
+  sockets[0].welcome();
+  assert.equal(await ready, t);
+  assert.equal(t.state, 'open');
+  assert.equal(await t.ready(), t);
+  t.close();
+  await assert.rejects(t.ready(), /closed/);
+});
+
 test('what is no address, or no option, is said at once', () => {
   for (const url of ['127.0.0.1:8080', 'localhost:8080', 'ftp://a.test', ''])
     assert.throws(() => triode(url), /not the address of a server: ".*"; write http/);
