@@ -53,6 +53,9 @@ class SqliteLog:
 
     async def open(self) -> Opened:
         """Raises `LogRefused`."""
+        make = partial(Database, self.path, is_synced=self._is_synced, new_epoch=new_epoch)
+        self._database = await self._in_thread(make)
+        # Only now is it known that nobody else has the folder.
         if sqlite3.sqlite_version_info < SOUND:
             log.warning(
                 "SQLite %s can damage a file that two processes write; %s is in use by this one "
@@ -60,8 +63,6 @@ class SqliteLog:
                 sqlite3.sqlite_version,
                 self.path,
             )
-        make = partial(Database, self.path, is_synced=self._is_synced, new_epoch=new_epoch)
-        self._database = await self._in_thread(make)
         return self._database.opened
 
     async def append(self, batch: Batch) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from triode.app.log import tables
+from triode.app.log import sqlite, tables
 from triode.app.log.database import Database
 from triode.app.log.folder import RESERVE_BYTES, Place, file_system
 from triode.app.log.log import Batch, LogBroken, LogFull, LogRefused
+from triode.app.log.sqlite import SqliteLog
 
 EPOCHS = iter(f"e{n}" for n in range(1_000_000))
 
@@ -336,3 +337,17 @@ class TestPieces:
         assert database._one("SELECT count(*) FROM piece") == 20
         assert database.read_piece(made[1], 9) == b"1-9"
         database.close()
+
+
+async def test_that_it_is_alone_is_said_only_when_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "SOUND", (99, 0, 0))
+    first, second = SqliteLog(tmp_path), SqliteLog(tmp_path)
+    await first.open()
+    assert "in use by this one alone" in caplog.text
+    caplog.clear()
+    with pytest.raises(LogRefused, match="in use"):
+        await second.open()
+    assert caplog.text == ""
+    await first.aclose()
