@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -267,10 +267,13 @@ class Database:
         rows = self._db.execute(
             "SELECT last, length(data) FROM batch WHERE last <= ? ORDER BY last", (floor,)
         )
-        for last, length in rows:
-            upto, size = last, size + length
-            if size >= TRIM_BYTES:
-                break
+        # A query that is still open would forbid every checkpoint: for as long as somebody holds the
+        # error of a deletion that found no room.
+        with closing(rows):
+            for last, length in rows:
+                upto, size = last, size + length
+                if size >= TRIM_BYTES:
+                    break
         if not upto:
             return False
         self._commit_unsynced(("DELETE FROM batch WHERE last <= ?", (upto,)), size=0)

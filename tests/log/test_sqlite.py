@@ -234,6 +234,24 @@ class TestBroken:
         # Closing would write the WAL back, and delete it: from pages that may be gone.
         assert (tmp_path / "triode.db-wal").stat().st_size
 
+    def test_old_log_that_finds_no_room_to_go_leaves_no_query_open(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("triode.app.log.database.TRIM_BYTES", 1)
+        database = opened(tmp_path)
+        for seq in (1, 2, 3):
+            database.append(Batch(seq, seq, b"1\n{}"))
+        made = database.begin_snapshot(3)
+        database.finish_snapshot(made)
+        real = database._db
+        database._db = Failing(real, "DELETE FROM batch", sqlite3.SQLITE_FULL)  # type: ignore[assignment] # stands in for it
+        with pytest.raises(LogFull) as held:  # as by the task that tries again in 30 s
+            database._trim_log()
+        database._db = real
+        database.checkpoint()
+        del held
+        database.close()
+
     def test_a_failed_checkpoint_is_one(self, tmp_path: Path) -> None:
         database = opened(tmp_path)
         database._db = Failing(  # type: ignore[assignment] # stands in for it
