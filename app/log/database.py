@@ -267,8 +267,8 @@ class Database:
         rows = self._db.execute(
             "SELECT last, length(data) FROM batch WHERE last <= ? ORDER BY last", (floor,)
         )
-        # A query that is still open would forbid every checkpoint: for as long as somebody holds the
-        # error of a deletion that found no room.
+        # A query that is still open would forbid every checkpoint: for as long as somebody holds
+        # the error of a deletion that found no room.
         with closing(rows):
             for last, length in rows:
                 upto, size = last, size + length

@@ -242,6 +242,7 @@ class TestBroken:
         for seq in (1, 2, 3):
             database.append(Batch(seq, seq, b"1\n{}"))
         made = database.begin_snapshot(3)
+        database.add_piece(made, b"{}")
         database.finish_snapshot(made)
         real = database._db
         database._db = Failing(real, "DELETE FROM batch", sqlite3.SQLITE_FULL)  # type: ignore[assignment] # stands in for it
