@@ -34,7 +34,7 @@ from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners
-from triode.app.net.request_head import is_websocket
+from triode.app.net.stream_head import is_websocket
 from triode.app.runtime.effort import admit
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running

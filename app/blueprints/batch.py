@@ -46,9 +46,9 @@ from triode.app.service.execute import (
     name_of,
     ref_of,
 )
-from triode.app.service.journal import refusal_for
 from triode.app.service.reading import Reading
 from triode.app.service.write_key import part_of
+from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.write_key import FIELD, key_of_field

@@ -40,11 +40,11 @@ from triode.app.net.request_head import (
     BadHead,
     Head,
     answer,
-    is_upgrade,
     origin_head,
     parse_head,
     skip_empty_line,
 )
+from triode.app.net.stream_head import is_upgrade
 from triode.app.runtime.effort import APP_S, Effort
 
 HELD_BACK_BYTES: Final = 64 * 1024

@@ -15,7 +15,8 @@ import trio
 
 from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
-from triode.app.net.request_head import answer, check_websocket, is_websocket
+from triode.app.net.request_head import answer
+from triode.app.net.stream_head import check_websocket, is_websocket
 from triode.app.runtime.effort import Effort
 from triode.app.service import stream_start
 from triode.app.service.session import Session

@@ -19,11 +19,8 @@ decoded byte.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
-from collections.abc import Callable
 from email.utils import formatdate
 from functools import cached_property
 from typing import Final
@@ -350,59 +347,3 @@ def answer(refusal: Refusal) -> bytes:
         *(f"{k}: {v}" for k, v in fields.items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def is_upgrade(head: Head) -> bool:
-    """Whether Hypercorn may answer this request by another protocol on the same connection
-    (WebSocket, h2c)."""
-    return any(token in ("websocket", "h2c") for token in head.tokens("upgrade"))
-
-
-def is_websocket(head: Head) -> bool:
-    """Whether this asks for a WebSocket (RFC 6455 section 4.2.1); `check_websocket` says whether
-    it does so rightly.
-    """
-    return (
-        head.method == "GET"
-        and head.version == "1.1"
-        and not head.has_body
-        and "websocket" in head.tokens("upgrade")
-        and "upgrade" in head.tokens("connection")
-    )
-
-
-def check_websocket(head: Head) -> None:
-    """Check the rest of a handshake that `is_websocket`. Raises `Refusal`: 426 for another version
-    (RFC 6455 section 4.4), 400 for a key that is not 16 bytes, or is there twice.
-    """
-    if head.get("sec-websocket-version") != "13":
-        detail = "only version 13 of WebSocket is spoken here (Sec-WebSocket-Version: 13)"
-        raise Refusal(426, detail, headers={"Sec-WebSocket-Version": "13"})
-    if not _is_nonce(head.get("sec-websocket-key")):
-        raise Refusal(400, "Sec-WebSocket-Key must be there once, 16 bytes in base64")
-
-
-def _is_nonce(key: str | None) -> bool:
-    if key is None or len(key) != 24 or not key.isascii():
-        return False
-    try:
-        return len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
-        return False
-
-
-def is_stream(head: Head) -> bool:
-    """Whether the head can ask for an event stream on its own: a GET that no body follows."""
-    return head.method == "GET" and not head.has_body and not is_upgrade(head)
-
-
-def lane(*, streams: frozenset[str], sockets: frozenset[str]) -> Callable[[Head], bool]:
-    """A predicate for the listener: event streams at the paths `streams`, WebSockets at `sockets`
-    are native."""
-
-    def wants(head: Head) -> bool:
-        return (head.path in streams and is_stream(head)) or (
-            head.path in sockets and is_websocket(head)
-        )
-
-    return wants

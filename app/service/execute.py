@@ -13,8 +13,8 @@ import trio
 
 from triode.app.runtime.turns import turn
 from triode.app.service.filter_parsing import readable
-from triode.app.service.journal import refusal_for
 from triode.app.service.write_key import make_key, part_of
+from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import COMMANDS, check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_event, check_filter_text, check_room

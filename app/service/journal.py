@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import trio
 
@@ -33,8 +33,8 @@ from triode.app.service.decision import (
     status_of,
 )
 from triode.app.service.entry_encoding import is_long, written_down
-from triode.app.service.log_refusals import full, not_written, unknown, unknown_yet
 from triode.app.service.under_way import Write
+from triode.app.service.write_refusals import full, not_written, unknown, unknown_yet
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.meter import Meter
 from triode.limits.principal import OWNER
@@ -47,18 +47,13 @@ from triode.store.work import TooCostly
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from triode.app.config.settings import Settings
-    from triode.app.delivery.hub import Hub
     from triode.app.log.log import Log, LogBroken
-    from triode.app.runtime.clock import Clock
-    from triode.app.runtime.metrics import Metrics
+    from triode.app.service.applier import Applier
     from triode.limits.principal import Principal
     from triode.store.change import Position
-    from triode.store.json_type import Json
     from triode.store.operation import Operation
     from triode.store.outcomes import Key
-    from triode.store.store import Prepared, Store
-    from triode.store.work import Work
+    from triode.store.store import Prepared
 
 log = logging.getLogger("triode")
 
@@ -69,36 +64,6 @@ BATCH_BYTES: Final = 1024 * 1024
 AT_ONCE_STEPS: Final = 500
 TURN_S: Final = 0.002
 IDLE_S: Final = 0.2
-
-
-class Applier(Protocol):
-    """What a journal applies its writes to: `Triode`, which has one."""
-
-    settings: Settings
-    metrics: Metrics
-    clock: Clock
-    store: Store
-    hub: Hub
-
-    def going_away(self) -> Refusal:
-        """The answer while it ends."""
-
-    def prepare(self, op: Operation, principal: Principal, work: Work) -> Prepared:
-        """Raises `Refusal` and `TooCostly`."""
-
-    def prepare_long(self, op: Operation, principal: Principal, meter: Meter) -> Prepared:
-        """As `prepare`."""
-
-    async def refuse_cost(
-        self, op: Operation, principal: Principal, root: Json, error: TooCostly
-    ) -> Refusal:
-        """The answer to what is too costly."""
-
-    def record_kept(self, name: str, value: dict[str, Any] | None) -> None:
-        """A record of the server's is another one from now on."""
-
-    def commit(self, prepared: Prepared, time_ms: int) -> Position:
-        """Do it, and tell those who watch."""
 
 
 class Saved(NamedTuple):
@@ -409,11 +374,3 @@ class Journal:
         for write in writes:
             if not write.is_settled:
                 write.settle(None, unknown())
-
-
-def refusal_for(metrics: Metrics, error: Exception) -> Refusal:
-    """The answer to a write that came to nothing. A fault of ours is in the server's log."""
-    if isinstance(error, Refusal):
-        return error
-    metrics.errors_total += 1
-    return Refusal(500, "the server failed to do this; it is logged")

@@ -27,9 +27,9 @@ from triode.app.service.execute import (
 )
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_filter_room, require_pin_room
-from triode.app.service.journal import refusal_for
 from triode.app.service.reading import affordable
 from triode.app.service.under_way import UnderWay
+from triode.app.service.write_refusals import refusal_for
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.known_names import check_command

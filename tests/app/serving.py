@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,9 +22,23 @@ from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.door import Door
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
-from triode.app.net.request_head import Head, lane
+from triode.app.net.request_head import Head
+from triode.app.net.stream_head import is_stream, is_websocket
 from triode.limits.admission import Admission
 from triode.limits.share import Share
+
+
+def lane(*, streams: frozenset[str], sockets: frozenset[str]) -> Callable[[Head], bool]:
+    """A predicate for the listener: event streams at the paths `streams`, WebSockets at `sockets`
+    are native."""
+
+    def wants(head: Head) -> bool:
+        return (head.path in streams and is_stream(head)) or (
+            head.path in sockets and is_websocket(head)
+        )
+
+    return wants
+
 
 wants = lane(streams=frozenset({"/events"}), sockets=frozenset({"/ws"}))
 BIG = os.urandom(1 << 20) * 20

@@ -7,20 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.app.serving import lane
 from triode.app.net.body_length import Body
 from triode.app.net.request_head import (
     BadHead,
     Head,
     answer,
-    check_websocket,
-    is_stream,
-    is_upgrade,
-    is_websocket,
-    lane,
     origin_head,
     parse_head,
     skip_empty_line,
 )
+from triode.app.net.stream_head import check_websocket, is_stream, is_upgrade, is_websocket
 from triode.app.wire.refusal import Refusal
 
 GET = b"GET /events?filter=.a HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -1,4 +1,4 @@
-"""What a writer is told when the log does not take a write, or nobody knows whether it did."""
+"""What a writer is told when a write comes to nothing, or nobody knows whether it did."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from triode.app.wire.refusal import Refusal
 
 if TYPE_CHECKING:
     from triode.app.log.log import LogFull
+    from triode.app.runtime.metrics import Metrics
 
 # Of seconds, to come back after. Those who were told in one moment do not come back in one.
 FULL_S: Final = (5, 15)
@@ -63,3 +64,11 @@ def _refusal(status: int, title: str, detail: str, within: tuple[int, int]) -> R
         extra={"retry_after": retry_s},
         headers={"Retry-After": str(retry_s)},
     )
+
+
+def refusal_for(metrics: Metrics, error: Exception) -> Refusal:
+    """The answer to a write that came to nothing. A fault of ours is in the server's log."""
+    if isinstance(error, Refusal):
+        return error
+    metrics.errors_total += 1
+    return Refusal(500, "the server failed to do this; it is logged")
