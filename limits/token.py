@@ -30,11 +30,16 @@ _ID = re.compile(r"t_[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class TokensFull(Exception):
-    """No further token can be kept; `limit` is how many can."""
+# CPython, 64 bit: a token without what it grants, and each filter or room of that beside its text.
+_TOKEN_BYTES: Final = 900
+_PART_BYTES: Final = 70
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"there are {limit} tokens, no more can be issued; revoke some")
+
+class TokensFull(Exception):
+    """No further token can be kept; `limit` is how many can, or how many bytes of them."""
+
+    def __init__(self, limit: int, what: str = "tokens") -> None:
+        super().__init__(f"there are {limit} {what}, no more can be issued; revoke some")
         self.limit = limit
 
 
@@ -77,17 +82,28 @@ class _Entry(NamedTuple):
     info: TokenInfo
     adopted: bool
 
+    @property
+    def weight(self) -> int:
+        """About the memory that it takes."""
+        grant = self.info.grant
+        parts = (*grant.read, *grant.write, *grant.rooms)
+        return _TOKEN_BYTES + len(self.info.label) + sum(_PART_BYTES + len(part) for part in parts)
+
 
 class Tokens:
     """All tokens that hold. Times are seconds of one clock that outlives the process (Unix time),
-    as tokens may, too."""
+    as tokens may, too. `bytes` is about the memory that they take; none is issued beyond
+    `max_bytes`.
+    """
 
-    __slots__ = ("_by_digest", "_by_id", "_max_tokens")
+    __slots__ = ("_by_digest", "_by_id", "_max_tokens", "bytes", "max_bytes")
 
-    def __init__(self, max_tokens: int = 100_000) -> None:
+    def __init__(self, max_tokens: int = 100_000, max_bytes: float = math.inf) -> None:
         if max_tokens < 1:
             raise ValueError("max_tokens must be at least 1")
         self._max_tokens = max_tokens
+        self.max_bytes = max_bytes
+        self.bytes = 0
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
 
@@ -217,15 +233,23 @@ class Tokens:
             created_at=now,
             expires_at=None if ttl_s is None else ends_at,
         )
-        return _Entry(digest, ends_at, info, adopted)
+        entry = _Entry(digest, ends_at, info, adopted)
+        # One from the configuration is let be: without it nobody could revoke others.
+        if not adopted and self.bytes + entry.weight > self.max_bytes:
+            self.sweep(now)
+            if self.bytes + entry.weight > self.max_bytes:
+                raise TokensFull(int(self.max_bytes), "bytes of tokens")
+        return entry
 
     def _put(self, entry: _Entry) -> None:
         self._by_digest[entry.digest] = entry
         self._by_id[entry.info.id] = entry
+        self.bytes += entry.weight
 
     def _remove(self, entry: _Entry) -> None:
+        if self._by_id.pop(entry.info.id, None) is not None:
+            self.bytes -= entry.weight
         self._by_digest.pop(entry.digest, None)
-        self._by_id.pop(entry.info.id, None)
 
 
 def _new_secret() -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from triode.app.config.settings import Settings
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.subscriber import Client
+    from triode.limits.token import Tokens
     from triode.store.filter import Filter
     from triode.store.store import Store
 
@@ -40,6 +41,8 @@ REMEMBERED_SHARE: Final = 0.125
 
 # And all filters that are watched so much; beyond it no new ones are taken.
 FILTERS_SHARE: Final = 0.125
+# And all tokens that were issued; beyond it no more are.
+TOKENS_SHARE: Final = 0.0625
 # What an idle client takes, measured with tracemalloc (tests/app/test_idle_memory.py).
 CLIENT_BYTES: Final = 3_700
 
@@ -60,7 +63,7 @@ CACHES: Final = (
 )
 
 
-def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
+def open_ledger(settings: Settings, hub: Hub, store: Store, tokens: Tokens) -> Ledger:
     """The ledger of a server, with an account for each holder."""
     ledger = Ledger(settings.memory or int(memory_bytes() * DEFAULT_SHARE))
     ledger.account(
@@ -75,6 +78,8 @@ def open_ledger(settings: Settings, hub: Hub, store: Store) -> Ledger:
     ledger.account("touched", read=lambda: store.touched.bytes)
     ledger.account("outcomes", read=lambda: store.outcomes.bytes)
     ledger.account("records", read=lambda: store.records.bytes)
+    tokens.max_bytes = int(ledger.limit * TOKENS_SHARE)
+    ledger.account("tokens", tokens.max_bytes, read=lambda: tokens.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
     ledger.account("clients", read=lambda: len(hub.clients) * CLIENT_BYTES)

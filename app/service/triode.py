@@ -127,7 +127,7 @@ class Triode:
         self.hub = Hub(settings, self.store, self.metrics)
         self._match_budget = MatchBudget(settings.match_work)
         self.hypercorn = HypercornWires()
-        self.ledger = open_ledger(settings, self.hub, self.store)
+        self.ledger = open_ledger(settings, self.hub, self.store, self.tokens)
         self.bodies = self.ledger.accounts["bodies"]
         self.messages = self.ledger.accounts["messages"]
         if log is None and settings.data is not None:

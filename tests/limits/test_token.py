@@ -193,3 +193,26 @@ def test_ids_are_unguessable_and_distinct() -> None:
     ids = {tokens.issue(NONE, now=0).info.id for _ in range(100)}
     assert len(ids) == 100
     assert all(token._ID.fullmatch(token_id) for token_id in ids)
+
+
+def test_tokens_have_a_bound_in_bytes_too() -> None:
+    large = Grant(read=tuple(f".{n}{'x' * 1000}" for n in range(100)))
+    tokens = Tokens(max_bytes=1_000_000)
+    held = [tokens.issue(large, now=0.0, ttl_s=10).info for _ in range(9)]
+    assert 900_000 < tokens.bytes < 1_000_000
+    with pytest.raises(TokensFull, match="there are 1000000 bytes of tokens") as caught:
+        tokens.issue(large, now=1.0)
+    assert caught.value.limit == 1_000_000
+    with pytest.raises(TokensFull):
+        tokens.make(large, now=1.0)
+    tokens.adopt("the admin's, from the configuration", large, now=1.0)
+    tokens.revoke(held[0].id)
+    tokens.revoke(held[1].id)
+    _, row = tokens.make(large, now=1.0)
+    tokens.take(row)
+    tokens.take(row)  # the same one again
+    tokens.issue(large, now=10.0)  # those that have ended make room
+    tokens.sweep(1e9)
+    assert len(tokens) == 1
+    tokens.revoke(tokens.list(0.0)[0].id)
+    assert tokens.bytes == 0
