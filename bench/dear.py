@@ -22,7 +22,8 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from bench.machine import LOAD_CORE, Server, build, load, serving, triode
-from bench.report import OURS, OURS_LIGHT, chart, keep, middle, progress, short, spread, table
+from bench.pairs import Ratios, Results, draw, ratio_of, show
+from bench.report import chart, keep, progress
 
 HEALTHY: Final = 100
 DEAR: Final = 50
@@ -33,8 +34,6 @@ KINDS: Final[dict[str, tuple[int, Callable[[int], str]]]] = {
     "never fits": (20_000, lambda i: f".a[0:][x>{15_000 + i}]"),
     "is refused": (2_200, lambda i: f"$.a[?count($.a[*])>{i}]"),
 }
-
-Results = dict[str, list[dict[str, Any]]]
 
 
 class Readers:
@@ -110,7 +109,7 @@ def run(*, quick: bool = False, repeats: int = 3) -> Results:
     build()
     seconds, pairs = (2.0, 2) if quick else (3.0, repeats + 2)
     results: Results = defaultdict(list)
-    ratios: dict[str, list[dict[str, float]]] = defaultdict(list)
+    ratios: Ratios = defaultdict(list)
     with progress() as shown:
         task = shown.add_task("dear", total=pairs * len(KINDS))
         for number in range(pairs):
@@ -124,57 +123,16 @@ def run(*, quick: bool = False, repeats: int = 3) -> Results:
                 results["none"].append(found[0])
                 results[name].append(found[DEAR])
                 shown.advance(task)
-                if not all(result["each"]["n"] for result in found.values()):
-                    continue  # nothing arrived in time: the machine is too busy for a ratio
-                ratios[name].append(
-                    {q: found[DEAR]["each"][q] / found[0]["each"][q] for q in ("p50", "p99")}
-                )
-    table(
+                ratio = ratio_of(found[DEAR], found[0])
+                if ratio is not None:
+                    ratios[name].append(ratio)
+    show(
         f"{HEALTHY} healthy clients, {RATE} writes/s, and {DEAR} with a filter each that",
-        ["", "healthy get/s", "all", "p50 ms", "p99 ms", "p50 times", "p99 times", "CPU", "MB"],
-        [
-            [
-                name,
-                spread([r["per_s"] for r in runs]),
-                f"{100 * middle([r['delivered'] / r['expected'] for r in runs]):.0f} %",
-                spread([r["each"]["p50"] for r in runs]),
-                spread([r["each"]["p99"] for r in runs]),
-                _ratio([r["p50"] for r in ratios.get(name, [])]),
-                _ratio([r["p99"] for r in ratios.get(name, [])]),
-                f"{middle([r['cpu'] for r in runs]):.2f}",
-                f"{middle([r['rss_mb'] for r in runs]):.0f}",
-            ]
-            for name, runs in results.items()
-        ],
+        "",
+        results,
+        ratios,
     )
     keep("dear", results, against_none=ratios)
-    chart("dear", lambda figure: _draw(figure, ratios))
+    title = f"What {DEAR} dear filters cost the healthy"
+    chart("dear", lambda fig: draw(fig, ratios, whom="dear filters", title=title, aim=1.3))
     return results
-
-
-def _ratio(values: list[float]) -> str:
-    """The median and the middle half: single pairs stray on a machine that does other work."""
-    if not values:
-        return "-"
-    ordered = sorted(values)
-    quarter = len(ordered) // 4
-    return f"{short(middle(ordered))} ({short(ordered[quarter])} - {short(ordered[-1 - quarter])})"
-
-
-def _draw(figure: Any, ratios: dict[str, list[dict[str, float]]]) -> None:
-    axes = figure.subplots()
-    kinds = list(ratios)
-    for name, color, shift in (("p50", OURS_LIGHT, -0.15), ("p99", OURS, 0.15)):
-        values = [[r[name] for r in ratios[kind]] for kind in kinds]
-        at = [index + shift for index in range(len(kinds))]
-        axes.bar(at, [middle(v) for v in values], 0.26, color=color, label=name)
-        for x, several in zip(at, values, strict=True):
-            axes.plot([x] * len(several), several, ".", color="#868e96", markersize=5)
-    axes.axhline(1, color="#868e96", linewidth=1)
-    axes.axhline(1.3, color="#868e96", linewidth=1, linestyle="--")
-    axes.set_xticks(range(len(kinds)), kinds)
-    axes.grid(axis="x", visible=False)
-    axes.set_ylabel("times the latency without dear filters")
-    title = "What 50 dear filters cost the healthy (dots: pairs; dashed: the aim, 1.3)"
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.legend(frameon=False)

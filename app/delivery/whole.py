@@ -24,7 +24,7 @@ def told_whole(matched: Iterable[tuple[Selection, list[Event]]]) -> set[Selectio
     whole: set[Selection] = set()
     left: dict[Selection, tuple[int, int]] = {}
     for selection, events in matched:
-        if events[0].kind == "snapshot":
+        if events[0].kind == "snapshot":  # it comes alone
             whole.add(selection)
         if selection in whole:
             continue
@@ -40,11 +40,9 @@ def told_whole(matched: Iterable[tuple[Selection, list[Event]]]) -> set[Selectio
 
 
 def _room_after(events: list[Event], room: int) -> int:
-    """What is left of so many bytes when these events are encoded; a snapshot leaves nothing."""
+    """What is left of so many bytes when these events are encoded."""
     for event in events:
         value = event.value
-        if event.kind == "snapshot":
-            return 0
         if type(value) is dict or type(value) is list:
             room -= approx_bytes(value, limit=room)
         elif type(value) is str:

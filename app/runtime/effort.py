@@ -21,6 +21,8 @@ from typing import Any, Final
 import outcome
 import trio
 
+from triode.app.runtime.per_run import per_run
+
 # For all connections together in a round of the loop. What comes in is read in one, carried out in
 # the next and flushed in a third.
 ROUND_S: Final = 0.0007
@@ -111,18 +113,14 @@ class _Line(trio.abc.Instrument):
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-_line: trio.lowlevel.RunVar[_Line] = trio.lowlevel.RunVar("peers")
+def _new_line() -> _Line:
+    line = _Line()
+    trio.lowlevel.add_instrument(line)
+    trio.lowlevel.spawn_system_task(line.usher)
+    return line
 
 
-def _the_line() -> _Line:
-    try:
-        return _line.get()
-    except LookupError:
-        line = _Line()
-        _line.set(line)
-        trio.lowlevel.add_instrument(line)
-        trio.lowlevel.spawn_system_task(line.usher)
-        return line
+_the_line: Final = per_run("peers", _new_line)
 
 
 class Effort:

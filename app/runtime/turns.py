@@ -26,6 +26,7 @@ from typing import Final, TypeVar, cast
 import greenlet
 import trio
 
+from triode.app.runtime.per_run import per_run
 from triode.limits.meter import TURN_STEPS, Meter
 
 T = TypeVar("T")
@@ -61,17 +62,13 @@ class _Line(trio.abc.Instrument):
         self.last = None
 
 
-_line: trio.lowlevel.RunVar[_Line] = trio.lowlevel.RunVar("line")
+def _new_line() -> _Line:
+    line = _Line()
+    trio.lowlevel.add_instrument(line)
+    return line
 
 
-def _the_line() -> _Line:
-    try:
-        return _line.get()
-    except LookupError:
-        line = _Line()
-        _line.set(line)
-        trio.lowlevel.add_instrument(line)
-        return line
+_the_line: Final = per_run("line", _new_line)
 
 
 async def turn() -> None:

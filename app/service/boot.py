@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("triode")
 
 # A document may have grown deeper than any one body, see `store.plan`.
-KEPT_DEPTH: Final = 512
+DOCUMENT_DEPTH: Final = 512
 TURN_S: Final = 0.002
 # Of one step of decoding.
 SLICE_BYTES: Final = 64 * 1024
@@ -206,7 +206,7 @@ async def _load(
     text = b"".join(pieces)
     del pieces
     progress.begin("decoding the document", len(text), "bytes")
-    steps = decode_steps(text, max_depth=KEPT_DEPTH, slice_bytes=SLICE_BYTES)
+    steps = decode_steps(text, max_depth=DOCUMENT_DEPTH, slice_bytes=SLICE_BYTES)
     try:
         root = await exhaust(_counted(steps, progress))
     except JsonError as error:

@@ -211,16 +211,13 @@ class Journal:
 
     async def keep_alone(self, records: Iterable[Record]) -> None:
         """Keep records before `run`, or after it has ended. Raises `LogFull` and `LogBroken`."""
-        store = self._triode.store
         self._queue.extend(self._written(record, OWNER) for record in records)
         try:
             while writes := self._take():
-                first = store.seq + 1
-                data = encode_batch([write.line for write in writes])
-                await self.log.append(Batch(first, first + len(writes) - 1, data))
+                await self._append(writes)
                 for write in writes:
                     assert isinstance(write.op, Record)
-                    keep_record(store, write.op, time_ms=write.time_ms)
+                    keep_record(self._triode.store, write.op, time_ms=write.time_ms)
         finally:
             self._queue.clear()
 
@@ -259,13 +256,16 @@ class Journal:
             size += len(write.line)
         return writes
 
-    async def _carry_out(self, writes: list[Write]) -> None:
+    async def _append(self, writes: list[Write]) -> None:
         first = self._triode.store.seq + 1
         data = encode_batch([write.line for write in writes])
+        await self.log.append(Batch(first, first + len(writes) - 1, data))
+
+    async def _carry_out(self, writes: list[Write]) -> None:
         began = trio.current_time()
         self._at_log = began, writes
         try:
-            await self.log.append(Batch(first, first + len(writes) - 1, data))
+            await self._append(writes)
         except LogFull as error:
             self.full.set()
             self._triode.metrics.writes_failed += len(writes)

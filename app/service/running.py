@@ -11,7 +11,8 @@ import trio
 
 from triode.app.log.log import LogBroken
 from triode.app.runtime.metrics import watch_loop
-from triode.app.service.boot import boot, let_go
+from triode.app.runtime.turns import exhaust
+from triode.app.service.boot import DOCUMENT_DEPTH, boot, let_go
 from triode.app.service.deferred_free import dispose
 from triode.app.service.heartbeat import pulse
 from triode.app.service.issuing import drop_ended
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("triode")
 
-# A document may have grown deeper than any one body, see `store.plan`.
-LOADED_DEPTH = 512
 # When the log broke: so long, 5 s, clients may take to go.
 LOOK_EVERY_S: Final = 0.1
 LEAVE_LOOKS: Final = 50
@@ -138,21 +137,16 @@ async def _load(triode: Triode) -> None:
         raise NotLoaded(f"{path}: {error.strerror}") from error
     log.info("loading %s, %.1f MB", path, len(data) / 1e6)
     # Editors on Windows begin a file with this mark; it is no part of the JSON (RFC 8259 8.1).
-    steps = decode_steps(data.removeprefix(BOM_UTF8), max_depth=LOADED_DEPTH)
+    steps = decode_steps(data.removeprefix(BOM_UTF8), max_depth=DOCUMENT_DEPTH)
     try:
-        while True:
-            next(steps)
-            await trio.lowlevel.checkpoint()
-    except StopIteration as done:
-        try:
-            op = Set((), done.value)
-            if triode.journal is None:
-                triode.write_nowait(op)
-            else:
-                await triode.journal.write_first(op)
-        except Refusal as refusal:
-            raise NotLoaded(
-                f"{path} cannot be loaded: {refusal.detail} (--max-document-bytes)"
-            ) from refusal
+        op = Set((), await exhaust(steps))
+        if triode.journal is None:
+            triode.write_nowait(op)
+        else:
+            await triode.journal.write_first(op)
     except JsonError as error:
         raise NotLoaded(f"{path} cannot be loaded: {error}") from error
+    except Refusal as refusal:
+        raise NotLoaded(
+            f"{path} cannot be loaded: {refusal.detail} (--max-document-bytes)"
+        ) from refusal

@@ -66,8 +66,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("triode")
 
-# A document may have grown deeper than any one body, see `store.plan`.
-LOADED_DEPTH = 512
 # What a write may take without waiting for its turn.
 AT_ONCE_STEPS = 500
 # A long write is planned anew when the embedding code has written in the meantime.
