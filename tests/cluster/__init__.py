@@ -1,0 +1,1 @@
+"""Several Triodes on one shared log, and what may happen to them."""
