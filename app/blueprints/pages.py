@@ -1,5 +1,5 @@
 """What a browser opens: the console at `/`, the description at `/docs` with `/openapi.json` behind
-it, and the client library at `/client.js`.
+it, and the client library at `/client.js` with its types at `/client.d.ts`.
 
 The pages use nothing from elsewhere, and say so in their Content-Security-Policy: it allows files
 of this server, the one script and the one style that a page holds itself by their hash, and
@@ -9,8 +9,10 @@ requests to this server. Addresses in them are relative, so they also work under
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,14 +28,16 @@ if TYPE_CHECKING:
     from triode.app.service.triode import Triode
 
 STATIC: Final = Path(__file__).resolve().parent.parent / "static"
-# The wheel brings the client along, a checkout has it where it is written.
-_PACKED, _WRITTEN = STATIC / "client.js", STATIC.parents[1] / "clients" / "js" / "triode.js"
-CLIENT: Final = _PACKED if _PACKED.exists() else _WRITTEN
+CLIENT: Final = STATIC / "client.js"  # made by `npm run build` in clients/js
+# The wheel brings the types along, a checkout has them where they are written.
+_PACKED, _WRITTEN = STATIC / "client.d.ts", STATIC.parents[1] / "clients" / "js" / "triode.d.ts"
+CLIENT_TYPES: Final = _PACKED if _PACKED.exists() else _WRITTEN
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".ts": "application/typescript; charset=utf-8",
 }
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -44,7 +48,10 @@ def blueprint(triode: Triode) -> Blueprint:
     They need no token: what they show, they ask for with the visitor's own.
     """
     bp = gated("triode_pages", triode, token=False)
-    console, docs, client = Page(STATIC / "index.html"), Page(STATIC / "docs.html"), Page(CLIENT)
+    console, docs = Page(STATIC / "index.html"), Page(STATIC / "docs.html")
+    # Where Deno and some editors look for the types of what they import from an address.
+    client = Page(CLIENT, {"X-TypeScript-Types": "./client.d.ts"})
+    client_types = Page(CLIENT_TYPES)
     # Read once: what is asked for is looked up in a table and never becomes a path of the system.
     parts = {path.name: Page(path) for path in (STATIC / "console").iterdir()}
 
@@ -74,26 +81,43 @@ def blueprint(triode: Triode) -> Blueprint:
     async def client_js() -> Response:
         return client.answer()
 
+    @bp.get("/client.d.ts")
+    async def client_d_ts() -> Response:
+        return client_types.answer()
+
     return bp
 
 
 class Page:
     """One static file, read once, with its type, its tag and, if it is a page, its policy."""
 
-    def __init__(self, path: Path) -> None:
-        self._text = path.read_text(encoding="utf-8")
-        self._etag = hashlib.sha256(self._text.encode()).hexdigest()[:32]
+    def __init__(self, path: Path, headers: dict[str, str] | None = None) -> None:
+        text = path.read_text(encoding="utf-8")
+        self._body = text.encode()
+        self._etag = hashlib.sha256(self._body).hexdigest()[:32]
         self._type = TYPES[path.suffix]
         self._headers = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        self._headers |= headers or {}
         if path.suffix == ".html":
-            self._headers["Content-Security-Policy"] = content_policy(self._text)
+            self._headers["Content-Security-Policy"] = content_policy(text)
+
+    @cached_property
+    def _compressed(self) -> bytes:
+        # When it is first asked for: most servers that tests start never are.
+        return gzip.compress(self._body, 9, mtime=0)
 
     def answer(self) -> Response:
-        """The file, or 304 for who has it."""
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{self._etag}"'}
-        if request.if_none_match.contains_weak(self._etag):
+        """The file, compressed for who takes that, or 304 for who has it."""
+        is_compressed = request.accept_encodings.quality("gzip") > 0
+        # Other bytes need another tag (RFC 9110, 8.8.3.3).
+        etag = f"{self._etag}-gzip" if is_compressed else self._etag
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{etag}"', "Vary": "Accept-Encoding"}
+        if request.if_none_match.contains_weak(etag):
             return Response(b"", status=304, headers=headers)
-        return Response(self._text, headers=headers | self._headers, content_type=self._type)
+        if is_compressed:
+            headers["Content-Encoding"] = "gzip"
+        body = self._compressed if is_compressed else self._body
+        return Response(body, headers=headers | self._headers, content_type=self._type)
 
 
 def content_policy(page: str) -> str:

@@ -49,6 +49,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/": _FILE,
     "/docs": _FILE,
     "/client.js": _FILE,
+    "/client.d.ts": _FILE,
     "/console/{name}": _FILE,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from pathlib import Path
@@ -143,7 +144,7 @@ async def test_pages_hold_all_they_need_and_their_policy_allows_just_that(path: 
         assert again.status == 304
 
 
-async def test_the_browser_client_is_served_as_it_is_written() -> None:
+async def test_the_browser_client_is_served() -> None:
     async with serving(cors_origins=("https://app.example",)) as web:
         origin = {"Origin": "https://app.example"}
         answer = await web.ask("GET", "/client.js", headers=origin)
@@ -153,9 +154,32 @@ async def test_the_browser_client_is_served_as_it_is_written() -> None:
         # A module of another origin is loaded with CORS or not at all.
         assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
         assert bytes(answer.body) == CLIENT.read_bytes()
-        assert b"export function triode" in answer.body
+        assert answer.headers["X-TypeScript-Types"] == "./client.d.ts"
         tag = {"If-None-Match": answer.headers["ETag"]}
         assert (await web.ask("GET", "/client.js", headers=tag)).status == 304
+        types = await web.ask("GET", "/client.d.ts")
+        assert types.headers["Content-Type"] == "application/typescript; charset=utf-8"
+        assert b"export function triode" in types.body
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [("gzip", True), ("br, gzip;q=0.1", True), ("*", True), ("br", False), ("gzip;q=0", False)],
+)
+async def test_files_are_compressed_for_who_takes_that(accepted: str, is_compressed: bool) -> None:
+    async with serving() as web:
+        plain = await web.ask("GET", "/client.js")
+        asked = {"Accept-Encoding": accepted}
+        answer = await web.ask("GET", "/client.js", headers=asked)
+        assert answer.headers.get("Content-Encoding") == ("gzip" if is_compressed else None)
+        assert "Accept-Encoding" in answer.headers["Vary"]
+        body = bytes(answer.body)
+        assert (gzip.decompress(body) if is_compressed else body) == CLIENT.read_bytes()
+        # Different bytes have different tags, and each is known again.
+        tag = answer.headers["ETag"]
+        assert (tag != plain.headers["ETag"]) is is_compressed
+        again = await web.ask("GET", "/client.js", headers=asked | {"If-None-Match": tag})
+        assert again.status == 304
 
 
 def test_every_page_is_served() -> None:

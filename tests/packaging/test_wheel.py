@@ -76,9 +76,8 @@ def test_the_wheel_has_one_name_at_the_top(wheel: Path) -> None:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"triode"}
-    assert {"triode/py.typed", "triode/app/static/client.js", "triode/app/static/index.html"} <= {
-        *names
-    }
+    static = {f"triode/app/static/{name}" for name in ("client.js", "client.d.ts", "index.html")}
+    assert {"triode/py.typed", *static} <= {*names}
 
 
 USES_TRIODE = "from triode import Triode, Settings, create_app; print(create_app(Settings()).name)"

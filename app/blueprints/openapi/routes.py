@@ -352,4 +352,13 @@ PATHS: Final[Schema] = {
             security=OPEN,
         )
     },
+    "/client.d.ts": {
+        "get": route(
+            "pages",
+            "The types of the browser client",
+            ok("TypeScript", TEXT, "application/typescript"),
+            parameters=[VERSION],
+            security=OPEN,
+        )
+    },
 }

@@ -204,7 +204,8 @@ for (const transport of TRANSPORTS) {
 
       test('a token that is about to end is renewed on the living connection', async (context) => {
         let asked = 0;
-        const token = async () => (await issue({ read: '*', write: '*', ttl_s: asked++ ? 3600 : 3 })).token;
+        const token = async () =>
+          (await issue({ read: '*', write: '*', ttl_s: asked++ ? 3600 : 3 })).token;
         const t = client(context, guarded.url, transport, { token });
         const view = t.watch('.open');
         await view.ready();

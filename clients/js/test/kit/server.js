@@ -28,7 +28,12 @@ async function freePort() {
 /** Start a server; `settings` are `TRIODE_*` variables by their small names. Killed with the test of the
  *  `context`, if there is one. */
 export async function startServer(settings = {}, context = null) {
-  const server = new Server(await freePort(), { http_rate: 0, ws_rate: 0, cpu_share: 0, ...settings });
+  const server = new Server(await freePort(), {
+    http_rate: 0,
+    ws_rate: 0,
+    cpu_share: 0,
+    ...settings,
+  });
   context?.after(() => server.kill());
   await server.start();
   return server;

@@ -1,0 +1,11 @@
+// What goes wrong.
+
+/** A refusal or a failure. Has the members of the server's problem object, RFC 9457. */
+export class TriodeError extends Error {
+  constructor(detail, members) {
+    super(detail);
+    Object.assign(this, { name: 'TriodeError', status: 0, detail }, members);
+  }
+}
+
+export const problem = (members, more) => new TriodeError(members.detail, { ...members, ...more });
