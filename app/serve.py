@@ -26,7 +26,7 @@ from triode.app.config.tls import tls_context
 from triode.app.lanes.http_fast_path import Exchange
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import HandoffLimits
-from triode.app.lanes.native import refused
+from triode.app.lanes.native import is_native, refused
 from triode.app.lanes.native import serve as serve_stream
 from triode.app.lanes.starting import start
 from triode.app.net import idle_wait
@@ -34,7 +34,6 @@ from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners
-from triode.app.net.stream_head import is_websocket
 from triode.app.runtime.effort import admit
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from triode.app.config.settings import Settings
-    from triode.app.net.request_head import Head
 
 log = logging.getLogger("triode")
 
@@ -118,7 +116,7 @@ async def _serve(
         reception = Reception(
             wants=wants,
             native=partial(serve_stream, server),
-            handoff=lambda connection, opaque: lane.serve(connection, opaque=opaque),
+            handoff=lane.serve,
             refuse=partial(refused, server),
             places=server.gate.admission,
             heads=server.gate.shares.heads,
@@ -195,16 +193,6 @@ async def _live(  # noqa: ASYNC128 # run_lifespan calls it
     """The application's lifespan; sets `ended` after its shutdown."""
     await run_lifespan(cast("ASGIFramework", app), config, stop=stop, task_status=task_status)
     ended.set()
-
-
-def is_native(triode: Triode, head: Head) -> bool:
-    """Whether a request belongs to the native lane: an event stream, or a WebSocket on one of its
-    routes.
-    """
-    if is_websocket(head):
-        path = head.decoded_path
-        return path == "/ws" or any(r.match(path) is not None for r in triode.settings.sockets)
-    return head.path == "/events" and head.method == "GET" and not head.has_body
 
 
 async def _wait_for_signal() -> None:

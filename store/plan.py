@@ -88,7 +88,7 @@ class Plan:
         self._root = root
         self._draft: Draft | None = None
         self._pending: list[Edit] = []
-        self._open = OpenArrays()
+        self._open: OpenArrays | None = None  # made when needed: few plans move elements
         self._number: dict[Path, int] = {}
         self._folded: set[Path] = set()
         self._copied = 0
@@ -106,7 +106,7 @@ class Plan:
         grown, swollen = growth(edit, self.work)
         self.grown += grown
         self.swollen += swollen
-        if self._open and self._fold(edit.path):
+        if self._open and self._fold(self._open, edit.path):
             self._drafted().replace(edit.path, edit.after)
             return
         self.edits.append(edit)
@@ -163,7 +163,7 @@ class Plan:
 
     def _rearrange(self, path: Path, index: int, value: Json | Missing) -> None:
         self.work.charge(_EDIT_STEPS)
-        if self._open and self._fold(path):
+        if self._open and self._fold(self._open, path):
             draft = self._drafted()
             array = draft.own(path)
             self.work.charge((len(array) - index) // _MOVED)
@@ -182,6 +182,8 @@ class Plan:
             after.insert(index, value)
         if len(after) > WIDE:
             untrack(after)
+        if self._open is None:
+            self._open = OpenArrays()
         self._open.add(path)
         self._number[path] = len(self.edits)
         if alone:
@@ -201,13 +203,13 @@ class Plan:
         self._pending.clear()
         return draft
 
-    def _fold(self, path: Path) -> bool:
+    def _fold(self, open_arrays: OpenArrays, path: Path) -> bool:
         """Whether an edit at `path` belongs to an open one. If not, close those below it."""
-        open_one = self._open.above(path)
+        open_one = open_arrays.above(path)
         if open_one is not None:
             self._folded.add(open_one)
             return True
-        for below in self._open.take_below(path):
+        for below in open_arrays.take_below(path):
             self._close(below)
         return False
 

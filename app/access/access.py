@@ -130,10 +130,13 @@ class Gate:
         decided = self.settings.auth or self.authorize is not None
         return not decided and not self.settings.insecure
 
-    def _anonymous_grant(self) -> Grant:
+    def _anonymous_grant(self) -> Grant | None:
+        """What who shows no token may do; None: one is needed."""
         if not self.settings.auth:
             return FULL
         read = list(self.settings.anonymous_read)
+        if not read:
+            return None
         return Grant.from_json({"read": read}, check=parse_filter)
 
     # ── who ─────────────────────────────────────────────────────────────────────────────────────
@@ -150,7 +153,7 @@ class Gate:
                 raise unauthorized(refused.detail, error=refused.error) from refused
             if principal is not None:
                 return principal
-        if self.settings.auth and not self.settings.anonymous_read:
+        if self._anonymous is None:
             raise unauthorized("a token is needed: send Authorization: Bearer TOKEN")
         return anonymous(self.address(head), self._anonymous)
 

@@ -65,8 +65,13 @@ CACHE = "private, no-cache"
 def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/store` but for the batch."""
     bp = gated("triode_store", triode)
-    limit, depth = triode.settings.max_body_bytes, triode.settings.max_depth
-    bodies = triode.bodies
+    settings = triode.settings
+    content = partial(
+        read_json,
+        limit=settings.max_body_bytes,
+        bodies=triode.bodies,
+        max_depth=settings.max_depth,
+    )
 
     @bp.direct("/store", "GET", "HEAD")
     async def read(seen: Visit) -> Response:
@@ -85,29 +90,28 @@ def blueprint(triode: Triode) -> Blueprint:
             return _read_place(triode, seen, selection)
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
 
-    async def content(seen: Visit) -> Json:
-        return await read_json(seen.body, limit, bodies, max_depth=depth)
-
     @bp.direct("/store", "PUT")
     async def put(seen: Visit) -> Response:
         path = check_path(required_path(one(seen.head, "path")))
         media_type(seen.head, [JSON])
         with in_hand(triode.metrics, seen.head):
-            return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))
+            value = await content(seen.body)
+            return await _write(triode, seen, Set(path, value, _create(seen.head)))
 
     @bp.direct("/store", "POST")
     async def post(seen: Visit) -> Response:
         path = check_path("." if (text := one(seen.head, "path")) is None else text)
         media_type(seen.head, [JSON])
         with in_hand(triode.metrics, seen.head):
-            return await _write(triode, seen, Set(path, await content(seen), _create(seen.head)))
+            value = await content(seen.body)
+            return await _write(triode, seen, Set(path, value, _create(seen.head)))
 
     @bp.direct("/store", "PATCH")
     async def patch(seen: Visit) -> Response:
         path = check_path(required_path(one(seen.head, "path")))
         kind = media_type(seen.head, [JSON, MERGE_PATCH, JSON_PATCH])
         with in_hand(triode.metrics, seen.head):
-            value = await content(seen)
+            value = await content(seen.body)
             if kind == MERGE_PATCH:
                 return await _write(triode, seen, Merge(path, value))
             if kind == JSON:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triode.app.delivery.flusher import Flusher
+    from triode.app.runtime.metrics import Metrics
     from triode.app.wire.chunks import Chunks
     from triode.app.wire.frame import Frame, Kind
     from triode.app.wire.source import Source
@@ -68,9 +69,6 @@ C = TypeVar("C", bound=Member, contravariant=True)
 class SlowSide(Protocol[C]):
     """Who takes over the members that cannot be written to at once."""
 
-    def count_sent(self, clients: int, frames: int, size: int) -> None:
-        """So many clients were sent `frames` of together `size` bytes each."""
-
     def enqueue(self, client: C, frames: list[Frame]) -> None:
         """Let them wait for a slow one."""
 
@@ -91,6 +89,10 @@ class Owner(Protocol[C]):
     @property
     def writers(self) -> SlowSide[C]:
         """Write to the others."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is sent is counted here."""
 
 
 def events_in(frames: list[Frame]) -> int:
@@ -292,7 +294,7 @@ class Group(Generic[M]):
                     failed.append((client, frames, sent))
             # Who has particulars is counted where it is written to, who failed by its writer.
             others = sum(client in self.flowing for client in particulars) if particulars else 0
-            writers.count_sent(len(self.flowing) - others - len(failed), count, size)
+            self._count_sent(len(self.flowing) - others - len(failed), count, size)
             self.sent += count
             self.sent_bytes += size
         for client, own in particulars.items():
@@ -349,12 +351,15 @@ class Group(Generic[M]):
             events = events_in(due)
             client.sent += events
             client.sent_bytes += sent
-            self.hub.writers.count_sent(1, events, sent)
+            self._count_sent(1, events, sent)
+
+    def _count_sent(self, clients: int, events: int, size: int) -> None:
+        metrics = self.hub.metrics
+        metrics.events_total += clients * events
+        metrics.bytes_out += clients * size
 
     def _on_wire(self, frames: list[Frame]) -> bytes:
         least = self.deflate_from
-        if len(frames) == 1:
-            return on_wire(frames[0], least)
         # Without compression the attribute is read in place: it saves a call for each frame.
         return b"".join(
             [on_wire(frame, least) for frame in frames] if least else [f.data for f in frames]

@@ -50,15 +50,11 @@ class Writers:
         self._hub = hub
         self.nursery: trio.Nursery | None = None
 
-    def count_sent(self, clients: int, frames: int, size: int) -> None:
-        """The flusher wrote `frames` of together `size` bytes to each of so many clients."""
-        self._hub.metrics.events_total += clients * frames
-        self._hub.metrics.bytes_out += clients * size
-
     def _count(self, client: Client, frames: int, size: int) -> None:
         client.sent += frames
         client.sent_bytes += size
-        self.count_sent(1, frames, size)
+        self._hub.metrics.events_total += frames
+        self._hub.metrics.bytes_out += size
 
     def stalled(self, client: Client, due: list[Frame], sent: int) -> None:
         """A flowing client's socket took only `sent` bytes of `due` (-1: it is lost)."""

@@ -122,7 +122,7 @@ class HypercornLane:
         self._state: LifespanState = {} if state is None else state
         self._context = WorkerContext(None)
 
-    async def serve(self, connection: Connection, *, opaque: bool = False) -> bool:
+    async def serve(self, connection: Connection, opaque: bool = False) -> bool:
         """Serve a connection whose `buffer` starts with a request head, or with anything when
         `opaque`.
 

@@ -116,7 +116,7 @@ class HandoffStream:
         self._head_begun: float | None = None
         self._late = False  # the last wait for bytes ended at its deadline
         self._wake = trio.CancelScope()
-        self._effort = Effort()
+        self._effort: Effort | None = None
 
     @property
     def reads_heads(self) -> bool:
@@ -171,6 +171,8 @@ class HandoffStream:
             direct = self._direct  # None: all requests are for Hypercorn
             if direct is not None and (route := direct.find(head)) is not None:
                 return await self._answer(direct, route, head, length)
+            if self._effort is None:
+                self._effort = Effort()
             await self._effort.turn(APP_S)
             return self._dispatch(head, length)
         return await self._read_on(self._head_deadline())

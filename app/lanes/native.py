@@ -94,6 +94,18 @@ class NativeLane:
         self._connection.abort()
 
 
+def is_native(triode: Triode, head: Head) -> bool:
+    """Whether a request belongs to this lane: an event stream, or a WebSocket on one of its
+    routes.
+    """
+    if head.method != "GET" or head.has_body:
+        return False
+    if is_websocket(head):
+        path = head.decoded_path
+        return path == "/ws" or any(r.match(path) is not None for r in triode.settings.sockets)
+    return head.path == "/events"
+
+
 async def serve(triode: Triode, connection: Connection, head: Head) -> None:
     """Serve one stream to its end. What the gate refuses is answered; the connection is the
     caller's to close.
@@ -222,8 +234,7 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
             client.active_at = trio.current_time()
             if talk is None:
                 talk = _Talk(triode, client)
-            await talk.take(data)
-            if client.has_ended():
+            if not await talk.take(data):
                 return await _goodbye(connection, client)
             del data  # it would stay for as long as the client is idle
     finally:
@@ -248,17 +259,17 @@ class _Talk:
         self._inflates = lane.inflates
         self.reader: MessageReader | None = None
 
-    async def take(self, data: bytes) -> None:
-        """Carry out what is whole with these bytes, in turns. The client may end by that."""
-        reader = self.reader
+    async def take(self, data: bytes) -> bool:
+        """Carry out what is whole with these bytes, in turns. False: the client has ended."""
+        client, reader = self._client, self.reader
         if reader is None:
             if is_lone_pong(data):
-                return
+                return True
             most = self._triode.settings.max_message_bytes
             reader = MessageReader(most, self._triode.messages, deflates=self._inflates)
             self.reader = reader
         at, turn_bytes = 0, TURN_BYTES_DEFLATED if self._inflates else TURN_BYTES
-        while at < len(data) and not self._client.has_ended():
+        while at < len(data) and client.end is None:
             # What comes together from one who is alone is flushed together.
             is_first = await self._effort.turn()
             is_long = is_first or at > 0
@@ -267,6 +278,7 @@ class _Talk:
             at += size
         if reader.is_idle:
             self.close()
+        return client.end is None
 
     def close(self) -> None:
         """Let go of what is not whole."""
@@ -289,7 +301,7 @@ class _Talk:
                 await self._session.keep_pace()
             else:
                 await self._session.receive(message)
-            if client.has_ended():
+            if client.end is not None:
                 return
             done += 1
         self._effort.done()

@@ -42,10 +42,21 @@ class Connection:
 
     `peer` is its address without the port; `buffer` what was read but not yet taken. `parsed` is
     the head that the buffer begins with and its length, when somebody has parsed it and left it
-    there; whoever takes it out of the buffer sets it to None.
+    there; whoever takes it out of the buffer sets it to None. `secure`: its bytes go through TLS;
+    `alpn` is the protocol agreed on during the handshake, e.g. "h2".
     """
 
-    __slots__ = ("_tls", "_writing", "buffer", "closed", "parsed", "peer", "sock")
+    __slots__ = (
+        "_tls",
+        "_writing",
+        "alpn",
+        "buffer",
+        "closed",
+        "parsed",
+        "peer",
+        "secure",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         """Takes over `sock`, which must be non-blocking."""
@@ -54,19 +65,10 @@ class Connection:
         self.buffer = bytearray()
         self.parsed: tuple[Head, int] | None = None
         self.closed = False
+        self.secure = False
+        self.alpn: str | None = None
         self._tls: trio.SSLStream[trio.SocketStream] | None = None
         self._writing = False
-
-    @property
-    def secure(self) -> bool:
-        """Whether bytes go through TLS."""
-        return self._tls is not None
-
-    @property
-    def alpn(self) -> str | None:
-        """The protocol agreed on during the TLS handshake, e.g. "h2"."""
-        protocol: str | None = None if self._tls is None else self._tls.selected_alpn_protocol()
-        return protocol
 
     async def secure_with(self, context: ssl.SSLContext) -> None:
         """Do the server's side of the TLS handshake. The deadline is the caller's; a failure leaves
@@ -77,7 +79,7 @@ class Connection:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(self.sock))
         tls = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
         await tls.do_handshake()
-        self._tls = tls
+        self._tls, self.secure, self.alpn = tls, True, tls.selected_alpn_protocol()
 
     def receive(self, max_bytes: int = RECEIVE_BYTES) -> Coroutine[Any, Any, bytes]:
         """Await it for the next bytes, those in `buffer` first; b"" when the peer has ended its

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import cached_property
 from typing import Final
@@ -73,18 +74,16 @@ class Head(Struct, frozen=True, dict=True):
     peer: str
     secure: bool
 
-    def get(self, name: str) -> str | None:
-        """The value of the field `name` (lower case), all its lines joined in order; None when
-        there is none.
+    @cached_property
+    def get(self) -> Callable[[str], str | None]:
+        """`get(name)`: the value of the field `name` (lower case), all its lines joined in order;
+        None when there is none.
 
         A list may come in several lines and means the same as in one (RFC 9110 section 5.3). The
         rule is the same for every field, so nobody has to know which of them are lists: one that
         may come once only becomes a value that is none, and is never half believed.
         """
-        return self._joined.get(name)
-
-    @cached_property
-    def _joined(self) -> dict[str, str]:
+        # The dict's own method: a request asks for some twenty fields, most of which it has not.
         joined: dict[str, str] = {}
         for name, value in self.headers:
             before = joined.get(name)
@@ -93,7 +92,7 @@ class Head(Struct, frozen=True, dict=True):
             else:
                 # Cookies alone have a joint of their own (RFC 9113 section 8.2.3).
                 joined[name] = before + ("; " if name == "cookie" else ", ") + value
-        return joined
+        return joined.get
 
     def members(self, name: str) -> list[str]:
         """The members of a comma-separated list field, over all its lines (RFC 9110 section
@@ -123,18 +122,18 @@ class Head(Struct, frozen=True, dict=True):
         """The path with its escapes decoded. Raises BadHead for escapes that are not UTF-8."""
         return _decoded(self.path)
 
-    @property
+    @cached_property
     def content_length(self) -> int | None:
         """The announced length of the body in bytes; None when none was announced."""
         value = self.get("content-length")
         return None if value is None else int(value)
 
-    @property
+    @cached_property
     def chunked(self) -> bool:
         """Whether a chunked body follows."""
         return self.get("transfer-encoding") is not None
 
-    @property
+    @cached_property
     def closes(self) -> bool:
         """Whether the client wants the connection to end with the answer."""
         return "close" in self.tokens("connection")

@@ -126,10 +126,11 @@ _the_line: Final = per_run("peers", _new_line)
 class Effort:
     """What one connection has taken, and its next turn."""
 
-    __slots__ = ("_begun_s", "_had_s", "_usual_s")
+    __slots__ = ("_begun_s", "_had_s", "_line", "_usual_s")
 
     def __init__(self) -> None:
-        self._had_s = _the_line().virtual_s
+        self._line = _the_line()
+        self._had_s = self._line.virtual_s
         self._usual_s = FREE_S
         self._begun_s = 0.0
 
@@ -139,7 +140,7 @@ class Effort:
 
         `also_s`: it will cause so much that is done elsewhere.
         """
-        line = _the_line()
+        line = self._line
         begin_s = max(line.virtual_s - SAVED_S, self._had_s)
         is_first = line.is_new
         if not line.is_open:
@@ -157,12 +158,12 @@ class Effort:
         taken_s = min(MOST_S, _clock() - self._begun_s)
         self._usual_s = taken_s
         self._had_s += max(FREE_PART * taken_s, taken_s - FREE_S)
-        _the_line().left_s -= taken_s
+        self._line.left_s -= taken_s
 
     def charge(self, seconds: float) -> None:
         """It has caused so much that others will do."""
         self._had_s += seconds
-        _the_line().left_s -= seconds
+        self._line.left_s -= seconds
 
 
 async def admit() -> None:

@@ -86,7 +86,7 @@ class Session:
         triode, client = self._triode, self._client
         if client.outbox is not None or triode.hub.flusher.full:
             await self.keep_pace()
-        if client.has_ended():
+        if client.end is not None:
             return
         triode.metrics.messages_in += 1
         ref: dict[str, Any] = {}
@@ -101,6 +101,7 @@ class Session:
                     if client.has_ended():
                         return
                 ref = ref_of(command)
+                name = name_of(command)
             except JsonError as error:
                 malformed = _malformed(error)
             except Refusal as refusal:
@@ -109,7 +110,6 @@ class Session:
             triode.gate.check_command(client)
             if malformed is not None:
                 raise malformed
-            name = name_of(command)
             if triode.journal is None or not await self._begin_write(name, command, ref):
                 await self._carry_out(name, command, ref)
                 self._succeeded()
@@ -155,7 +155,7 @@ class Session:
         """The log has answered; in the order in which the writes were begun."""
         assert self._under_way is not None
         self._under_way.done()
-        if self._client.has_ended():
+        if self._client.end is not None:
             return
         if write.error is None:
             self._ok(ref, {"id": str(write.position)})

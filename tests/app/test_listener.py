@@ -508,7 +508,7 @@ async def test_keyboard_interrupt_is_not_swallowed() -> None:
                 client.stream.socket.close()
 
 
-async def interrupted(connection: Connection, *, opaque: bool = False) -> bool:
+async def interrupted(connection: Connection, opaque: bool = False) -> bool:
     raise KeyboardInterrupt
 
 
