@@ -46,6 +46,13 @@ _REQUEST_LINE = re.compile(
     r"(?P<method>[-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) (?P<target>[\x21-\x7e]+) "
     r"HTTP/(?P<version>[0-9]\.[0-9])"
 )
+# Fields that hold one value. Of two lines a proxy may believe one and we the other; joined they are a
+# value that nobody sent. `Host` and `Content-Length` are below, `Content-Type` where bodies are read;
+# the other fields that count here are lists, and mean joined what they mean in one line.
+_ONCE: Final = {
+    name.lower(): name
+    for name in ("Authorization", "X-API-Key", "Origin", "Last-Event-ID", "Idempotency-Key")
+}
 _FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(r"(?:[-A-Za-z0-9._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(r"(?i:https?)://(?P<authority>[^/?#@]+)(?P<rest>[/?].*|)")
@@ -254,6 +261,7 @@ def check_fields(head: Head) -> None:
     6). Raises BadHead. For heads that another server has read, too.
     """
     hosts = lengths = codings = 0
+    seen: set[str] = set()
     for name, value in head.headers:
         if name == "host":
             hosts += 1
@@ -266,6 +274,13 @@ def check_fields(head: Head) -> None:
         elif name == "transfer-encoding":
             codings += 1
             _check_coding(value, head.version)
+        elif name in _ONCE:
+            if name in seen:
+                raise BadHead(
+                    400,
+                    f"{_ONCE[name]} is there more than once; send it in one line, with one value.",
+                )
+            seen.add(name)
     if hosts > 1 or (not hosts and head.version == "1.1"):
         raise BadHead(400, "HTTP/1.1 needs exactly one Host field.")
     if lengths + codings > 1:

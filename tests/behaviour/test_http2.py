@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TypeVar
 
 import h2.connection
@@ -48,8 +48,9 @@ class Http2Client:
         more: Mapping[str, str | bytes | None] | None = None,
         *,
         end: bool = True,
+        lines: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Ask; `more` has other fields, and None for those to leave out."""
+        """Ask; `more` has other fields, and None for those to leave out; `lines` come behind."""
         head: dict[str, str | bytes | None] = {
             ":method": "GET",
             ":path": path,
@@ -59,6 +60,7 @@ class Http2Client:
         fields = [
             (name, value) for name, value in (head | dict(more or {})).items() if value is not None
         ]
+        fields += lines
         self.h2.config.validate_outbound_headers = self.h2.config.normalize_outbound_headers = False
         self.h2.send_headers(stream, fields, end_stream=end)
 
