@@ -79,7 +79,7 @@ class Gate:
         self.jwt = jwt_verifier(settings)
         self.trusted = Networks(settings.trusted_proxies)
         self.control = Networks(settings.control_from)
-        self.pages = Pages(settings, self.trusted, open_here=settings.loopback and self.is_open)
+        self.pages = Pages(settings, self.trusted, needs_token=self.needs_token)
         self._unbelieved = LogOnce(
             log,
             "%s sends X-Forwarded-For and is no trusted proxy: the limits of all its clients "
@@ -125,10 +125,9 @@ class Gate:
         admission.http_per_ip = self.shares.http.bound
 
     @property
-    def is_open(self) -> bool:
-        """Whether nobody needs a token, and nobody said that this is meant for everyone."""
-        decided = self.settings.auth or self.authorize is not None
-        return not decided and not self.settings.insecure
+    def needs_token(self) -> bool:
+        """Whether anybody is asked who he is, by tokens or by the host application."""
+        return self.settings.auth or self.authorize is not None
 
     def _anonymous_grant(self) -> Grant | None:
         """What who shows no token may do; None: one is needed."""

@@ -4,7 +4,8 @@ Browsers send `Origin` with what a page asks, but leave the check of a WebSocket
 6455 10.2). And while nobody needs a token, a page of any site could reach a server on the visitor's
 own machine by a name that resolves to 127.0.0.1, where it would be of "the same origin" (DNS
 rebinding). So an open server on loopback is served under names of loopback only, and those of
-`allowed_hosts`; pages of loopback may use it whatever their port: that is a developer at work.
+`allowed_hosts`. With such names it is so elsewhere too: in a container the address is open, and
+its port is published on loopback. Pages of loopback may use it whatever their port: that is a developer at work.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ log = logging.getLogger("triode")
 class Pages:
     """The web pages of one server: what they may do, by the origin and the host of a request."""
 
-    def __init__(self, settings: Settings, trusted: Networks, *, open_here: bool) -> None:
-        """`open_here`: nobody needs a token, and the server is for this machine."""
+    def __init__(self, settings: Settings, trusted: Networks, *, needs_token: bool) -> None:
         self._settings = settings
         self._trusted = trusted
-        self._open_here = open_here
         self._hosts = frozenset(settings.allowed_hosts)
+        # Open for this machine alone: nobody said that it is meant for everyone.
+        self._open_here = settings.loopback and not needs_token and not settings.insecure
+        self._checks_host = self._open_here or (bool(self._hosts) and not needs_token)
         # The last one that was welcome, as it was written: most name the same.
         self._host = ""
         self._refused_page = LogOnce(log, "refused a page of %s; --cors-origins would allow it")
@@ -49,7 +51,7 @@ class Pages:
 
     def check_host(self, head: Head) -> None:
         """Raises `Refusal` 403 for a name that this server is not served under."""
-        if not self._open_here or "*" in self._hosts:
+        if not self._checks_host or "*" in self._hosts:
             return
         host = head.get("host")
         # Without one it is no browser: they always send it.
@@ -62,8 +64,8 @@ class Pages:
         self._refused_host.warn(host)
         raise Refusal(
             403,
-            "this server is for localhost: it needs no token, and this request is for another "
-            "host; allow the name with --allowed-hosts, or set a token",
+            "this server needs no token, and this request is for a host that it is not served "
+            "under; allow the name with --allowed-hosts, or set a token",
             close=4403,
         )
 

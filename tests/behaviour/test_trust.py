@@ -211,6 +211,13 @@ async def test_names_that_are_allowed(make_server: ServerFactory) -> None:
         assert await status(server, request("GET", "/store?path=.", f"Host: {host}")) == expected
 
 
+async def test_named_hosts_hold_on_an_open_address_too(make_server: ServerFactory) -> None:
+    """In a container the address is open, and the port is published on loopback."""
+    server = make_server(insecure="true", host="0.0.0.0", allowed_hosts="box.lan")
+    for host, expected in (("box.lan", 200), ("localhost", 200), ("evil.example", 403)):
+        assert await status(server, request("GET", "/store?path=.", f"Host: {host}")) == expected
+
+
 async def test_with_tokens_any_name_is_served(guarded: Server) -> None:
     fields = ["Host: evil.example", f"Authorization: Bearer {ADMIN}"]
     assert await status(guarded, request("GET", "/store?path=.", *fields)) == 200
