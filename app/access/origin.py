@@ -5,7 +5,8 @@ Browsers send `Origin` with what a page asks, but leave the check of a WebSocket
 own machine by a name that resolves to 127.0.0.1, where it would be of "the same origin" (DNS
 rebinding). So an open server on loopback is served under names of loopback only, and those of
 `allowed_hosts`. With such names it is so elsewhere too: in a container the address is open, and
-its port is published on loopback. Pages of loopback may use it whatever their port: that is a developer at work.
+its port is published on loopback. Pages of loopback may use it whatever their port: that is a
+developer at work.
 """
 
 from __future__ import annotations

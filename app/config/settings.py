@@ -145,7 +145,10 @@ class Settings:
         (), read_field_names, "More request headers that pages of those origins may send.", "NAME,…"
     )
     allowed_hosts: tuple[str, ...] = option(
-        (), read_hosts, "More names to be served under without tokens; set, no others are.", "NAME,…"
+        (),
+        read_hosts,
+        "Names to be served under without tokens, beside loopback.",
+        "NAME,…",
     )
     client_tags: bool = option(True, read_flag, "Let clients tag themselves (`client.NAME`).", "")
     control_from: tuple[str, ...] = option(

@@ -23,7 +23,8 @@ from triode.limits.rate import Rate
 # Routes of the server's own; a socket may not hide one, nor live below it.
 RESERVED: Final = frozenset({
     "client.d.ts", "client.js", "connections", "console", "docs", "events", "health", "healthz",
-    "metrics", "openapi.json", "publish", "readyz", "stats", "store", "streams", "token", "tokens", "ws",
+    "metrics", "openapi.json", "publish", "readyz", "stats", "store", "streams", "token", "tokens",
+    "ws",
 })  # fmt: skip
 KEYS: Final = ("path", "tags", "rate")
 

@@ -46,9 +46,9 @@ _REQUEST_LINE = re.compile(
     r"(?P<method>[-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) (?P<target>[\x21-\x7e]+) "
     r"HTTP/(?P<version>[0-9]\.[0-9])"
 )
-# Fields that hold one value. Of two lines a proxy may believe one and we the other; joined they are a
-# value that nobody sent. `Host` and `Content-Length` are below, `Content-Type` where bodies are read;
-# the other fields that count here are lists, and mean joined what they mean in one line.
+# Fields that hold one value. Of two lines a proxy may believe one and we the other; joined they are
+# a value that nobody sent. `Host` and `Content-Length` are below, `Content-Type` where bodies are
+# read; the other fields that count here are lists, and mean joined what they mean in one line.
 _ONCE: Final = {
     name.lower(): name
     for name in ("Authorization", "X-API-Key", "Origin", "Last-Event-ID", "Idempotency-Key")
