@@ -7,46 +7,43 @@ import tempfile
 from pathlib import Path
 
 import click
-import httpx
 import trio
 
-from tests.abuse import connections, filters, hoards, memory, writes
-from tests.abuse.attacker import Abuse, Attacker
-from tests.abuse.bystander import Bystander
+from tests.abuse import connections, crowd, filters, hoards, memory, writes
+from tests.abuse.attacker import Abuse, attacker
+from tests.abuse.bystander import Bystander, Wait
 from tests.abuse.holds import ROUNDS, Holds, WatchedServer
 from tests.behaviour.server import OPEN, Server
 
 TABLE: tuple[Abuse, ...] = (*filters.TABLE, *writes.TABLE, *connections.TABLE)
-PATIENCE_S = 120.0
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option(
-    "--holds", is_flag=True, help="Judge by how long the loop was held, not by waits; say where."
-)
+@click.option("--holds", is_flag=True, help="Say how long the loop was held, and in what.")
 def main(names: tuple[str, ...], rounds: int, *, holds: bool) -> None:
     """Run hostile inputs (all, or those whose names contain one of NAMES); say how long others
-    waited. `memory` runs those instead that make the server hold much, and says how much it took.
+    waited. `memory` runs those instead that make the server hold much, and says how much it took;
+    `crowd` has each of them from a hundred clients at once.
     """
     if names[:1] == ("memory",):
         raise SystemExit(weigh(names[1:]))
-    chosen = [one for one in TABLE if not names or any(name in one.name for name in names)]
-    if not chosen:
-        raise click.UsageError("no such input; there are: " + ", ".join(a.name for a in TABLE))
-    click.echo(f"{'input':<32}{'answer':>8}{'median ms':>11}{'worst ms':>10}  verdict")
+    if names[:1] == ("crowd",):
+        raise SystemExit(crowd.run(chosen(names[1:])))
+    head = f"{'input':<32}{'answer':>8}{'median ms':>11}{'worst ms':>10}{'server ms':>11}"
+    click.echo(f"{head}  verdict")
     bad = 0
-    for one in chosen:
+    for one in chosen(names):
         status, waits, held = trio.run(play, one, rounds, holds)
-        median = statistics.median(waits)
+        usual = Wait(*map(statistics.median, zip(*waits, strict=True)))
+        worst_ms = max(wait.wait_ms for wait in waits)
         faults = [] if status in one.expected else [f"expected {one.expected}"]
-        # With the processor's clock at hand, a busy machine's own is not asked.
-        if (median if held is None else held.rounds_ms) > one.bound_ms:
-            faults.append(f"over {one.bound_ms:g} ms")
+        faults += usual.faults(one.bound_ms)
         bad += bool(faults)
-        verdict = ", ".join(faults) or "kept"
-        click.echo(f"{one.name:<32}{status:>8}{median:>11.1f}{max(waits):>10.1f}  {verdict}")
+        verdict = (", ".join(faults) or "kept") + usual.note(one.bound_ms)
+        figures = f"{usual.wait_ms:>11.1f}{worst_ms:>10.1f}{usual.server_ms:>11.1f}"
+        click.echo(f"{one.name:<32}{status:>8}{figures}  {verdict}")
         if held is not None:
             click.echo(f"  longest step {held.step_ms:.1f} ms of processor time")
             click.echo("".join(f"    {line}\n" for line in held.step_in), nl=False)
@@ -55,7 +52,15 @@ def main(names: tuple[str, ...], rounds: int, *, holds: bool) -> None:
     raise SystemExit(bool(bad))
 
 
-async def play(one: Abuse, rounds: int, holds: bool) -> tuple[int, list[float], Holds | None]:
+def chosen(names: tuple[str, ...]) -> list[Abuse]:
+    """Those whose names contain one of these; all when none is given."""
+    found = [one for one in TABLE if not names or any(name in one.name for name in names)]
+    if not found:
+        raise click.UsageError("no such input; there are: " + ", ".join(a.name for a in TABLE))
+    return found
+
+
+async def play(one: Abuse, rounds: int, holds: bool) -> tuple[int, list[Wait], Holds | None]:
     """One input, so many times on one server: its last answer, the worst wait of each round, and
     with `holds` what held the loop.
     """
@@ -64,20 +69,18 @@ async def play(one: Abuse, rounds: int, holds: bool) -> tuple[int, list[float], 
         watched = WatchedServer(settings, Path(home)) if holds else None
         server = watched or Server("native", settings, Path(home))
         server.start()
-        bystander = Bystander(server.port)
+        bystander = Bystander(server)
         try:
-            url = f"http://127.0.0.1:{server.port}"
-            async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
-                client = Attacker(server, http)
-                status, waits, held = 0, [], Holds()
+            async with attacker(server) as client:
+                status, waits, held = 0, list[Wait](), Holds()
                 for _ in range(rounds):
                     await one.prepare(client)
-                    bystander.worst_ms()
+                    bystander.worst()
                     if watched is not None:
                         watched.longest()
                     status = await one.attack(client)
                     await trio.sleep(one.settle_s)
-                    waits.append(bystander.worst_ms())
+                    waits.append(bystander.worst())
                     if watched is not None:
                         held = held.or_longer(watched.longest())
                 return status, waits, held if holds else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,13 +14,16 @@ import httpx
 from tests.behaviour.server import Server, Settings
 from tests.behaviour.websocket import Ws, open_ws
 
+PATIENCE_S: Final = 120.0
+
 
 class Attacker:
-    """One ordinary client: HTTP, and as many WebSockets as it likes."""
+    """One ordinary client: HTTP, and as many WebSockets as it likes. `source`: its address."""
 
-    def __init__(self, server: Server, http: httpx.AsyncClient) -> None:
+    def __init__(self, server: Server, http: httpx.AsyncClient, source: str = "127.0.0.1") -> None:
         self.server = server
         self.http = http
+        self.source = source
 
     async def put_document(self, document: Any) -> None:
         """Replace the whole document; it must succeed."""
@@ -41,7 +45,16 @@ class Attacker:
 
     def ws(self, target: str = "/ws") -> AbstractAsyncContextManager[Ws]:
         """A WebSocket that is connected."""
-        return open_ws(self.server, target)
+        return open_ws(self.server, target, source=self.source)
+
+
+@contextlib.asynccontextmanager
+async def attacker(server: Server, source: str = "127.0.0.1") -> AsyncIterator[Attacker]:
+    """A client from this address."""
+    transport = httpx.AsyncHTTPTransport(verify=False, local_address=source)
+    url = f"http://127.0.0.1:{server.port}"
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, transport=transport) as http:
+        yield Attacker(server, http, source)
 
 
 BOUND_MS: Final = 10.0
@@ -59,7 +72,8 @@ class Abuse:
 
     `prepare` comes before and is not measured: it puts the document there. `settle_s`: so long is
     looked on after the attack, for what it leaves behind to be worked off. `bound_ms`: what a
-    bystander may wait.
+    bystander may wait. `in_crowd`: what each of a hundred does, who attack at once; by default the
+    same.
     """
 
     name: str
@@ -69,3 +83,4 @@ class Abuse:
     settings: Settings = field(default_factory=dict)
     settle_s: float = 0.3
     bound_ms: float = BOUND_MS
+    in_crowd: Callable[[Attacker], Awaitable[int]] | None = None

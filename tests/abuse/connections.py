@@ -6,6 +6,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import h2.connection
 import trio
@@ -43,7 +44,7 @@ async def flood(client: Attacker, connections: int, data: bytes) -> int:
 
     async def one() -> None:
         nonlocal ready
-        async with open_socket(client.server) as stream:
+        async with open_socket(client.server, source=client.source) as stream:
             await stream.send_all(upgrade("/ws", "Sec-WebSocket-Extensions: permessage-deflate"))
             await stream.receive_some()
             ready += 1
@@ -84,7 +85,7 @@ def requests(connections: int, target: str, each: int) -> Callable[[Attacker], A
         begun: list[bytes] = []
 
         async def one() -> None:
-            async with open_socket(client.server) as stream:
+            async with open_socket(client.server, source=client.source) as stream:
                 await stream.send_all(head * (each - 1) + last)
                 begun.append(await stream.receive_some())
                 while await stream.receive_some():
@@ -100,11 +101,11 @@ def requests(connections: int, target: str, each: int) -> Callable[[Attacker], A
     return attack
 
 
-async def http2_pings(client: Attacker) -> int:
-    """20 connections with 900 pings each, which their rate allows."""
+async def http2_pings(client: Attacker, connections: int = 20) -> int:
+    """So many connections with 900 pings each, which their rate allows."""
 
     async def one() -> None:
-        async with open_socket(client.server) as stream:
+        async with open_socket(client.server, source=client.source) as stream:
             peer = h2.connection.H2Connection()
             peer.initiate_connection()
             for number in range(900):
@@ -116,17 +117,17 @@ async def http2_pings(client: Attacker) -> int:
 
     # Holds the connections; left when all are answered.
     async with trio.open_nursery() as nursery:
-        for _ in range(20):
+        for _ in range(connections):
             nursery.start_soon(one)
     return 200
 
 
-async def http2_resets(client: Attacker) -> int:
-    """20 connections that reset each request at once, until they are ended."""
+async def http2_resets(client: Attacker, connections: int = 20) -> int:
+    """So many connections that reset each request at once, until they are ended."""
 
     async def one() -> None:
         with contextlib.suppress(trio.BrokenResourceError):
-            async with open_socket(client.server) as stream:
+            async with open_socket(client.server, source=client.source) as stream:
                 peer = h2.connection.H2Connection()
                 peer.initiate_connection()
                 head = [
@@ -144,19 +145,30 @@ async def http2_resets(client: Attacker) -> int:
 
     # Holds the connections; left when all are ended.
     async with trio.open_nursery() as nursery:
-        for _ in range(20):
+        for _ in range(connections):
             nursery.start_soon(one)
     return 200
 
 
+def of_connections(
+    name: str, attack: Callable[[int], Callable[[Attacker], Awaitable[int]]], expected: int
+) -> Abuse:
+    """A row whose attack takes a number of connections: a hundred, or one for each of a hundred."""
+    return Abuse(name, attack(100), (expected,), in_crowd=attack(1))
+
+
+COMMANDS = command(type="ping") * 500
+
 TABLE: tuple[Abuse, ...] = (
-    Abuse("pings of 100 WebSockets", floods(100, PING * 10_000), (101,)),
-    Abuse("commands of 100 WebSockets", floods(100, command(type="ping") * 500), (101,)),
-    Abuse("bad commands of 100 WebSockets", floods(100, message(b"[") * 90), (101,)),
+    of_connections("pings of 100 WebSockets", lambda n: floods(n, PING * 10_000), 101),
+    of_connections("commands of 100 WebSockets", lambda n: floods(n, COMMANDS), 101),
+    of_connections("bad commands of 100 WebSockets", lambda n: floods(n, message(b"[") * 90), 101),
     Abuse("40 inflated messages", floods(1, deflated(b"[" * 1_000_000) * 40), (101,)),
     Abuse("40 inflated texts", floods(1, deflated(b'"' + b"x" * 1_000_000 + b'"') * 40), (101,)),
-    Abuse("reads of 100 connections", requests(100, "/store?path=.", 20), (200,)),
-    Abuse("statistics for 100 connections", requests(100, "/stats", 5), (200,)),
-    Abuse("HTTP/2 pings", http2_pings, (200,)),
-    Abuse("HTTP/2 rapid resets", http2_resets, (200,)),
+    of_connections("reads of 100 connections", lambda n: requests(n, "/store?path=.", 20), 200),
+    of_connections("statistics for 100 connections", lambda n: requests(n, "/stats", 5), 200),
+    Abuse("HTTP/2 pings", http2_pings, (200,), in_crowd=partial(http2_pings, connections=1)),
+    Abuse(
+        "HTTP/2 rapid resets", http2_resets, (200,), in_crowd=partial(http2_resets, connections=1)
+    ),
 )

@@ -75,6 +75,7 @@ def deep(depth: int, inside: Any) -> Any:
 
 
 OBJECTS = {"a": [{"x": i} for i in range(20_000)], "b": 0}
+RANGED = range(0x100, 0x100 + 450)
 RANGES = "".join(f"{chr(0x100 + 3 * i)}-{chr(0x101 + 3 * i)}" for i in range(150))
 
 TABLE = (
@@ -100,13 +101,13 @@ TABLE = (
         "pattern of many ranges",
         get(f"$[?search(@.s, '[{RANGES}]{{0,450}}[0]')]"),
         (422,),
-        put([{"s": "".join(chr(0x100 + i % 450) for i in range(6000))}] * 20),
+        put({f"k{i}": {"s": "".join(map(chr, RANGED)) * 13} for i in range(20)}),
     ),
     Abuse(
         "a pattern for each object",
         get("$[?search('aaaa', @.p)]"),
         (422,),
-        put([{"p": f"(a|b{i}){{1,100}}"} for i in range(20_000)]),
+        put({f"k{i}": {"p": f"(a|b{i}){{1,100}}"} for i in range(20_000)}),
     ),
     Abuse(
         "descent over scalars",
