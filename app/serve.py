@@ -34,6 +34,7 @@ from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners
+from triode.app.runtime import supervisor
 from triode.app.runtime.effort import admit
 from triode.app.runtime.machine import most_connections
 from triode.app.service import running
@@ -133,6 +134,7 @@ async def _serve(
         )
         server.ledger.account("connections", read=reception.door.held_bytes)
         services.start_soon(idle_wait.watch)
+        services.start_soon(supervisor.keep_awake)
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,
@@ -172,7 +174,9 @@ async def _receive(
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     started(await accepting.start(partial(accept, sockets, nursery=connections)))
+                    supervisor.serving()
                     await _wait_for_signal()
+                    supervisor.ending()
                     server.draining = True
                     late.start_soon(partial(accept, copies, nursery=late))
                     accepting.cancel_scope.cancel()

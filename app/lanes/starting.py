@@ -18,6 +18,7 @@ import trio
 from triode.app.lanes.native import refused
 from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.listener import serve as accept_on
+from triode.app.runtime import supervisor
 from triode.app.wire.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ log = logging.getLogger("triode")
 
 PATIENCE_S: Final = 1.0
 LOGGED_EVERY_S: Final = 5.0
+# Time that a supervisor is asked for each time: it ends a start that says nothing for so long.
+MORE_S: Final = 6 * LOGGED_EVERY_S
 # Of those who are told to come back.
 SOONEST_S: Final = 1
 LATEST_S: Final = 30
@@ -68,7 +71,9 @@ async def start(
 async def _tell(triode: Triode) -> None:
     while True:
         await trio.sleep(LOGGED_EVERY_S)
-        log.info("starting: %s, %d %%", triode.progress.phase, triode.progress.percent)
+        words = f"{triode.progress.phase}, {triode.progress.percent} %"
+        log.info("starting: %s", words)
+        supervisor.starting(words, MORE_S)
 
 
 async def _answer(

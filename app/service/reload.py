@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from triode.app.config.live import change
+from triode.app.runtime import supervisor
 from triode.app.service.holdings import set_bounds
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Reload:
         """Reload at each signal, until cancelled."""
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
+                supervisor.reloading()
                 self.reload()
+                supervisor.serving()
 
     def reload(self) -> bool:
         """Read all, then put all in force. Whether that was done; the log says what, or why not."""
