@@ -55,7 +55,7 @@ async def test_a_server_says_where_it_is_in_its_life(
     settings = Settings(port=0)
     ended = trio.Event()
 
-    async def run(*, task_status: trio.TaskStatus[object]) -> None:
+    async def run(*, task_status: trio.TaskStatus[object]) -> None:  # noqa: ASYNC128 # `serve` does
         await serve(settings, reread=lambda: settings, task_status=task_status)
         ended.set()
 
