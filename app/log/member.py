@@ -1,0 +1,466 @@
+"""A node as a member of a cluster: what it asks of the shared log, and when, and what it believes.
+
+It does no I/O and reads no clock. Whoever owns the connections hands in what happened, with the
+time, and does what comes back, in that order:
+
+    connected lost                        the two connections, to one server
+    attached appended salvaged refused    replies on the one for commands, in order
+    tailed                                entries that came on the one for reading
+    reloaded reload_failed seeded seed_failed
+    append                                the next batch, when `can_append`
+    tick                                  when it is `next_at`
+
+What a node has applied is a prefix of the log. It says so whenever it attaches, and the server's
+lineage tells whether that is still so. States, and what leads from each:
+
+    away        connected → asking
+    asking      attached → open, recovering, or asking again a little later
+    recovering  bids, and if elected gives back what the server lost; attached → open, recovering
+    open        reads and appends; a reply or an entry that does not fit → asking
+    (reloading  beside each: the document is being made anew; nothing is applied or appended)
+
+Each but `away` goes to `asking` after a freeze, and to `away` when nothing is answered for long.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from triode.app.log.calls import (
+    Action,
+    Apply,
+    Attached,
+    Call,
+    Full,
+    Live,
+    Read,
+    Reconnect,
+    Reload,
+    Seed,
+    Unknown,
+)
+from triode.app.log.recent import LogEntry, Recent
+from triode.app.log.terms import (
+    Terms,
+    as_of,
+    common,
+    format_terms,
+    holds,
+    last_term,
+    stream_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from triode.app.log.calls import Kept
+
+# Bids are waited for so long by the server's clock, where not all are there sooner.
+WINDOW_S: Final = 0.5
+LEASE_S: Final = 10.0
+# Attaching is the sign of life, and what finds a server that lost something without a word.
+PROBE_S: Final = 1.0
+# While the server recovers, or has no snapshot to begin with.
+POLL_S: Final = 0.05
+WAIT_S: Final = 0.5
+# Without a reply for so long the connection is not trusted.
+REPLY_S: Final = 2.0
+# Without contact for so long the clients are told.
+NOT_LIVE_S: Final = 3.0
+# Of one call that gives back entries.
+SALVAGE_BYTES: Final = 1024 * 1024
+
+
+class State(Enum):
+    """How it stands with the server."""
+
+    AWAY = "away"
+    ASKING = "asking"
+    RECOVERING = "recovering"
+    OPEN = "open"
+
+
+class _Batch(NamedTuple):
+    no: int
+    ops: int
+    body: bytes
+
+
+class Member:
+    """One node. `node` names this run of it, and nobody else ever; `new_epoch` makes a name of
+    letters that nobody else makes. Times are seconds of a clock that goes on in a sleep of the
+    machine.
+    """
+
+    def __init__(
+        self, node: str, new_epoch: Callable[[], str], now: float, *, window_s: float = WINDOW_S
+    ) -> None:
+        self.node = node
+        self.state = State.AWAY
+        # What is applied: the terms as the server last told them, and the last entry.
+        self.terms: Terms = ()
+        self.seq = 0
+        self.recent = Recent()
+        # The server's last word.
+        self.server: Attached | None = None
+        self.is_live = False
+        self.is_reloading = False
+        self._new_epoch = new_epoch
+        self._window_s = window_s
+        self._actions: list[Action] = []
+        self._now = now
+        self._contact = now
+        self._ask_at = inf
+        # Calls of `attach` without a reply: what is older than the newest says nothing.
+        self._asks = 0
+        # Calls without a reply, and since when there was none.
+        self._owed = 0
+        self._waits_since = inf
+        self._batch: _Batch | None = None
+        self._last_no = 0
+        self._sends = 0
+        # The number of the batch that was sent and not answered on this connection.
+        self._in_flight = 0
+        # Where the log was when this node attached: a batch whose fate is not known may be there.
+        self._goal = 0
+        self._is_seeding = False
+        self._seeded: Kept | None = None
+        self._declines = False
+        self._reload_terms: Terms = ()
+
+    def __repr__(self) -> str:
+        return f"<Member {self.node} {self.state.value} at {self.position}>"
+
+    @property
+    def position(self) -> str:
+        """Where it stands, as text."""
+        return f"{self.terms[-1].epoch if self.terms else '-'}:{self.seq}"
+
+    @property
+    def lag(self) -> int:
+        """Operations that the log had more than this node, when it last told."""
+        return max(0, self.server.seq - self.seq) if self.server else 0
+
+    @property
+    def can_append(self) -> bool:
+        """Whether a batch may be handed in."""
+        return self.state is State.OPEN and not self.is_reloading and self._batch is None
+
+    @property
+    def next_at(self) -> float:
+        """When `tick` is due."""
+        not_live = self._contact + NOT_LIVE_S if self.is_live else inf
+        return min(self._ask_at, self._waits_since + REPLY_S, not_live)
+
+    # ── connections and time ────────────────────────────────────────────────────────────────────
+
+    def connected(self, now: float) -> list[Action]:
+        """Both connections are there, to one server."""
+        self._see(now)
+        self._disconnect()
+        self._ask(State.ASKING)
+        return self._take()
+
+    def lost(self, now: float) -> list[Action]:
+        """A connection ended. No reply of it may be handed in any more."""
+        self._see(now)
+        self._disconnect()
+        return self._take()
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        self._see(now)
+        if self.is_live and now >= self._contact + NOT_LIVE_S:
+            self._say_live(False)
+        if now >= self._waits_since + REPLY_S:
+            self._disconnect()
+            self._actions.append(Reconnect())
+        elif now >= self._ask_at:
+            self._ask(self.state)
+        return self._take()
+
+    def _see(self, now: float) -> None:
+        """A node that did not run for as long as its lease asks first, whatever it was told."""
+        slept = now - self._now
+        self._now = now
+        if slept >= LEASE_S and self.state is not State.AWAY:
+            self._ask(State.ASKING)
+
+    def _disconnect(self) -> None:
+        self.state = State.AWAY
+        self._asks = self._owed = self._in_flight = 0
+        self._waits_since = self._ask_at = inf
+
+    def _take(self) -> list[Action]:
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _say_live(self, is_live: bool) -> None:
+        if is_live != self.is_live:
+            self.is_live = is_live
+            self._actions.append(Live(is_live, self._contact))
+
+    # ── attaching ───────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self, state: State) -> None:
+        self.state = state
+        self._asks += 1
+        self._ask_at = inf
+        at = last_term(self.terms, self.seq)
+        roster = ",".join(self.server.nodes) if self.server else ""
+        bids = "0" if self._declines else "1"
+        window_ms, lease_ms = int(self._window_s * 1000), int(LEASE_S * 1000)
+        self._call(
+            Call(
+                "attach",
+                (
+                    self.node, str(at.number), at.epoch, str(self.seq), bids, roster,
+                    self._new_epoch(), str(window_ms), str(lease_ms),
+                ),
+            )
+        )  # fmt: skip
+
+    def _call(self, call: Call) -> None:
+        self._owed += 1
+        self._waits_since = min(self._waits_since, self._now)
+        self._actions.append(call)
+
+    def _replied(self) -> None:
+        self._owed -= 1
+        self._waits_since = self._now if self._owed else inf
+
+    def attached(self, reply: Attached, now: float) -> list[Action]:
+        """The reply of `attach`."""
+        self._see(now)
+        self._replied()
+        self._asks -= 1
+        # An older one than the newest says nothing: it was asked before a freeze.
+        if self._asks == 0:
+            self.server = reply
+            if reply.state == "recovering":
+                self._recover(reply)
+            else:
+                self._declines = self._is_seeding = False
+                self._seeded = None
+                self._judge(reply)
+        return self._take()
+
+    def _judge(self, server: Attached) -> None:
+        """Is what this node has applied a part of the log as it is?"""
+        if self.is_reloading:
+            self._ask_again(State.ASKING, PROBE_S)
+            return
+        shared = common(self.terms, self.seq, server.terms, server.seq)
+        if self.seq and shared < self.seq:
+            self._reload("rewound", shared)
+        elif not self.seq and server.snapshots:
+            self._reload("boot", 0)
+        elif server.follows:
+            self._go_on(server)
+        elif server.snapshots and server.snapshots[0].seq > self.seq:
+            self._reload("behind", self.seq)
+        else:
+            # Another node's next snapshot will do.
+            self._ask_again(State.ASKING, WAIT_S)
+
+    def _go_on(self, server: Attached) -> None:
+        if self.state is not State.OPEN or self.terms != server.terms:
+            self._goal = server.seq
+            self._actions.append(Read(stream_id(server.terms, self.seq)))
+        self.terms = server.terms
+        self._contact = self._now
+        self._ask_again(State.OPEN, PROBE_S)
+        self._say_live(True)
+        self._send()
+
+    def _ask_again(self, state: State, seconds: float) -> None:
+        self.state = state
+        self._ask_at = self._now + seconds
+
+    # ── recovering ──────────────────────────────────────────────────────────────────────────────
+
+    def _recover(self, server: Attached) -> None:
+        wait_s = server.left_ms / 1000 if server.left_ms else POLL_S
+        self._ask_again(State.RECOVERING, min(max(wait_s, 0.001), POLL_S))
+        if server.elected != self.node or self.is_reloading:
+            return
+        shared = common(self.terms, self.seq, server.terms, server.seq)
+        if shared == server.seq and self.recent.floor <= shared:
+            entries = self.recent.behind(shared, SALVAGE_BYTES)
+            self._salvage(entries, shared)
+        elif self._seeded is not None:
+            # With the last entries: nodes that are a little behind need not begin anew.
+            entries = self.recent.newest(SALVAGE_BYTES)
+            self._salvage(entries, entries[0].since if entries else self.seq, self._seeded)
+        elif not self._is_seeding:
+            self._is_seeding = True
+            self._actions.append(Seed(self.seq))
+
+    def _salvage(self, entries: list[LogEntry], base: int, snapshot: Kept | None = None) -> None:
+        assert self.server is not None
+        self._ask_at = inf
+        seq = entries[-1].seq if entries else self.seq
+        args: list[str | bytes] = [
+            self.node, str(self.server.round), "1" if snapshot else "0", str(base),
+            format_terms(as_of(self.terms, seq)), str(seq), str(snapshot or ""),
+        ]  # fmt: skip
+        for entry in entries:
+            args += entry.fields()
+        self._call(Call("salvage", tuple(args)))
+
+    def salvaged(self, now: float) -> list[Action]:
+        """The reply of `salvage`. Whatever it says, the log says more."""
+        self._see(now)
+        self._replied()
+        if self._asks == 0 and self.state is State.RECOVERING:
+            self._ask(State.RECOVERING)
+        return self._take()
+
+    def seeded(self, snapshot: Kept, now: float) -> list[Action]:
+        """The pieces of the snapshot that was asked for are at the server."""
+        self._see(now)
+        if self._is_seeding:
+            self._seeded = snapshot
+            if self.state is State.RECOVERING and self._asks == 0:
+                self._ask(State.RECOVERING)
+        return self._take()
+
+    def seed_failed(self, now: float) -> list[Action]:
+        """There will be no such snapshot: another node may try."""
+        self._see(now)
+        self._declines = self._is_seeding
+        self._is_seeding = False
+        return self._take()
+
+    # ── beginning anew ──────────────────────────────────────────────────────────────────────────
+
+    def _reload(self, reason: str, shared: int) -> None:
+        assert self.server is not None
+        self._drop_batch()
+        lost = self.recent.behind(shared) if reason == "rewound" else []
+        snapshots = self.server.snapshots
+        self._actions.append(Reload(reason, snapshots, shared, lost, self.seq - shared))
+        self._reload_terms = self.server.terms
+        self._forget()
+        self.is_reloading = True
+        self._ask_again(State.ASKING, PROBE_S)
+
+    def _forget(self) -> None:
+        """There is no document, as in a node that has just been started."""
+        self.terms, self.seq = (), 0
+        self.recent = Recent()
+
+    def reloaded(self, snapshot: Kept | None, now: float) -> list[Action]:
+        """The document is what this one of the snapshots has; None: there was none, and it is as
+        new.
+        """
+        self._see(now)
+        self.is_reloading = False
+        if snapshot is not None:
+            self.terms, self.seq = self._reload_terms, snapshot.seq
+            self.recent = Recent(snapshot.seq)
+        if self.state is not State.AWAY:
+            self._ask(State.ASKING)
+        return self._take()
+
+    def reload_failed(self, now: float) -> list[Action]:
+        """The pieces were not there. It is tried again."""
+        self._see(now)
+        self.is_reloading = False
+        if self.state is not State.AWAY:
+            self._ask_again(State.ASKING, WAIT_S)
+        return self._take()
+
+    # ── reading and appending ───────────────────────────────────────────────────────────────────
+
+    def tailed(self, entries: Iterable[LogEntry], now: float) -> list[Action]:
+        """Entries came, in the order of the stream."""
+        self._see(now)
+        if self.state is not State.OPEN or self.is_reloading:
+            return self._take()
+        for entry in entries:
+            if entry.seq <= self.seq:
+                continue
+            if entry.since != self.seq or not holds(self.terms, entry.epoch, entry.seq):
+                self._ask(State.ASKING)
+                break
+            self._contact = now
+            batch = self._batch
+            is_own = batch is not None and entry.nonce == f"{self.node}:{batch.no}"
+            self._apply(entry, is_own)
+        self._send()
+        return self._take()
+
+    def append(self, body: bytes, ops: int, now: float) -> list[Action]:
+        """The next batch, of so many operations. It is sent until its fate is known."""
+        self._see(now)
+        assert self._batch is None, "one batch at a time"
+        self._last_no += 1
+        self._sends = 0
+        self._batch = _Batch(self._last_no, ops, body)
+        self._send()
+        return self._take()
+
+    def _send(self) -> None:
+        """Send the batch, if it is not under way. Only where all is applied that the log had when
+        this node attached: what was sent before may be among that.
+        """
+        batch = self._batch
+        if batch is None or self._in_flight or self.state is not State.OPEN:
+            return
+        if not self.is_reloading and self.seq >= self._goal:
+            self._in_flight = batch.no
+            self._sends += 1
+            args = (self.node, str(batch.no), self.terms[-1].epoch, str(batch.ops), batch.body)
+            self._call(Call("append", args))
+
+    def _landed(self) -> _Batch | None:
+        """The reply of `append` came. The batch that it is about, if its fate is not known yet:
+        it may have come by the stream before.
+        """
+        self._replied()
+        no, self._in_flight = self._in_flight, 0
+        batch = self._batch
+        return batch if batch is not None and batch.no == no else None
+
+    def appended(self, status: str, seq: int, time_ms: int, now: float) -> list[Action]:
+        """The reply of `append`."""
+        self._see(now)
+        batch = self._landed()
+        if self.state is not State.OPEN:
+            return self._take()
+        if status == "attach":
+            self._ask(State.ASKING)
+        elif batch is not None and (status == "old" or seq <= self.seq):
+            self._drop_batch()
+        elif batch is not None and seq - batch.ops == self.seq:
+            self._contact = now
+            term, nonce = self.terms[-1], f"{self.node}:{batch.no}"
+            entry = LogEntry(term.number, seq, nonce, batch.ops, time_ms, term.epoch, batch.body)
+            self._apply(entry, True)
+        elif batch is None:
+            self._send()
+        return self._take()
+
+    def refused(self, now: float) -> list[Action]:
+        """The server has no memory for `append`, and did not run it."""
+        self._see(now)
+        if self._landed() is not None:
+            # What was sent before, on a connection that broke, may still arrive.
+            self._batch = None
+            self._actions.append(Full() if self._sends == 1 else Unknown())
+        return self._take()
+
+    def _apply(self, entry: LogEntry, is_own: bool) -> None:
+        if is_own:
+            self._batch = None
+        self.seq = entry.seq
+        self.recent.add(entry, self._now)
+        self._actions.append(Apply(entry, is_own))
+
+    def _drop_batch(self) -> None:
+        if self._batch is not None:
+            self._batch = None
+            self._actions.append(Unknown())
