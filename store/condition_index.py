@@ -38,6 +38,7 @@ def token(value: Json | Missing) -> Hashable:
         return _TRUE
     if value is False:
         return _FALSE
+    # One key for all containers: no literal is one, so nothing is ever filed under it.
     return MISSING if isinstance(value, dict | list) else value
 
 
@@ -65,7 +66,7 @@ class Groups(Generic[Node]):
         self._groups: dict[Tests, _Group[Node]] = {}
         self._hashed: dict[str, dict[Hashable, dict[Tests, _Group[Node]]]] = {}
         self._scanned: dict[Tests, _Group[Node]] = {}
-        self._scan_cost = 1
+        self._scan_cost = 1  # to ask is a step, also where no group is scanned
         # How many tests look at a member: an edit of any other member changes no answer.
         self.keys: dict[str, int] = {}
 
@@ -104,6 +105,8 @@ class Groups(Generic[Node]):
             del filed[tests]
             if not filed:
                 del literals[token(first.literal)]
+            # Clients come and go with literals of their own: empty tables would pile up, and each
+            # key left in `_hashed` costs every object a look-up.
             if not literals:
                 del self._hashed[first.key]
         for test in tests:
@@ -138,6 +141,7 @@ class Groups(Generic[Node]):
 
     def met_before(self, value: dict[str, Json], key: str, before: Json | Missing) -> list[Node]:
         """The same for the object as it was while its member `key` was `before`."""
+        # Only what is tested is copied: an object may have 100 000 members, and one be asked for.
         if len(value) <= len(self.keys):
             earlier = dict(value)
         else:
@@ -155,6 +159,8 @@ def put_back(value: dict[str, Json], key: str, before: Json | Missing) -> dict[s
 
 
 def _first_equality(tests: Tests) -> Test | None:
+    # The first as it is written, not the one that is met least: `remove` has to find the group
+    # where `add` has filed it, whatever came in between.
     for test in tests:
         if test.op == "=":
             return test

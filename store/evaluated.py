@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 # Something may have changed, and there was no time to see what.
 STALE: Final = Event("snapshot", (), MISSING)
+# One list for all: it is given out for each write to each filter that rests. Safe, as only updates
+# are ever replaced in such a list (see `Store.commit`).
 _ONLY_STALE: Final = [STALE]
 
 
@@ -98,6 +100,7 @@ class Evaluated:
         self._remembered = remembered or Remembered()
         self.bytes = 0
         self._looks_at_values = _looks_at_values(filter)
+        # JSONPath has no segments of ours: None stands for it, and is not local.
         self._local = filter.segments if all(map(_is_local, filter.segments or [None])) else None
         self._places: set[Path] | None = None
         self.cost = 0
@@ -137,9 +140,12 @@ class Evaluated:
     def _remember(self, places: set[Path] | None) -> None:
         held = 0
         if places:
+            # An estimate from one of them, which does for a bound: to ask each is a call for each,
+            # at every write. (`+` binds before `&`: this rounds up to a multiple of 16.)
             path = getsizeof(next(iter(places))) + _ROUNDED & ~_ROUNDED
             held = getsizeof(places) + len(places) * (path + _INT_BYTES)
             if self._remembered.bytes + held - self.bytes > self._remembered.max_bytes:
+                # Stale, as one that is too dear: a part of the places would be worse than none.
                 places, held = None, 0
         self._places = places
         self._remembered.bytes += held - self.bytes
@@ -159,13 +165,17 @@ class Evaluated:
                 return [STALE if renewed is None else Event("snapshot", (), renewed)]
             return self._refresh(root, edit, work)
         except TooCostly:
+            # What it remembers has missed this edit. Compared with it, a later one would tell too
+            # much or too little.
             self._remember(None)
             return [STALE]
         finally:
+            # Also of what led to nothing: it was our time, and is charged to who watches.
             self.total += left - work.left
 
     def _refresh(self, root: Json, edit: Edit, work: Work) -> list[Event]:
         work.charge(1 + len(edit.path))
+        # Now, and as a list: below, the places are replaced by those after the edit.
         above = self._selected_above(edit.path)
         if not self._looks_at_values and _scalar_for_scalar(edit):
             return [as_it_is(edit.path, edit.after)] if any(above) else []
@@ -184,13 +194,14 @@ class Evaluated:
         gone, new = was - now.keys(), now.keys() - was
         if _inexpressible(kept, gone, new, was & now.keys()):
             if self._local is not None:
-                now = self._select(root, work)
+                now = self._select(root, work)  # so far it was only what lies at the edit or below
             return [Event("snapshot", (), list(now.items()))]
         return _events(edit, kept, gone, new, now)
 
     def _select(self, root: Json, work: Work) -> dict[Path, Json]:
         """Raises TooCostly at once where it is known that the steps left will not do."""
         left = work.left
+        # Else each write would spend all that is left on finding out the same again.
         if self.cost > left:
             raise TooCostly(left, self.cost)
         self.evaluations += 1
@@ -228,6 +239,8 @@ class _Kept:
     def __contains__(self, path: object) -> bool:
         assert isinstance(path, tuple)
         depth = len(path)
+        # Above the edit nothing came or went: that a place there is selected is enough. The edit's
+        # own place may have come or gone, so it is looked up among those inside.
         return self._above[depth] if depth < len(self._above) - 1 else path in self._inside
 
 
@@ -237,6 +250,8 @@ def _events(
     """Of `now` those are sent that are new or in the written subtree. `kept` are all that stay."""
     events = [
         Event("delete", path, MISSING)
+        # A set's order depends on how texts are hashed, in each process in another way: two servers
+        # with one log would tell it differently.
         for path in sorted(gone, key=_order)
         if not _within(path, gone)  # it goes with the outer one
     ]
@@ -286,6 +301,8 @@ def _select_below(
         work.charge(len(states))
         states = {after for state in states for after in _step(segments, state, step)}
     found: dict[Path, Json] = {}
+    # A descent may lead to a place in several ways, and each finds what lies below: `found` has it
+    # once.
     for state in sorted(states):
         nodes: Iterable[tuple[Path, Json]] = ((place, value),)
         for segment in segments[state:]:
@@ -317,6 +334,7 @@ def _step(segments: tuple[Segment, ...], state: int, step: str | int) -> tuple[i
         case Members():
             taken = isinstance(step, str)
         case Descent(key=key):
+            # Also where the name fits it goes on searching: `..a` selects `.a` and `.a.a`.
             return (state, state + 1) if step == key else (state,)
         case _:
             raise TypeError(f"not local: {segments[state]!r}")
@@ -324,6 +342,8 @@ def _step(segments: tuple[Segment, ...], state: int, step: str | int) -> tuple[i
 
 
 def _is_local(segment: Segment | None) -> bool:
+    # Not so a negative index and a slice, which may count from the end, nor a condition, which
+    # looks at a member: an edit may then change what is selected beside it.
     return isinstance(segment, Name | Elements | Members | Descent) or (
         isinstance(segment, Index) and segment.i >= 0
     )

@@ -67,7 +67,9 @@ class Node:
         self.elements: Node | None = None
         self.members: Node | None = None
         self.groups: Groups[Node] | None = None
-        # Dicts as ordered sets: two spellings of one filter (`.a`, `["a"]`) end at the same node.
+        # Dicts as ordered sets: a set's order differs between processes, and with it the order in
+        # which frames are made. More than one, as two spellings of one filter (`.a`, `["a"]`) end
+        # at the same node.
         self.ends: dict[Selection, None] = {}
         self.evaluated: dict[Selection, None] = {}
 
@@ -88,6 +90,8 @@ def descend(node: Node, segments: Iterable[Segment]) -> Node:
 
 
 def _child(node: Node, segment: Segment) -> Node:
+    # `or` holds because a `Node` is always true: given a `__len__`, an empty one would be replaced,
+    # with the selections that know it. (`Groups` has one; `_detach` leaves no empty one behind.)
     match segment:
         case Name(key=edge) | Index(i=edge):
             child = node.fixed.get(edge)
@@ -111,6 +115,7 @@ def _child(node: Node, segment: Segment) -> Node:
 
 def prune(node: Node) -> None:
     """Remove this node and its ancestors as far as nothing needs them any more."""
+    # The root stays, empty or not: the index holds it.
     while node.is_empty and node.parent is not None:
         _detach(node.parent, node.edge)
         node = node.parent
@@ -174,12 +179,15 @@ def gather(node: Node, value: Json, place: Path, found: Found, gathering: Gather
     for selection in node.ends:
         found.setdefault(selection, {})[place] = value
     for selection in node.evaluated:
+        # Without places, which nobody knows here: that it is listed makes it be evaluated.
         found.setdefault(selection, {})
     gather_below(node, value, place, found, gathering)
 
 
 def gather_below(node: Node, value: Json, place: Path, found: Found, gathering: Gathering) -> None:
     """The same without the filters that end at `node` itself."""
+    # Recursive, and deep enough for the longest filter: 256 segments, each three of the 1 000 calls
+    # that Python allows. However deep the document, it is gone down no further than filters reach.
     if type(value) is dict:
         _gather_object(node, value, place, found, gathering)
     elif type(value) is list:
@@ -190,7 +198,9 @@ def _gather_object(
     node: Node, value: dict[str, Json], place: Path, found: Found, gathering: Gathering
 ) -> None:
     fixed = node.fixed
-    # Go over the shorter one: 10 000 filters on 3 members cost 3, and the other way round.
+    # Go over the shorter one: 10 000 filters on 3 members cost 3, and the other way round. The two
+    # orders differ and nobody sees it: a selection goes through one of these edges alone, so its
+    # own places come in document order all the same.
     for key in fixed if len(fixed) <= len(value) else value:
         if key in value and key in fixed:
             gather(fixed[key], value[key], (*place, key), found, gathering)
@@ -200,10 +210,13 @@ def _gather_object(
                 gathering.work.charge(GATHER_STEPS)
                 gather(node.members, member, (*place, key), found, gathering)
         except TooCostly:
+            # Here, and not once around all: what others select has been found whole, and counts.
+            # What was found of these stays in `found`; the index passes over who is stale.
             gathering.give_up([node.members])
     if node.groups is not None:
         try:
             for child in node.groups.met_by(value, gathering.work):
+                # At the same place: a condition chooses among objects, and leads into none.
                 gather(child, value, place, found, gathering)
         except TooCostly:
             gathering.give_up(node.groups.nodes())
@@ -214,6 +227,8 @@ def _gather_array(
 ) -> None:
     fixed = node.fixed
     length = len(value)
+    # Also the names of members are in `fixed`, which are in no order with a length. No index is
+    # negative: which element that is depends on the length, so such a filter is evaluated.
     for index in fixed if len(fixed) <= length else range(length):
         if type(index) is int and index < length and index in fixed:
             gather(fixed[index], value[index], (*place, index), found, gathering)

@@ -21,25 +21,19 @@ from triode.app.delivery import life, overflow
 from triode.app.delivery.audience import Audience
 from triode.app.delivery.backlog import Backlog
 from triode.app.delivery.direct_message import DirectFrame
+from triode.app.delivery.fan_out import fan_out
 from triode.app.delivery.flusher import Flusher
 from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past
 from triode.app.delivery.rooms import Rooms
 from triode.app.delivery.shelf import Shelf
 from triode.app.delivery.slow_writer import Writers
-from triode.app.delivery.snapshot import snapshot
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
-from triode.app.delivery.unevaluated import Skipped
-from triode.app.delivery.whole import told_whole
 from triode.app.runtime.turns import allowance
 from triode.app.wire import end_reasons
-from triode.app.wire.frame import Frame, Place, control, document_frame, members_of
-from triode.app.wire.max_event import fitted
+from triode.app.wire.frame import Frame, control
 from triode.app.wire.source import Source
-from triode.limits.meter import Meter
-from triode.store.evaluated import STALE
-from triode.store.index import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,8 +53,6 @@ log = logging.getLogger("triode")
 
 # How many of the ends that have come are remembered, for `/stats`.
 ENDS_KEPT: Final = 200
-# In place of all events of a change for one filter.
-WHOLE: Final = Event("snapshot", (), [])
 
 
 class Hub:
@@ -74,6 +66,7 @@ class Hub:
         self.clients_peak = 0
         self.rooms = Rooms(self)
         self.tags: Tags[Client] = Tags()
+        # Those that still take members, by what makes their bytes differ.
         self._groups: dict[tuple[Kind, int, bool, int, frozenset[Source]], Group[Client]] = {}
         self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
@@ -91,6 +84,7 @@ class Hub:
             try:
                 await self.flusher.run()
             finally:
+                # A writer started in a nursery that closes would raise in whoever publishes.
                 self.writers.nursery = None
 
     # ── who is connected ────────────────────────────────────────────────────────────────────────
@@ -99,6 +93,7 @@ class Hub:
         self, kind: Kind, lane: Lane, principal: Principal, ip: str, tags: dict[str, str]
     ) -> Client:
         """Register a connection. It hears nothing yet but what is pushed to it."""
+        # Not to be guessed: who knows an id may write to that client, if they share a room.
         client = Client(
             "c_" + secrets.token_urlsafe(16), kind, lane, principal, ip, trio.current_time()
         )
@@ -140,11 +135,14 @@ class Hub:
         """Register filters for a client; it hears their changes from this moment. Empty: the client
         has ended by that.
         """
+        # Filters that it has already, maybe with another policy: what waits of them was queued
+        # under the old one, and comes before the answer.
         again = [s.audience for f, _ in wanted if (s := client.subscriptions.get(f.text))]
         for known in again:
             if not self._part(client, known):
                 return []  # it has ended by that
         audiences: list[Audience] = []
+        # One allowance for all: a hundred filters of one request must not cost a hundred.
         work = allowance(self.settings.match_work)
         for parsed, policy in wanted:
             old = client.subscriptions.get(parsed.text)
@@ -156,6 +154,7 @@ class Hub:
             else:
                 audience = old.audience
             overflow.hear(client, audience)
+            # The newcomer has been told nothing yet, so the next stale write is told to all again.
             audience.rest.is_known = False
             client.subscriptions[parsed.text] = Subscription(audience, policy)
             audiences.append(audience)
@@ -185,6 +184,7 @@ class Hub:
     def leave(self, client: Client, name: str) -> Room[Client] | None:
         """Take a client out of a room; an empty room vanishes. None: it was not in it."""
         room = client.rooms.get(name)
+        # `_part` may end the client, which takes it out of all rooms: then there is nothing to do.
         if room is not None and self._part(client, room):
             del client.rooms[name]
             self._replace(client, [room])
@@ -195,6 +195,7 @@ class Hub:
         """Before a client leaves a source: what it is owed of it so far comes before the answer,
         and has nothing to do with what it may hear of it later. False: it has ended by that.
         """
+        # One that flows has no queue: what it is owed moves to its next group with `_replace`.
         if client.outbox is not None and client.group is not None:
             client.group.flush()
             if client.end is None:
@@ -204,6 +205,7 @@ class Hub:
     def _release(self, audience: Audience) -> None:
         self.store.index.remove(audience.selection)
         if audience.selection.references == 0:
+            # They hold one another: without this both would wait for the garbage collector.
             audience.selection.watchers = None
 
     def place(self, client: Client) -> None:
@@ -211,9 +213,12 @@ class Hub:
         sources: frozenset[Source] = frozenset(
             [s.audience for s in client.subscriptions.values()] + list(client.rooms.values())
         )
+        # All that makes the bytes differ. The members of a group get the same text: else each event
+        # had to be encoded and joined for each of them.
         chunked = client.chunks is not None
         key = (client.kind, client.deflate_from, chunked, client.max_event, sources)
         group = self._groups.get(key)
+        # A full one is forgotten here and lives on in its sources, until its last member leaves.
         if group is None or len(group) >= SIZE:
             group = self._groups[key] = Group(
                 self, client.kind, sources, client.deflate_from, chunked, client.max_event
@@ -230,6 +235,7 @@ class Hub:
             for source in group.sources:
                 source.groups.pop(group, None)
             key = (group.kind, group.deflate_from, group.chunked, group.max_event, group.sources)
+            # Not when it was full once: another one has its place.
             if self._groups.get(key) is group:
                 del self._groups[key]
         return due
@@ -254,93 +260,15 @@ class Hub:
         If that fails, all who watch end: what they missed they get when they resume.
         """
         try:
-            self._deliver(committed, evaluating)
+            fan_out(self, committed, evaluating)
         except Exception:
+            # Not raised: the write has happened, and whoever made it is to be told so.
             log.exception("the events of %s could not be delivered", committed.change.position)
             audiences = {selection.watchers for selection, _ in committed.matched}
+            # Listed first: each that ends leaves its groups, and may take them along.
             groups = [group for audience in audiences - {None} for group in audience.groups]
             for client in [c for group in groups for c in (*group.flowing, *group.slow)]:
                 self.end(client, end_reasons.FAULT)
-
-    def _deliver(self, committed: Committed, evaluating: Work | None) -> None:
-        matched = committed.matched
-        change = committed.change
-        position = str(change.position).encode()
-        seq = change.position.seq
-        pairs: list[tuple[Audience, Event]] = []
-        whole = told_whole(matched)
-        stale = {
-            selection: selection.evaluated
-            for selection, events in (matched if whole else ())
-            if events[0] is STALE and selection.evaluated
-        }
-        now = trio.current_time()
-        snapshots: set[Audience] = set()
-        for selection, events in matched:
-            audience: Audience | None = selection.watchers
-            if audience is None:
-                continue
-            if selection not in whole:
-                pairs += [(audience, event) for event in events]
-            elif audience not in snapshots:
-                # It is made of the document as the whole change leaves it: it stands for all.
-                snapshots.add(audience)
-                if selection not in stale:
-                    pairs.append((audience, WHOLE))
-                elif audience.rest.is_known:
-                    audience.rest.skip(seq)  # all are owed a snapshot anyhow, when it has rested
-                elif now >= audience.rest.until and not stale[selection].rests:
-                    audience.rest.ordered(now)
-                    pairs.append((audience, WHOLE))
-                else:
-                    audience.rest.is_known = True
-                    pairs.append((audience, STALE))
-        last: dict[Group[Client], int] = {}
-        for index, (audience, _) in enumerate(pairs):
-            for group in audience.groups:
-                last[group] = index
-        work = Meter(self.settings.match_work)
-        known: object = None
-        place: Place | None = None
-        type_, members = "", b""
-        for index, (audience, event) in enumerate(pairs):
-            if event is STALE:
-                skipped = Skipped(audience, seq)
-                for group in audience.groups:
-                    group.append(skipped)
-                continue
-            is_whole = event.kind == "snapshot"
-            if event is not known and not is_whole:
-                known = event
-                type_, members = members_of(event, change.time_ms)
-                failed = event.kind == "failed"
-                gone = event.kind == "delete"
-                place = None if failed else Place(event.path, gone, change.time_ms)
-            encoded: dict[tuple[Kind, bool, int], Frame] = {}
-            for group in audience.groups:
-                kind, with_id, most = variant = (group.kind, last[group] == index, group.max_event)
-                frame = encoded.get(variant)
-                if frame is None:
-                    if is_whole:
-                        is_evaluated = audience.selection.evaluated is not None
-                        frame = snapshot(
-                            self,
-                            audience,
-                            kind,
-                            id=with_id,
-                            droppable=True,
-                            most=most,
-                            work=evaluating if evaluating and is_evaluated else work,
-                        )
-                    else:
-                        id = position if with_id else None
-                        data = document_frame(kind, type_, audience.filter_json, members, id)
-                        data = fitted(
-                            data, kind, event, change.time_ms, audience.filter_json, id, most
-                        )
-                        frame = Frame(data, audience, seq, place=place)
-                    encoded[variant] = frame
-                group.append(frame)
 
     def push(self, client: Client, frame: Frame) -> None:
         """Owe a frame to one client, after all it is owed already. Nothing happens when it has
@@ -362,6 +290,7 @@ class Hub:
             frame = frames.get(group.kind)
             if frame is None:
                 frame = frames[group.kind] = encode(group.kind)
+            # A frame of the group is joined once for all; one of each member is joined for each.
             if len(meant) == len(group):
                 group.append(frame)
             else:

@@ -78,6 +78,8 @@ class Outbox:
         self.max_bytes = max_bytes
         self.items = 0
         self.bytes = 0
+        # Counted here, as the channel's own statistics leave out what it has handed to a task that
+        # waits in `take` and has not run yet.
         self.queued = 0
         self.in_hand = 0
         self.oldest_at = 0.0
@@ -102,6 +104,7 @@ class Outbox:
 
     def has_room(self, frame: Frame) -> bool:
         """Whether one more frame of data is within the bounds."""
+        # What is in hand counts: it is held until it is written, however long that takes.
         room = self.max_bytes - self._own_bytes - self.in_hand
         if frame.size <= room:
             return self.items < self.max_items
@@ -119,6 +122,7 @@ class Outbox:
 
     @property
     def _own_bytes(self) -> int:
+        # Without what others have sent to it: they could else make it lose what it watches.
         return self.bytes if self.directs is None else self.bytes - self.directs.bytes
 
     def _has_room_for_control(self, frame: Frame) -> bool:
@@ -127,6 +131,7 @@ class Outbox:
         queued = self.queued - self._directs
         if queued >= self.max_items + CONTROL_ITEMS:
             return False
+        # Answers are small, and taken while there are places: who is not told one has to end.
         return frame.size <= FRAME_BYTES or self._control_bytes <= CONTROL_BYTES
 
     def keep(self, frame: Frame) -> None:
@@ -165,6 +170,7 @@ class Outbox:
         self.queued -= len(waiting)  # one may have been handed over, and not be taken yet
         for frame, at in waiting:
             staying = sieve(frame)
+            # There is room: so many have just been taken out, and no checkpoint came between.
             if staying is not None:
                 self._in.send_nowait((staying, at))
                 self.queued += 1
@@ -174,6 +180,7 @@ class Outbox:
         """All that waits, up to about `max_bytes` and at most one feed, which then comes last.
         Empty: nothing waits. What was taken before is written.
         """
+        # Only now: that its writer asks for more says that what it had is out.
         self._let_go()
         return self._take([], max_bytes)
 
@@ -190,6 +197,7 @@ class Outbox:
             self._uncount(frame)
             taken.append(frame)
             size += frame.size
+            # Its pieces are made while it is written, and what came after it must wait for them.
             if isinstance(frame, Feed):
                 break
         self._taken = taken
@@ -200,6 +208,8 @@ class Outbox:
     @property
     def is_behind(self) -> bool:
         """Whether so much waits that nothing should be done for the client that adds to it."""
+        # `items` has those of the ring too, which are not in the channel. Half of their places: the
+        # others are for the answers to what is under way, and data may be there (`_admits`).
         controls = self.queued - self.items - self._directs + len(self.ring)
         return self._own_bytes > self.max_bytes or controls > CONTROL_ITEMS // 2
 

@@ -69,10 +69,12 @@ class Writers:
         """Let what a client's socket did not take wait for its writer."""
         life.stall(self._hub, client)
         rest = list(due)
+        # Bytes as they are out; a frame counts when all of it is.
         self._count(client, 0, sent)
         if client.chunks is not None and sent:
             data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
             sent = client.chunks.took(data, sent)
+        # Not one without bytes: a lazy frame has none yet, and nothing of it is out.
         while rest and (sent >= len(on_wire(rest[0], client.deflate_from)) > 0):
             first = rest.pop(0)
             sent -= len(on_wire(first, client.deflate_from))
@@ -100,6 +102,7 @@ class Writers:
 
     def _start(self, client: Client) -> None:
         outbox = client.outbox
+        # A lane without direct writes (ASGI) has a task of its own that drains the outbox.
         if outbox is None or client.send_now is None or client.writing or self.nursery is None:
             return
         # All that came at once may have gone from the queue into the arrears.
@@ -116,7 +119,7 @@ class Writers:
                 else:
                     await between(data)
         except trio.ClosedResourceError:
-            pass
+            pass  # the client has been ended meanwhile, and that closed its socket
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
             self._hub.end(client, end_reasons.WRITE_TIMEOUT, "at once")
         except Exception:
@@ -162,9 +165,11 @@ class Writers:
             if type(piece) is Refused:
                 overflow.rest(self._hub, client, piece.audience)
                 is_bare = True
+            # What is refused is lost from here on; a position behind it would say that it came.
             said = without_id(piece, client.kind) if is_bare and piece else piece
             data = said if client.chunks is None or not said else client.chunks.put(said)
             yield data
+            # Behind the `yield`: one whose write fails is never asked for more, nor counted.
             self._count(client, 0, len(data))
         self._count(client, events_in(frames), 0)
 
@@ -175,6 +180,7 @@ class Writers:
             if len(data) <= WRITE_BYTES:
                 small.append(data)
                 continue
+            # `any`, as all may be empty (see `resume`): nothing must not be yielded, it is a pause.
             if any(small):
                 yield b"".join(small)
                 small.clear()

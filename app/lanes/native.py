@@ -86,6 +86,7 @@ class NativeLane:
 
     def wake(self) -> None:
         """Make the task that waits for the peer's bytes look at its client."""
+        # Not by an event to wait for beside the socket: that is a second task, at 11 KB a client.
         if not self._connection.closed:
             idle_wait.notify_closing(self._connection.sock)
 
@@ -124,6 +125,7 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:
     except trio.ClosedResourceError:
         pass  # the hub has ended the client and woken us
     finally:
+        # Also when the hub has ended it: of several ends the first counts.
         triode.hub.end(client, end, "silently")
 
 
@@ -170,6 +172,8 @@ def open_client(
     elif head.version == "1.0":
         response = _stream_head(triode, head, fields)
     else:
+        # The chunks begin with the head, which goes out with the first event in one write: where
+        # that is cut, they know what of it is out.
         framing = {"Transfer-Encoding": "chunked"}
         chunks, response = Chunks(_stream_head(triode, head, fields | framing)), b""
     lane = NativeLane(connection, settings.write_deadline_s, deflate_from, chunks)
@@ -179,6 +183,8 @@ def open_client(
 
 def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:
     lines = ["HTTP/1.1 200 OK"]
+    # Its end is the end of the connection: what comes behind the request is read and thrown away,
+    # so another request would wait for ever.
     all_fields = stream_start.STREAM_FIELDS | {"Connection": "close"}
     all_fields |= fields | triode.gate.pages.fields(head)
     lines += [f"{name}: {value}" for name, value in all_fields.items()]
@@ -187,6 +193,7 @@ def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:
 
 def _upgrade(head: Head, extensions: str | None) -> bytes:
     key = (head.get("sec-websocket-key") or "").encode()
+    # SHA-1 as RFC 6455 has it, which guards nothing; a Python of FIPS refuses it without the word.
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     field = b"" if extensions is None else f"Sec-WebSocket-Extensions: {extensions}\r\n".encode()
     protocol = subprotocol.chosen(head.members(subprotocol.FIELD))
@@ -231,6 +238,7 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
             if not data:
                 return end_reasons.CLIENT_LOST
             triode.metrics.bytes_in += len(data)
+            # Any byte is a sign of life, also the beginning of a long message.
             client.active_at = trio.current_time()
             if talk is None:
                 talk = _Talk(triode, client)
@@ -276,6 +284,7 @@ class _Talk:
             size = turn_bytes if is_long else _first_of(data)
             await self._take(reader, data[at : at + size], is_long=is_long)
             at += size
+        # Most that speak do so now and then; for the time between, they need no reader.
         if reader.is_idle:
             self.close()
         return client.end is None
@@ -296,6 +305,8 @@ class _Talk:
                 self._effort.done()
                 await self._effort.turn()
                 until, done, most = trio.current_time() + TURN_S, 0, MESSAGES_PER_TURN
+            # Pongs go past the session: they are no commands, and no rate is for them. But they are
+            # answers that the peer has to read, so they keep pace as others do.
             if type(message) is Pongs:
                 hub.push(client, Frame(message, count=0))
                 await self._session.keep_pace()
@@ -316,6 +327,8 @@ def _first_of(data: bytes | bytearray) -> int:
     """How much of a read to take where others wait, if it begins with a frame."""
     if len(data) <= FEW_BYTES:
         return FEW_BYTES
+    # A guess: in the middle of a message these bytes say anything. It only decides how much is
+    # taken in this turn. (127 means more than 64 KiB: the beginning will do.)
     length = data[1] & 0x7F
     if length == 126:
         length = int.from_bytes(data[2:4], "big")

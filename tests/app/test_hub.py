@@ -492,7 +492,7 @@ async def test_who_could_not_be_told_of_a_change_ends_and_can_resume() -> None:
         client, bystander = connect(triode, concerned, ".a"), connect(triode, other, ".b")
         await settle()
         position = triode.store.position
-        with patch("triode.app.delivery.hub.document_frame", side_effect=MemoryError):
+        with patch("triode.app.delivery.fan_out.document_frame", side_effect=MemoryError):
             await triode.write(Set(("a",), 1))
         await settle()
         assert (client.end, bystander.end) == (end_reasons.FAULT, None)
