@@ -1,8 +1,8 @@
 """Fan-out: the events of one change become frames, and are owed to all who watch.
 
 Each filter's audience is owed its events in turn. Each of its groups gets one frame for an event,
-which is encoded once for all groups that want the same bytes. What is too much to be told event by event is
-told by a snapshot in its place, and so is what nobody had the time to evaluate.
+which is encoded once for all groups that want the same bytes. What is too much to be told event by
+event is told by a snapshot in its place, and so is what nobody had the time to evaluate.
 """
 
 from __future__ import annotations
