@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from triode.store.path import Path
 from triode.store.segment import (
     Conditions,
     Descent,
@@ -54,6 +55,29 @@ def covers_segments(granted: Segments, asked: Segments) -> bool:
         return inside(i + 1, j + 1)
 
     return inside(0, 0)
+
+
+def can_cover(granted: Segments, path: Path) -> bool:
+    """Whether ``granted`` may cover the place that ``path`` names, in some document: in an array a
+    text means an index. Never false wrongly.
+    """
+    for depth, step in enumerate(granted):
+        if isinstance(step, Descent):
+            return True
+        if depth == len(path) or not _can_take(step, path[depth]):
+            return False
+    return True
+
+
+def _can_take(granted: Segment, segment: str | int) -> bool:
+    match granted:
+        case Name(key):
+            return key == segment
+        case Members():
+            return isinstance(segment, str)
+        case Index(i):
+            return isinstance(segment, str) or segment == i
+    return True
 
 
 def _reached(granted: Segment, asked: Segments, j: int) -> list[int]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from triode.app.wire.refusal import Refusal, forbidden
+from triode.limits.grant import ALL
+from triode.store.coverage import can_cover
 from triode.store.demand import Demand, demands, named, parts
-from triode.store.filter import covers, tells_elements_apart
+from triode.store.filter import covers, parse_filter, tells_elements_apart
 from triode.store.operation import Batch
 from triode.store.path import format_path
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _LOOK_STEPS: Final = 5
 # Characters of a filter that are read in a step.
 _READ_CHARS: Final = 4
+# Names of a path that are compared in a step.
+_NAMES_A_STEP: Final = 8
 
 
 def require_operation(grant: Grant, root: Json, op: Operation, work: Work) -> None:
@@ -40,10 +44,18 @@ def require_operation(grant: Grant, root: Json, op: Operation, work: Work) -> No
             raise _blind(op) if _is_blind(grant, root, op, work) else _not_granted(demand)
 
 
-def require_any_write(grant: Grant) -> None:
-    """Raises `Refusal` 403 for a grant with which nothing can be written, whatever there is."""
-    if not grant.write and not grant.reaches_all:
+def require_reach(grant: Grant, op: Operation, work: Work) -> None:
+    """Raises `Refusal` 403 for what no document would allow, and `TooCostly`."""
+    if not grant.write:
         raise forbidden("this token may write nothing")
+    if grant.write == ALL:
+        return
+    for part in parts(op):
+        work.charge(len(grant.write) * (1 + len(part.path) // _NAMES_A_STEP))
+        if not any(can_cover(parse_filter(text).steps, part.path) for text in grant.write):
+            if _is_blind(grant, None, op, work):
+                raise _blind(op)
+            raise _not_granted(Demand("write", format_path(part.path)))
 
 
 def refusal_of(grant: Grant, root: Json, op: Operation, error: WriteError, work: Work) -> Refusal:
@@ -65,6 +77,11 @@ def cost_refusal(grant: Grant, root: Json, op: Operation, error: TooCostly, work
     """The answer to an operation that costs too much, which tells how much there is."""
     if not grant.may_read(".", covers) and _is_blind(grant, root, op, work):
         return _blind(op)
+    return too_costly(error)
+
+
+def too_costly(error: TooCostly) -> Refusal:
+    """The same, for whoever may know how much there is."""
     return Refusal(
         422,
         f"{error}; nothing was changed: split the write into smaller ones",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from triode.app.access.access import Gate
     from triode.app.config.settings import Settings
     from triode.app.delivery.hub import Hub
     from triode.app.runtime.clock import Clock
@@ -27,6 +28,7 @@ class Applier(Protocol):
     clock: Clock
     store: Store
     hub: Hub
+    gate: Gate
 
     def going_away(self) -> Refusal:
         """The answer while it ends."""

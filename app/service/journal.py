@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import trio
 
-from triode.app.access.write_rights import require_any_write
 from triode.app.log.commits import Commits
 from triode.app.log.log import Batch, LogFull
 from triode.app.runtime.turns import in_turns
@@ -33,6 +32,7 @@ from triode.app.service.decision import (
     status_of,
 )
 from triode.app.service.entry_encoding import is_long, written_down
+from triode.app.service.reach import check_reach
 from triode.app.service.under_way import Write
 from triode.app.service.write_refusals import full, not_written, unknown, unknown_yet
 from triode.app.wire.refusal import Refusal, bad_request
@@ -63,6 +63,8 @@ BATCH_BYTES: Final = 1024 * 1024
 # What a write may take without waiting for its turn.
 AT_ONCE_STEPS: Final = 500
 TURN_S: Final = 0.002
+# What was logged for nothing is charged to its writer: a disk takes about 100 MB a second.
+BYTES_A_STEP: Final = 100
 IDLE_S: Final = 0.2
 
 
@@ -126,6 +128,9 @@ class Journal:
         Waits while too much is under way. Cancelled, nothing was done. Raises `Refusal` for what
         can be refused at once; not for a write with a key, whose outcome has to be kept.
         """
+        if not isinstance(op, Bounds | Record):
+            # Not even with a key: a stranger must not fill the disk.
+            await check_reach(principal.grant, op, self.bounds.max_work)
         flusher = self._triode.hub.flusher
         while flusher.full or not self._has_room():
             await flusher.room()
@@ -133,9 +138,6 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
-        if not isinstance(op, Bounds | Record):
-            # Not even with a key: a stranger must not fill the disk.
-            require_any_write(principal.grant)
         if not self.under_way and key is None and not isinstance(op, Bounds | Record):
             self._refuse_at_once(op, principal)
         logged = op
@@ -307,6 +309,7 @@ class Journal:
             except TooCostly:
                 prepared = await self._prepare_in_turns(op, write.principal)
         except Exception as error:
+            triode.gate.charge_work(write.principal, len(write.line) / BYTES_A_STEP)
             if not isinstance(error, Refusal):
                 log.exception("a write could not be decided; it is refused")
             store.skip(time_ms=time_ms)

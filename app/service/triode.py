@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from triode.app.access.access import Gate
-from triode.app.access.write_rights import cost_refusal, refusal_of, require_any_write
+from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
 from triode.app.log.sqlite import SqliteLog
 from triode.app.runtime.clock import Clock
@@ -35,6 +35,7 @@ from triode.app.service.decision import decide, first_answer, note, status_of
 from triode.app.service.holdings import open_ledger
 from triode.app.service.hypercorn_wires import HypercornWires
 from triode.app.service.journal import Journal
+from triode.app.service.reach import check_reach
 from triode.app.service.token_records import record_kept
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import Refusal, bad_request, forbidden
@@ -156,7 +157,7 @@ class Triode:
         if self.journal is not None:
             return await self.journal.write(op, principal, key)
         if not principal.grant.reaches_all:
-            require_any_write(principal.grant)
+            await check_reach(principal.grant, op, self.settings.max_work)
         if self.hub.flusher.full:
             await self.hub.flusher.room()
         if key is not None:

@@ -115,6 +115,53 @@ async def test_who_may_write_nothing_puts_nothing_into_the_log() -> None:
         assert triode.store.document.root == {"a": 2}
 
 
+@pytest.mark.parametrize("key", [None, Key("name", "asked")])
+@pytest.mark.parametrize(
+    "op",
+    [
+        Set(("other",), "x" * 1_000_000),
+        Set((), {"mine": "x" * 1_000_000}),
+        Merge(("users", "ann", "secret"), {"x": "x" * 1_000_000}),
+        Set(("users", 0, "name"), "x" * 1_000_000),
+        AllOrNothing((Set(("mine",), 1), Set(("other",), "x" * 1_000_000))),
+        AllOrNothing((*[Set(("mine", "a"), 1)] * 20_000, Set(("other",), "x" * 1_000_000))),
+    ],
+    ids=["beside", "above", "below", "element", "batch", "long batch"],
+)
+async def test_what_no_document_would_allow_is_not_logged(op: Operation, key: Key | None) -> None:
+    """Who may write one place only made the server log large writes elsewhere."""
+    log, writer = SlowLog(), Principal("t", "t", Grant(write=(".mine", ".users.*.name")))
+    log.open_up()
+    async with running_on(log, {"mine": 1}) as triode:
+        journal, before = triode.journal, len(log.batches)
+        assert journal is not None
+        beside = await journal.submit(Set(("a",), 2), OWNER)
+        with pytest.raises(Refusal) as refused:
+            await journal.submit(op, writer, key=key)
+        assert refused.value.status == 403
+        await beside.answer()
+        assert sum(len(batch.data) for batch in log.batches[before:]) < 1000
+        assert triode.store.outcomes.rows() == {}
+
+
+async def test_what_is_logged_for_nothing_is_charged() -> None:
+    """What depends on the document is decided behind the log; whoever is refused there pays."""
+    log, writer = SlowLog(), Principal("t", "t", Grant(write=(".mine[*]",)))
+    log.open_up()
+    async with running_on(log, {"mine": {"0": 1}}) as triode:
+        journal = triode.journal
+        assert journal is not None
+        beside = await journal.submit(Set(("a",), 2), OWNER)
+        write = await journal.submit(Set(("mine", "0"), "x" * 1_000_000), writer)
+        with pytest.raises(Refusal, match="this token may not"):
+            await write.answer()
+        await beside.answer()
+        now = trio.current_time()
+        [(key, owed_s)] = triode.gate.cpu.dearest(9, now)
+        assert key == "t"
+        assert 0.009 < owed_s < 0.02
+
+
 class TestRestart:
     async def test_all_is_there_again(self) -> None:
         log = fresh()
@@ -156,7 +203,7 @@ class TestRestart:
                 # Behind the first one all are logged, and decided when it is their turn.
                 for op in (
                     Increment(("a",)),
-                    Set(("b",), 1),  # not granted
+                    Increment(("list",)),  # may not be read
                     Increment(("a",), 1, if_position=triode.store.position),  # has changed
                     Set(("a", "b"), 1),  # a number has no members
                     Set(("a",), {"deep": 1}),
@@ -403,7 +450,8 @@ class TestSession:
                 await trio.testing.wait_all_tasks_blocked()
                 log.open_up()
             assert answers == [{"positions": [f"e0:{n}" for n in range(1, 101)]}]
-        assert len(log.batches) == 1
+        # What was begun before it first gave way is at the log, all the rest comes next.
+        assert len(log.batches) <= 2
 
 
 class TestFaults:

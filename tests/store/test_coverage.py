@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triode.store.coverage import can_cover
+from triode.store.demand import named
 from triode.store.filter import FilterError, covers, parse_filter
-from triode.store.path import Path
+from triode.store.path import Path, format_path
 from triode.store.value import Json
 
 
@@ -139,6 +141,40 @@ def test_what_is_covered_is_selected_inside_the_grant(
         given_places = {path for path, _ in parse_filter(granted).select(root)}
         for path, _ in parse_filter(asked).select(root):
             assert is_inside(path, given_places), (granted, asked, path)
+
+
+paths = st.lists(st.sampled_from(["a", "b", "0", "1", "-", 0, 1, -1]), max_size=4).map(tuple)
+
+
+@settings(max_examples=400)
+@given(filters, paths, documents)
+def test_what_can_never_cover_a_place_covers_it_in_no_document(
+    granted: str, path: Path, root: Json
+) -> None:
+    """Writes are refused by it before anybody looks at the document."""
+    if covers(granted, format_path(named(root, path))):
+        assert can_cover(parse_filter(granted).steps, path)
+
+
+@pytest.mark.parametrize(
+    ("granted", "path", "may"),
+    [
+        (".a", ("a",), True),
+        (".a", ("a", "b"), True),
+        (".a", ("b",), False),
+        (".a", (), False),
+        (".a", (0,), False),
+        (".a.b", ("a",), False),
+        (".a[0]", ("a", "0"), True),
+        (".a[0]", ("a", 1), False),
+        (".a[*].b", ("a", "0", "c"), False),
+        (".*.b", (0, "b"), False),
+        ("..a", ("b",), True),
+        ("$[?@.a]", ("b",), True),
+    ],
+)
+def test_what_may_cover(granted: str, path: Path, may: bool) -> None:
+    assert can_cover(parse_filter(granted).steps, path) == may
 
 
 @given(filters)
