@@ -1,9 +1,10 @@
 """What a principal may do.
 
-A grant is `{"read":[filter…],"write":[filter…],"rooms":[glob…],"admin":bool}`. What is not granted
-is denied: an absent list is an empty one, and `admin` is false unless it says true. Everything is
-said as `"*"`, alone or in a list; for `read` and `write` also as the root, `"."`. Unknown members
-(a misspelt `reads`), null and empty strings are refused.
+A grant is `{"read":[filter…],"write":[filter…],"rooms":[glob…],"metrics":bool,"admin":bool}`. What
+is not granted is denied: an absent list is an empty one, and `metrics` and `admin` are false unless
+they say true. Who may administer may read the metrics, too. Everything is said as `"*"`, alone or
+in a list; for `read` and `write` also as the root, `"."`. Unknown members (a misspelt `reads`),
+null and empty strings are refused.
 
 Whether one selection lies within another is the document's business: `covers(granted, asked)` is
 passed in, and everything here is as sound as it is.
@@ -26,8 +27,9 @@ MAX_ENTRIES: Final = 256
 MAX_CHARS: Final = 4_096
 MAX_GLOB_CHARS: Final = 256
 
-MEMBERS: Final = ("read", "write", "rooms", "admin")
+MEMBERS: Final = ("read", "write", "rooms", "metrics", "admin")
 _LISTS = MEMBERS[:3]
+_FLAGS = MEMBERS[3:]
 
 EVERYTHING: Final = "*"
 ALL: Final[Scope] = (EVERYTHING,)
@@ -44,6 +46,7 @@ class Grant:
     read: Scope = ()
     write: Scope = ()
     rooms: Scope = ()
+    metrics: bool = False
     admin: bool = False
     # Whether it grants to read and to write everything: asked for each write.
     reaches_all: bool = field(init=False, repr=False, compare=False, default=False)
@@ -68,20 +71,26 @@ class Grant:
         unknown = first_unknown("member", data, MEMBERS)
         if unknown is not None:
             raise ValueError(f"grant: {unknown}")
-        admin = data.get("admin", False)
-        if not isinstance(admin, bool):
-            raise ValueError("grant: admin must be true or false")
+        flags = {name: data.get(name, False) for name in _FLAGS}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"grant: {name} must be true or false")
         return cls(
             read=_scope(data, "read", check),
             write=_scope(data, "write", check),
             rooms=_scope(data, "rooms", _check_glob),
-            admin=admin,
+            **flags,
         )
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, with all of its members."""
         lists: dict[str, Any] = {member: list(getattr(self, member)) for member in _LISTS}
-        return lists | {"admin": self.admin}
+        return lists | {name: getattr(self, name) for name in _FLAGS}
+
+    @property
+    def may_read_metrics(self) -> bool:
+        """True for an admin, too."""
+        return self.metrics or self.admin
 
     def may_read(self, filter_text: str, covers: Covers) -> bool:
         """True when one granted filter covers all that the asked one can select."""
@@ -99,6 +108,7 @@ class Grant:
         """True when nothing is granted here that `other` lacks, so its holder may issue this."""
         return (
             (other.admin or not self.admin)
+            and (other.may_read_metrics or not self.metrics)
             and _scope_within(self.read, other.read, covers)
             and _scope_within(self.write, other.write, covers)
             and _scope_within(self.rooms, other.rooms, glob_covers)
@@ -110,6 +120,7 @@ class Grant:
             read=_scope_union(self.read, other.read),
             write=_scope_union(self.write, other.write),
             rooms=_scope_union(self.rooms, other.rooms),
+            metrics=self.metrics or other.metrics,
             admin=self.admin or other.admin,
         )
 

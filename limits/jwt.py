@@ -39,6 +39,8 @@ __all__ = ["JwtKey", "JwtVerifier", "TokenRefused", "hmac_key", "jwks", "looks_l
 MAX_CHARS: Final = 16_384
 GRANT_CLAIM: Final = "triode"
 _MISSING: Final = object()
+# Not `metrics`: that an issuer means something else by such a claim is likely.
+_CLAIMS: Final = tuple(name for name in MEMBERS if name != "metrics")
 
 
 def looks_like_jwt(text: str) -> bool:
@@ -168,7 +170,7 @@ class JwtVerifier:
         if unknown is not None:
             raise TokenRefused(unknown)
         stated: object = claims.get(GRANT_CLAIM, _MISSING)
-        loose = {name: claims[name] for name in MEMBERS if name in claims}
+        loose = {name: claims[name] for name in _CLAIMS if name in claims}
         if stated is _MISSING:
             if not loose:
                 return self._default_grant

@@ -214,9 +214,12 @@ class Gate:
     def require_admin(self, principal: Principal) -> None:
         """Raises `Refusal` 403, or 401 for a stranger, unless the principal is an admin."""
         if not principal.grant.admin:
-            if principal.source == "anonymous":
-                raise unauthorized("this needs a token with admin rights")
-            raise forbidden("this needs a token with admin rights")
+            raise _lacks(principal, "this needs a token with admin rights")
+
+    def require_metrics(self, principal: Principal) -> None:
+        """Raises `Refusal` 403, or 401 for a stranger, unless it may read `/metrics`."""
+        if not principal.grant.may_read_metrics:
+            raise _lacks(principal, "this needs a token with the grant metrics, or admin rights")
 
     # ── how much ────────────────────────────────────────────────────────────────────────────────
 
@@ -376,3 +379,8 @@ class Gate:
             headers={"Retry-After": str(retry_s)},
             close=1013,
         )
+
+
+def _lacks(principal: Principal, words: str) -> Refusal:
+    """401 for a stranger, who may come back with a token."""
+    return unauthorized(words) if principal.source == "anonymous" else forbidden(words)

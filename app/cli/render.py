@@ -108,14 +108,14 @@ def clock_text(unix_ms: float) -> str:
 def print_tokens(rows: Sequence[dict[str, Any]]) -> None:
     """A table of tokens."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("id", "label", "ends", "read", "write", "rooms", "admin"):
+    for column in ("id", "label", "ends", "read", "write", "rooms", "may"):
         table.add_column(column, overflow="fold")
     for row in rows:
         grant = row["grant"]
         scopes = [_scope(grant.get(name, [])) for name in ("read", "write", "rooms")]
-        admin = "yes" if grant.get("admin") else ""
+        flags = " ".join(name for name in ("metrics", "admin") if grant.get(name))
         table.add_row(
-            *map(Text, (row["id"], clean(row["label"]), _when(row["expires_at"]), *scopes, admin))
+            *map(Text, (row["id"], clean(row["label"]), _when(row["expires_at"]), *scopes, flags))
         )
     Console().print(table if rows else Text("no tokens", style="dim"))
 

@@ -23,6 +23,7 @@ def token() -> None:
 @click.option("--read", multiple=True, metavar="FILTER", help="May read this; repeatable.")
 @click.option("--write", multiple=True, metavar="FILTER", help="May write this; repeatable.")
 @click.option("--room", multiple=True, metavar="GLOB", help="May use these rooms; repeatable.")
+@click.option("--metrics", is_flag=True, help="May read /metrics, and nothing else by that.")
 @click.option("--admin", is_flag=True, help="May issue tokens and operate the server.")
 @click.option("--all", "everything", is_flag=True, help="May read, write and use all rooms.")
 @click.option("--ttl", default="24h", show_default=True, help="How long it holds: 15m, 24h, 30d.")
@@ -33,6 +34,7 @@ def new(
     read: tuple[str, ...],
     write: tuple[str, ...],
     room: tuple[str, ...],
+    metrics: bool,
     admin: bool,
     everything: bool,
     ttl: str,
@@ -45,7 +47,8 @@ def new(
       TRIODE_TOKEN=$(triode token new --all) triode watch .
     """
     ttl_s = _seconds(ttl)
-    grant = _grant(read, write, room, admin=admin, everything=everything)
+    flags = {"admin": admin} | ({"metrics": True} if metrics else {})
+    grant = _grant(read, write, room, flags, everything=everything)
     body = msgspec.json.encode({"grant": grant, "ttl_s": ttl_s, "label": label})
 
     async def work(client: HttpClient) -> None:
@@ -96,18 +99,20 @@ def _grant(
     read: tuple[str, ...],
     write: tuple[str, ...],
     room: tuple[str, ...],
+    flags: dict[str, bool],
     *,
-    admin: bool,
     everything: bool,
 ) -> dict[str, Any]:
     """The grant to ask for."""
     if everything:
         if read or write or room:
             raise click.UsageError("--all and --read, --write or --room exclude each other")
-        return {"read": "*", "write": "*", "rooms": "*", "admin": admin}
-    if not (read or write or room or admin):
-        raise click.UsageError("say what it may do: --read, --write, --room, --admin or --all")
-    return {"read": read, "write": write, "rooms": room, "admin": admin}
+        return {"read": "*", "write": "*", "rooms": "*", **flags}
+    if not (read or write or room or any(flags.values())):
+        raise click.UsageError(
+            "say what it may do: --read, --write, --room, --metrics, --admin or --all"
+        )
+    return {"read": read, "write": write, "rooms": room, **flags}
 
 
 def _seconds(text: str) -> float:

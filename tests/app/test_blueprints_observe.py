@@ -83,6 +83,16 @@ async def test_numbers_are_for_admins() -> None:
             await web.with_token(None).problem(401, "GET", path)
 
 
+async def test_a_scraper_needs_the_metrics_and_gets_nothing_else() -> None:
+    async with serving({"a": 1}, admin_token=ADMIN, token=ADMIN) as web:
+        secret = (await web.json("POST", "/tokens", {"metrics": True}))["token"]
+        scraper = web.with_token(secret)
+        assert (await scraper.ask("GET", "/metrics")).status == 200
+        assert (await scraper.json("GET", "/token"))["grant"]["metrics"] is True
+        for path in ("/stats", "/connections", "/tokens", "/store?path=.a"):
+            await scraper.problem(403, "GET", path)
+
+
 async def test_health_and_probes_of_a_running_server() -> None:
     async with serving({"a": 1}) as web:
         health = await web.json("GET", "/health")

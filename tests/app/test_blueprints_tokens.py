@@ -57,6 +57,7 @@ async def test_issue_list_revoke() -> None:
             "read": [".a"],
             "write": [],
             "rooms": [],
+            "metrics": False,
             "admin": False,
         }
         assert issued["expires_at"] == pytest.approx(issued["created_at"] + 60)
@@ -80,7 +81,7 @@ async def test_issue_list_revoke() -> None:
 
 async def test_the_grant_whole_or_by_its_members() -> None:
     async with serving() as web:
-        nothing = {"read": [], "write": [], "rooms": [], "admin": False}
+        nothing = {"read": [], "write": [], "rooms": [], "metrics": False, "admin": False}
         for asked, grant in [
             ({}, nothing),
             ({"grant": {"admin": True}}, nothing | {"admin": True}),

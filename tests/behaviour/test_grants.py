@@ -115,7 +115,13 @@ async def test_an_answer_to_a_write_leaks_nothing(guarded: Server, admin: Api) -
 async def test_everything_has_to_be_said(guarded: Server, admin: Api, said: Any) -> None:
     rooms = "*" if said == ["."] else said  # a room may be called "."
     issued = await issue(admin, read=said, write=said, rooms=rooms)
-    assert issued["grant"] == {"read": ["*"], "write": ["*"], "rooms": ["*"], "admin": False}
+    assert issued["grant"] == {
+        "read": ["*"],
+        "write": ["*"],
+        "rooms": ["*"],
+        "metrics": False,
+        "admin": False,
+    }
     everything = issued["token"]
     message = {"room": "any", "event": "e", "data": 1}
     async with open_api(guarded, token=everything) as api:
@@ -207,7 +213,13 @@ async def test_a_caller_is_told_what_it_may(guarded: Server, admin: Api) -> None
             "name": "ticker",
             "source": "token",
             "id": issued["id"],
-            "grant": {"read": [".prices"], "write": [], "rooms": [], "admin": False},
+            "grant": {
+                "read": [".prices"],
+                "write": [],
+                "rooms": [],
+                "metrics": False,
+                "admin": False,
+            },
             "expires_at": issued["expires_at"],
         }
     ends_at = float(int(time.time()) + 60)
@@ -216,7 +228,7 @@ async def test_a_caller_is_told_what_it_may(guarded: Server, admin: Api) -> None
             "name": "ann",
             "source": "jwt",
             "id": None,
-            "grant": {"read": [], "write": [], "rooms": ["*"], "admin": False},
+            "grant": {"read": [], "write": [], "rooms": ["*"], "metrics": False, "admin": False},
             "expires_at": ends_at,
         }
     assert await status(guarded, None, "GET", "/token") == 401

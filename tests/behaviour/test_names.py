@@ -188,7 +188,13 @@ async def test_anonymous_read_opens_what_it_names(make_server: ServerFactory) ->
     assert await status(server, None, "GET", "/store?path=.secret") == 403
     async with open_api(server) as stranger:
         grant = (await stranger.request("GET", "/token")).json()["grant"]
-    assert grant == {"read": [".public"], "write": [], "rooms": [], "admin": False}
+    assert grant == {
+        "read": [".public"],
+        "write": [],
+        "rooms": [],
+        "metrics": False,
+        "admin": False,
+    }
 
 
 # Texts and numbers

@@ -78,6 +78,7 @@ def test_round_trip(grant: Grant) -> None:
         ({"admin": 1}, "admin"),
         ({"admin": "true"}, "admin"),
         ({"admin": None}, "admin"),
+        ({"metrics": 1}, "metrics"),
     ],
 )
 def test_malformed_names_the_member(data: object, fault: str) -> None:
@@ -109,13 +110,24 @@ def test_within() -> None:
         Grant((".",), (), ()),
         Grant((), (".users",), ()),
         Grant((), (), ("chat*",)),
+        Grant((), (), (), metrics=True),
         Grant((), (), (), admin=True),
     ):
         assert not wider.within(holder, covers)
+    assert Grant(metrics=True).within(Grant(metrics=True), covers)
+    assert Grant(metrics=True).within(Grant(admin=True), covers)
+    assert not Grant(admin=True).within(Grant(metrics=True), covers)
     assert FULL.within(FULL, covers)
 
 
+def test_metrics_are_for_admins_too() -> None:
+    assert Grant.from_json({"metrics": True}).may_read_metrics
+    assert Grant.from_json({"admin": True}).may_read_metrics
+    assert not Grant.from_json({"read": "*", "write": "*", "rooms": "*"}).may_read_metrics
+
+
 def test_union() -> None:
+    assert Grant(metrics=True).union(NONE) == NONE.union(Grant(metrics=True)) == Grant(metrics=True)
     assert Grant((".a",), (), ("x",)).union(Grant((".b", ".a"), ALL, ())) == Grant(
         (".a", ".b"), ALL, ("x",)
     )

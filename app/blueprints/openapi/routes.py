@@ -285,7 +285,7 @@ PATHS: Final[Schema] = {
     "/metrics": {
         "get": route(
             "operations",
-            "The same for Prometheus (admin)",
+            "The same for Prometheus (admin, or the grant `metrics`)",
             ok("Now", TEXT, "text/plain", "application/openmetrics-text"),
             ADMIN,
         )

@@ -60,6 +60,7 @@ _grant = {
     "read": _scope("A filter", f"What may be read; {SCOPE}"),
     "write": _scope("A filter", f"What may be written; {SCOPE}"),
     "rooms": _scope("A glob such as chat-*", f"Rooms that may be used; {SCOPE}"),
+    "metrics": {"type": "boolean", "default": False, "description": "`GET /metrics`"},
     "admin": {"type": "boolean", "default": False},
 }
 _secret = text("The `secret` of the event `connected`, which only this stream was given")
