@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 # What one transaction deletes: a commit of somebody may wait for it.
 TRIM_BYTES: Final = 1024 * 1024
-TRIM_PIECES: Final = 4
+TRIM_PIECES: Final = 16
+TRIM_BATCHES: Final = 1000
 # The WAL is written back when nobody waits and it is as long as this, or in any case when it is as
 # long as that.
 CHECKPOINT_IDLE_BYTES: Final = 1024 * 1024
-CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
-# The same while a snapshot is made, which fills it: what a write waits for then (p99 of 96 ms with
-# 16 MiB and pieces that are synced, 28 ms with this).
-CHECKPOINT_PIECES_BYTES: Final = 4 * 1024 * 1024
+CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+# The same while a snapshot is made, which fills it: a write waits for as long as this takes.
+CHECKPOINT_PIECES_BYTES: Final = 512 * 1024
 # Below this much room nothing is written any more, until there is more again.
 ROOM_BYTES: Final = 32 * 1024 * 1024
 # Before it, two connections at once can damage the WAL ("WAL-reset bug").
@@ -131,8 +131,15 @@ class Database:
         return lineage
 
     def _one(self, query: str, *values: Any) -> int:
+        found: int | None = self._rows(query, *values)[0][0]
+        return 0 if found is None else found
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All that a query finds: one that stays open would forbid every checkpoint. Raises
+        `LogFull` and `LogBroken`.
+        """
         try:
-            return tables.number(self._db, query, *values)
+            return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
@@ -157,7 +164,7 @@ class Database:
         """
         if not self._full:
             return
-        free = self._one("PRAGMA freelist_count") * tables.number(self._db, "PRAGMA page_size")
+        free = self._one("PRAGMA freelist_count") * self._one("PRAGMA page_size")
         if free + self.folder.free_bytes() < ROOM_BYTES:
             raise LogFull("the disk is full")
         self._full = not self.folder.keep_reserve()
@@ -166,10 +173,14 @@ class Database:
         if self._broken:
             raise LogBroken("an earlier commit failed")
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            # Each call gives the interpreter's lock away, and waits for it behind the loop. Alone,
+            # a statement is a transaction of its own.
+            if len(statements) > 1:
+                self._db.execute("BEGIN IMMEDIATE")
             for statement, values in statements:
                 self._db.execute(statement, values)
-            self._db.execute("COMMIT")
+            if len(statements) > 1:
+                self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._failed(error) from error
         self._wal_bytes += size + 4096
@@ -224,24 +235,30 @@ class Database:
         """The next piece. It need not be on the disk before the snapshot is whole, which syncs all
         that is in the WAL before it: so nobody's write waits for a sync of ours.
         """
-        number = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
+        number = self._pieces(snapshot)
         row = tables.summed(snapshot, number, data)
         self._commit_unsynced(("INSERT INTO piece VALUES(?, ?, ?, ?)", row), size=len(data))
+
+    def _pieces(self, snapshot: int) -> int:
+        # Not counted: that takes longer with each piece.
+        return self._one("SELECT max(number) + 1 FROM piece WHERE snapshot=?", snapshot)
+
+    def tidy_pieces(self) -> None:
+        """After a piece: the WAL is written back in small parts."""
         if self._wal_bytes >= CHECKPOINT_PIECES_BYTES:
             self.checkpoint()
 
     def finish_snapshot(self, snapshot: int) -> None:
         """It is whole; the older ones but one go. The log before that one goes by `trim`."""
         newest = self._one("SELECT seq FROM snapshot WHERE id=?", snapshot)
-        pieces = self._one("SELECT count(*) FROM piece WHERE snapshot=?", snapshot)
-        row = tables.summed(snapshot, newest, pieces)
+        row = tables.summed(snapshot, newest, self._pieces(snapshot))
         self._commit(
             ("REPLACE INTO snapshot VALUES(?, ?, ?, ?)", row),
             ("DELETE FROM snapshot WHERE id IN (SELECT id FROM snapshot WHERE pieces "
              "ORDER BY seq DESC, id DESC LIMIT -1 OFFSET 2)", ()),
             size=0,
         )  # fmt: skip
-        self.log_bytes = tables.log_bytes(self._db, newest)
+        self.log_bytes = self._one(tables.LOG_BYTES, newest)
 
     def trim(self) -> bool:
         """Delete some of what no snapshot needs: pieces of older ones, then log. False: nothing is
@@ -250,12 +267,11 @@ class Database:
         return self._trim_pieces() or self._trim_log()
 
     def _trim_pieces(self) -> bool:
-        rows = self._db.execute(
+        found = self._rows(
             "SELECT snapshot, number FROM piece WHERE snapshot NOT IN (SELECT id FROM snapshot) "
             "ORDER BY snapshot, number LIMIT ?",
-            (TRIM_PIECES,),
+            TRIM_PIECES,
         )
-        found = list(rows)
         if found:
             delete = "DELETE FROM piece WHERE snapshot=? AND number=?"
             self._commit_unsynced(*((delete, row) for row in found), size=0)
@@ -264,16 +280,14 @@ class Database:
     def _trim_log(self) -> bool:
         floor = self._one("SELECT min(seq) FROM snapshot WHERE pieces")
         size, upto = 0, 0
-        rows = self._db.execute(
-            "SELECT last, length(data) FROM batch WHERE last <= ? ORDER BY last", (floor,)
-        )
-        # A query that is still open would forbid every checkpoint: for as long as somebody holds
-        # the error of a deletion that found no room.
-        with closing(rows):
-            for last, length in rows:
-                upto, size = last, size + length
-                if size >= TRIM_BYTES:
-                    break
+        for last, length in self._rows(
+            "SELECT last, length(data) FROM batch WHERE last <= ? ORDER BY last LIMIT ?",
+            floor,
+            TRIM_BATCHES,
+        ):
+            upto, size = last, size + length
+            if size >= TRIM_BYTES:
+                break
         if not upto:
             return False
         self._commit_unsynced(("DELETE FROM batch WHERE last <= ?", (upto,)), size=0)

@@ -82,6 +82,8 @@ class SqliteLog:
     async def add_piece(self, snapshot: int, data: bytes) -> None:
         """Raises as `append` does."""
         await self._in_thread(partial(self._db.add_piece, snapshot, data))
+        # By itself, so that a commit that waits comes first.
+        await self._in_thread(self._db.tidy_pieces)
 
     async def finish_snapshot(self, snapshot: int) -> None:
         """Older ones go, and the log before them. Raises as `append` does."""

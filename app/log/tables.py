@@ -37,6 +37,9 @@ CREATE TABLE piece(snapshot INTEGER, number INTEGER, data BLOB NOT NULL, sum INT
                    PRIMARY KEY(snapshot, number));
 """
 
+# Of the batches after an entry.
+LOG_BYTES: Final = "SELECT sum(length(data)) FROM batch WHERE last > ?"
+
 
 def summed(*row: Any) -> tuple[Any, ...]:
     """A row with its checksum."""
@@ -124,7 +127,7 @@ def contents(db: sqlite3.Connection, lineage: Lineage) -> Opened:
 
 def log_bytes(db: sqlite3.Connection, since: int) -> int:
     """Of the batches after the entry `since`."""
-    return number(db, "SELECT sum(length(data)) FROM batch WHERE last > ?", since)
+    return number(db, LOG_BYTES, since)
 
 
 def batches(db: sqlite3.Connection, since: int) -> list[Batch]:

@@ -61,12 +61,13 @@ async def save(triode: Triode) -> None:
         await journal.log.add_piece(snapshot, head)
         for piece in tables:
             await journal.log.add_piece(snapshot, piece)
+        began = trio.current_time()
         for piece in document_pieces(root):
             if piece:
-                began = trio.current_time()
                 await journal.log.add_piece(snapshot, piece)
                 # As long again is for those who write.
                 await trio.sleep(min(trio.current_time() - began, PAUSE_S))
+                began = trio.current_time()
             else:
                 await turn()
     await journal.log.finish_snapshot(snapshot)

@@ -215,7 +215,7 @@ class TestFull:
 
 
 class TestBroken:
-    @pytest.mark.parametrize("at", ["BEGIN", "INSERT", "COMMIT"])
+    @pytest.mark.parametrize("at", ["INSERT", "BEGIN", "REPLACE", "COMMIT"])
     @pytest.mark.parametrize(
         "code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CORRUPT]
     )
@@ -223,10 +223,14 @@ class TestBroken:
         self, tmp_path: Path, at: str, code: int
     ) -> None:
         database = opened(tmp_path)
+        snapshot = database.begin_snapshot(0)
         real = database._db
         database._db = Failing(real, at, code)  # type: ignore[assignment] # stands in for it
         with pytest.raises(LogBroken, match="disk I/O error"):
-            database.append(Batch(1, 1, b"1\n{}"))
+            if at == "INSERT":
+                database.append(Batch(1, 1, b"1\n{}"))
+            else:
+                database.finish_snapshot(snapshot)
         database._db = real
         with pytest.raises(LogBroken):
             database.append(Batch(1, 1, b"1\n{}"))
@@ -252,6 +256,26 @@ class TestBroken:
         database.checkpoint()
         del held
         database.close()
+
+    @pytest.mark.parametrize(
+        "at",
+        ["SELECT max(", "SELECT seq", "SELECT sum(", "SELECT snapshot", "SELECT min(",
+         "SELECT last"],
+    )  # fmt: skip
+    def test_what_a_snapshot_cannot_read_ends_it_too(self, tmp_path: Path, at: str) -> None:
+        database = opened(tmp_path)
+        database.append(Batch(1, 1, b"1\n{}"))
+        database._db = Failing(database._db, at, sqlite3.SQLITE_IOERR_READ)  # type: ignore[assignment] # stands in for it
+        with pytest.raises(LogBroken, match="disk I/O error"):
+            self._save(database)
+        database.close()
+
+    @staticmethod
+    def _save(database: Database) -> None:
+        made = database.begin_snapshot(1)
+        database.add_piece(made, b"{}")
+        database.finish_snapshot(made)
+        database.trim()
 
     def test_a_failed_checkpoint_is_one(self, tmp_path: Path) -> None:
         database = opened(tmp_path)
@@ -335,8 +359,9 @@ class TestPieces:
         database.close()
 
     def test_an_old_snapshot_goes_in_parts_and_its_number_is_not_taken(
-        self, tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("triode.app.log.database.TRIM_PIECES", 4)
         database = opened(tmp_path)
         made = []
         for seq in range(3):
