@@ -26,6 +26,8 @@ import trio
 TICK_S: Final = 2.0
 # What a full collection visits in 1 to 10 ms, in blocks of memory (a container is several).
 FEW_BLOCKS: Final = 50_000
+# More than what is imported, which is 150 000 and more.
+MANY_BLOCKS: Final = 500_000
 # After one that took longer, all that is left is put aside too.
 LONG_S: Final = 0.003
 # All is let back in no more often: it takes a collection of everything, 15 to 40 ms.
@@ -62,8 +64,10 @@ class Collector:
 
     def _put_modules_aside(self) -> None:
         # What was imported stays for good: visiting it takes 15 ms on an idle machine and was seen
-        # to take 90 ms on a busy one, every two seconds.
-        gc.collect()
+        # to take 90 ms on a busy one, every two seconds. A document that was read from a log is
+        # there too: visiting 200 MB takes a second, and JSON has no cycles.
+        if sys.getallocatedblocks() < MANY_BLOCKS:
+            gc.collect()
         gc.freeze()
         self._modules = self._aside = sys.getallocatedblocks()
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import trio
 
 from triode.app.service.gc_policy import FEW_BLOCKS, LONG_S, RETURN_EVERY_S, Collector
 
@@ -58,3 +59,15 @@ def test_a_document_that_grows_and_shrinks_lets_all_back_in_seldom(calls: list[s
     collector.collect(2 * FEW_BLOCKS, RETURN_EVERY_S + 3)
     collector.collect(10, RETURN_EVERY_S + 3)
     assert calls.count("unfreeze") == 2
+
+
+async def test_a_document_that_is_there_already_is_not_visited(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    for blocks, expected in ((400_000, ["collect", "freeze"]), (20_000_000, ["freeze"])):
+        monkeypatch.setattr(sys, "getallocatedblocks", lambda blocks=blocks: blocks)
+        calls.clear()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Collector(lambda: False).run)
+            assert calls == expected
+            nursery.cancel_scope.cancel()
