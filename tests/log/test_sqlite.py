@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +227,9 @@ class TestBroken:
         snapshot = database.begin_snapshot(0)
         real = database._db
         database._db = Failing(real, at, code)  # type: ignore[assignment] # stands in for it
+        append = partial(database.append, Batch(1, 1, b"1\n{}"))
         with pytest.raises(LogBroken, match="disk I/O error"):
-            if at == "INSERT":
-                database.append(Batch(1, 1, b"1\n{}"))
-            else:
-                database.finish_snapshot(snapshot)
+            append() if at == "INSERT" else database.finish_snapshot(snapshot)
         database._db = real
         with pytest.raises(LogBroken):
             database.append(Batch(1, 1, b"1\n{}"))
