@@ -23,9 +23,9 @@ import trio
 from triode.app.application import create_app
 from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.tls import tls_context
+from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.http_fast_path import Exchange
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
-from triode.app.lanes.hypercorn_stream import HandoffLimits
 from triode.app.lanes.native import is_native, refused
 from triode.app.lanes.native import serve as serve_stream
 from triode.app.lanes.starting import start

@@ -37,7 +37,7 @@ from triode.app.blueprints.request_body import (
     read_body,
 )
 from triode.app.runtime.decoding import AT_ONCE_BYTES
-from triode.app.runtime.turns import between
+from triode.app.runtime.turns import TimedTurn, between
 from triode.app.service.execute import (
     WRITES,
     begin_write,
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 SLICE: Final = 50
 # After the last command.
 _END: Final = (0, object())
-TURN_S: Final = 0.002
 
 log = logging.getLogger("triode")
 
@@ -132,7 +131,7 @@ class Run:
         answers = self._answers
         if self._triode.journal is not None:
             answers, items = self._answers_ahead, chain(items, [_END])
-        until = trio.current_time() + TURN_S
+        turn = TimedTurn()
         comma = b""
         for done, (number, item) in enumerate(items, 1):
             for answer in await answers(number, item):
@@ -153,12 +152,12 @@ class Run:
                     due += b"}"
                 if not as_array:
                     due += b"\n"
-            if done % SLICE == 0 or trio.current_time() > until:
+            if done % SLICE == 0 or turn.is_over:
                 if len(due) >= PIECE_BYTES:
                     yield bytes(due)
                     due.clear()
                 await trio.lowlevel.checkpoint()
-                until = trio.current_time() + TURN_S
+                turn.begin()
         yield bytes(due + b"]" if as_array else due)
 
     async def _answers_ahead(self, number: int, item: Any) -> Sequence[bytes | _Got]:

@@ -12,7 +12,7 @@ import click
 import trio
 
 from triode.app.cli.client import Target, server_options, stop
-from triode.app.cli.kept import ending, folder_here, read_log, shown
+from triode.app.cli.offline_log import ending, folder_here, read_log, shown
 from triode.app.cli.render import amount
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def backup(target: Target, file: Path, force: bool, data: Path | None) -> None:
     click.echo(f"{file}: {amount(file.stat().st_size)}, up to {position}")
 
 
-async def _copy(part: Path, kept: Reader, progress: Progress) -> None:
-    await trio.to_thread.run_sync(kept.copy, part, _pages(progress))
+async def _copy(part: Path, reader: Reader, progress: Progress) -> None:
+    await trio.to_thread.run_sync(reader.copy, part, _pages(progress))
 
 
 def _pages(progress: Progress) -> Callable[[int, int], None]:
@@ -96,8 +96,8 @@ def _finish(part: Path, file: Path) -> str:
     from triode.app.log.reader import Reader
     from triode.store.change import Position
 
-    with ending(), Reader(part) as kept:
-        position = Position(kept.opened.lineage.epoch, kept.opened.last)
+    with ending(), Reader(part) as reader:
+        position = Position(reader.opened.lineage.epoch, reader.opened.last)
     sync(part)
     part.replace(file)
     sync(file.absolute().parent)
@@ -124,13 +124,13 @@ def restore(file: Path, data: Path | None) -> None:
     """
     folder = folder_here() if data is None else data
 
-    async def work(kept: Reader, progress: Progress) -> None:
+    async def work(reader: Reader, progress: Progress) -> None:
         from triode.app.log.backup import restore as make
 
-        faults = await trio.to_thread.run_sync(kept.faults)
+        faults = await trio.to_thread.run_sync(reader.faults)
         if faults:
             stop(f"triode: {file} is damaged: {faults[0]}; triode check --data {file}", 1)
-        await trio.to_thread.run_sync(make, folder, partial(kept.copy, told=_pages(progress)))
-        click.echo(f"{folder}: up to {kept.opened.lineage.epoch}:{kept.opened.last}")
+        await trio.to_thread.run_sync(make, folder, partial(reader.copy, told=_pages(progress)))
+        click.echo(f"{folder}: up to {reader.opened.lineage.epoch}:{reader.opened.last}")
 
     read_log(file, work)

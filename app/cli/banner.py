@@ -17,7 +17,8 @@ from typing import Any, Final
 import click
 
 from triode.app.cli import DEFAULT_URL
-from triode.app.config.settings import Settings, option_text
+from triode.app.config.option_text import option_text
+from triode.app.config.settings import Settings
 from triode.app.config.validation import warnings
 
 # Begins the address of a Unix socket.

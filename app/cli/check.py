@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from triode.app.cli.kept import DAMAGED, data_option, read_log
+from triode.app.cli.offline_log import DAMAGED, data_option, read_log
 from triode.app.cli.render import amount
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ def check(data: Path | None, as_json: bool) -> None:
       triode check --data backup.db
     """
 
-    async def work(kept: Reader, progress: Progress) -> None:
+    async def work(reader: Reader, progress: Progress) -> None:
         from triode.app.service.checking import check as look
 
-        checked = await look(kept, progress)
-        click.echo(msgspec.json.encode(_facts(kept, checked)) if as_json else _text(kept, checked))
+        checked = await look(reader, progress)
+        click.echo(
+            msgspec.json.encode(_facts(reader, checked)) if as_json else _text(reader, checked)
+        )
         for fault in () if as_json else checked.faults:
             click.echo(f"triode: {fault}", err=True)
         if checked.faults:
@@ -47,7 +49,7 @@ def check(data: Path | None, as_json: bool) -> None:
     read_log(data, work)
 
 
-def _facts(kept: Reader, checked: Checked) -> dict[str, Any]:
+def _facts(reader: Reader, checked: Checked) -> dict[str, Any]:
     store = checked.store
     return {
         "ok": not checked.faults,
@@ -55,14 +57,14 @@ def _facts(kept: Reader, checked: Checked) -> dict[str, Any]:
         "position": str(store.position),
         "time": checked.time_ms,
         "document_bytes": store.bytes,
-        "log_bytes": kept.log_bytes,
-        "snapshots": [snapshot.seq for snapshot in kept.opened.snapshots],
-        "oldest": kept.opened.floor + 1,
+        "log_bytes": reader.log_bytes,
+        "snapshots": [snapshot.seq for snapshot in reader.opened.snapshots],
+        "oldest": reader.opened.floor + 1,
     }
 
 
-def _text(kept: Reader, checked: Checked) -> str:
-    opened, store = kept.opened, checked.store
+def _text(reader: Reader, checked: Checked) -> str:
+    opened, store = reader.opened, checked.store
     at = f"{datetime.fromtimestamp(checked.time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
     count = opened.last - opened.floor
     rows = {
@@ -72,7 +74,7 @@ def _text(kept: Reader, checked: Checked) -> str:
         + (f", from {opened.floor + 1} on" if count else ""),
         "snapshots": ", ".join(str(one.seq) for one in opened.snapshots) or "none",
     }
-    verdict = f"{kept.file}: {'damaged' if checked.faults else 'sound'}"
+    verdict = f"{reader.file}: {'damaged' if checked.faults else 'sound'}"
     return "\n".join([verdict, *(f"  {name:<10} {text}" for name, text in rows.items())])
 
 
@@ -92,13 +94,13 @@ def dump(data: Path | None, at: int | None) -> None:
       triode serve --data /srv/new --load document.json
     """
 
-    async def work(kept: Reader, progress: Progress) -> None:
+    async def work(reader: Reader, progress: Progress) -> None:
         from triode.app.log.log import LogRefused
         from triode.app.service.boot import rebuild
         from triode.app.service.checking import blank
         from triode.store.value import encode_steps
 
-        opened, store = kept.opened, blank()
+        opened, store = reader.opened, blank()
         until = opened.last if at is None else at
         snapshot = next((one for one in opened.snapshots if one.seq <= until <= opened.last), None)
         if snapshot is None:
@@ -106,7 +108,7 @@ def dump(data: Path | None, at: int | None) -> None:
             raise LogRefused(
                 f"the write {until} is out of reach: there are those from {oldest} to {opened.last}"
             )
-        await rebuild(store, kept, opened, snapshot, until_seq=until, progress=progress)
+        await rebuild(store, reader, opened, snapshot, until_seq=until, progress=progress)
         progress.begin("writing", store.bytes, "bytes")
         output = sys.stdout.buffer
         for piece in encode_steps(store.document.root):

@@ -13,7 +13,7 @@ import trio
 from rich.text import Text
 
 from triode.app.cli.client import Target, server_options
-from triode.app.cli.kept import read_log
+from triode.app.cli.offline_log import read_log
 from triode.app.cli.render import LinePrinter, amount, clean_line, value_text
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def log(target: Target, count: int, follow: bool, data: Path | None) -> None:
     if follow:
         raise click.UsageError("-f is for a server that runs: leave --data out")
 
-    async def work(kept: Reader, _progress: Progress) -> None:
+    async def work(reader: Reader, _progress: Progress) -> None:
         from triode.app.service.log_view import entries
 
-        opened = kept.opened
+        opened = reader.opened
         since = max(opened.last - count, opened.floor)
-        while found := await entries(kept, opened.lineage.epoch, since, opened.last):
+        while found := await entries(reader, opened.lineage.epoch, since, opened.last):
             for entry in found:
                 show(entry)
             since += len(found)

@@ -20,7 +20,8 @@ import trio
 
 from triode.app.cli.banner import OpenFiles, banner, url_of
 from triode.app.config.loading import Faults, load_here
-from triode.app.config.settings import DATA_HERE, DEFAULTS, OPTIONS, Settings, option_text
+from triode.app.config.option_text import option_text
+from triode.app.config.settings import DATA_HERE, DEFAULTS, OPTIONS, Settings
 from triode.app.config.validation import warnings
 from triode.app.net.inherited import CannotListen
 from triode.app.runtime.machine import SPARE_FILES

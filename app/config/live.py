@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from triode.app.config.loading import Faults
-from triode.app.config.settings import OPTIONS, option_text
+from triode.app.config.option_text import option_text
+from triode.app.config.settings import OPTIONS
 from triode.app.config.validation import contradictions
 
 if TYPE_CHECKING:

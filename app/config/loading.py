@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from triode.app.config.settings import OPTIONS, Option, Settings
+from triode.app.config.option import Option
+from triode.app.config.settings import OPTIONS, Settings
 from triode.app.config.socket_route import SocketRoute, read_socket
 from triode.app.config.validation import contradictions
 from triode.limits.known import did_you_mean

@@ -13,19 +13,16 @@ also where a higher one wins, collects all faults, and raises them together.
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from triode.app.config.option import Option, option
 from triode.app.config.readers import (
-    Reader,
     choice,
     choice_list,
     duration,
-    format_duration,
-    format_size,
     read_data,
     read_field_names,
     read_file,
@@ -56,25 +53,6 @@ JWT_ALGORITHMS: Final = (
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
     "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What a field of `Settings` is outside: how its value is read and what it is for."""
-
-    read: Reader[Any]
-    help: str
-    metavar: str
-    secret: bool = False
-
-
-def option(
-    default: Any, read: Reader[Any], help: str, metavar: str, *, secret: bool = False
-) -> Any:
-    """A field of `Settings`. A secret stays out of `repr` and out of every fault."""
-    return field(
-        default=default, repr=not secret, metadata={"option": Option(read, help, metavar, secret)}
-    )
 
 
 _count = whole(1)
@@ -376,24 +354,3 @@ OPTIONS: Final[Mapping[str, tuple[str, Option]]] = {
     if "option" in item.metadata
 }
 DEFAULTS: Final = Settings()
-
-
-def option_text(settings: Settings, name: str) -> str:
-    """The value of the option `name` (public name), as one would write it; "" for unset."""
-    field_name, spec = OPTIONS[name]
-    value = getattr(settings, field_name)
-    if (value is None and spec.read is read_rate) or (value == 0 and spec.metavar == "SIZE"):
-        return "0"
-    if value is None:
-        return ""
-    if spec.secret:
-        return "***"
-    if isinstance(value, Grant):
-        return "" if value == NONE else json.dumps(value.to_json(), separators=(",", ":"))
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if spec.metavar == "SIZE":
-        return format_size(value)
-    if spec.metavar == "TIME":
-        return format_duration(value)
-    return ",".join(value) if isinstance(value, tuple) else str(value)

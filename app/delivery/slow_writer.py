@@ -74,8 +74,10 @@ class Writers:
         if client.chunks is not None and sent:
             data = b"".join([on_wire(frame, client.deflate_from) for frame in due])
             sent = client.chunks.took(data, sent)
-        # Not one without bytes: a lazy frame has none yet, and nothing of it is out.
-        while rest and (sent >= len(on_wire(rest[0], client.deflate_from)) > 0):
+        # Of a lazy frame nothing can be out: its bytes are yet to be made.
+        while rest and not rest[0].is_lazy:
+            if sent < len(on_wire(rest[0], client.deflate_from)):
+                break
             first = rest.pop(0)
             sent -= len(on_wire(first, client.deflate_from))
             self._count(client, first.count, 0)

@@ -21,9 +21,9 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
+from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.hypercorn_stream import (
     Direct,
-    HandoffLimits,
     HandoffStream,
     TlsHandoffStream,
 )

@@ -28,11 +28,11 @@ import enum
 import math
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import trio
 
+from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.net.body_length import Body
 from triode.app.net.connection import RECEIVE_BYTES, Connection
 from triode.app.net.idle_connections import IdleConnections
@@ -49,22 +49,6 @@ from triode.app.runtime.effort import APP_S, Effort
 
 HELD_BACK_BYTES: Final = 64 * 1024
 SEND_PIECE_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class HandoffLimits:
-    """Deadlines of a handed-off connection, in seconds, and the size of a head, in bytes.
-
-    `write_deadline_s` is for each 64 KiB: a slow reader of a large answer may take long, one that
-    stands still not. `body_idle_s` is the longest silence inside a request body.
-    """
-
-    keep_alive_s: float = 15.0
-    head_deadline_s: float = 10.0
-    write_deadline_s: float = 10.0
-    body_idle_s: float = 60.0
-    linger_s: float = 2.0
-    max_head_bytes: int = 16 * 1024
 
 
 class Direct(Protocol):

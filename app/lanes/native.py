@@ -18,6 +18,7 @@ from triode.app.net import idle_wait
 from triode.app.net.request_head import answer
 from triode.app.net.stream_head import check_websocket, is_websocket
 from triode.app.runtime.effort import Effort
+from triode.app.runtime.turns import TURN_S
 from triode.app.service import stream_start
 from triode.app.service.session import Session
 from triode.app.wire import end_reasons, subprotocol
@@ -43,9 +44,8 @@ RECEIVE_BYTES: Final = 64 * 1024
 # where the peer compresses, a thousandth of what it may become.
 TURN_BYTES: Final = 2 * 1024
 TURN_BYTES_DEFLATED: Final = 512
-# Messages handled in one turn, or for how long: some are a millisecond of work.
+# Messages handled in one turn, if that is not over before: some are a millisecond of work.
 MESSAGES_PER_TURN: Final = 50
-TURN_S: Final = 0.002
 # In the first turn after a wait for the peer, if others have turns in the same round: a hundred may
 # come at once. At most 20 frames, or one that is longer.
 FEW_BYTES: Final = 128

@@ -5,9 +5,7 @@ loop.
 from __future__ import annotations
 
 import logging
-import secrets
 import sqlite3
-import string
 import threading
 import time
 from functools import partial
@@ -17,6 +15,7 @@ import trio
 
 from triode.app.log.database import SOUND, Database
 from triode.app.log.log import LogRefused
+from triode.app.runtime.epoch import new_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,15 +27,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("triode")
 
-_EPOCH_CHARS: Final = string.ascii_lowercase + string.digits
 CLOSE_S: Final = 10.0
 # Between two parts of a copy: it takes a quarter of the thread's time.
 PAUSE_S: Final = 0.001
-
-
-def new_epoch() -> str:
-    """A name for an epoch that no other has."""
-    return "".join(secrets.choice(_EPOCH_CHARS) for _ in range(8))
 
 
 class SqliteLog:

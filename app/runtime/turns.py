@@ -43,6 +43,8 @@ SPARE_TURN_S: Final = 0.0004
 # What all spare turns together may take of the time, and how much at once.
 SPARE_SHARE: Final = 0.15
 SPARE_BURST_S: Final = 0.25
+# For work of many small pieces, which have a meter each, or none.
+TURN_S: Final = 0.002
 
 
 class _Line(trio.abc.Instrument):
@@ -86,6 +88,26 @@ def allowance(most: int) -> Meter:
         line.left -= min(line.last.spent, line.last.limit)
     line.last = Meter(min(most, max(LEAST_STEPS, line.left)))
     return line.last
+
+
+class TimedTurn:
+    """A turn of so much time, from now on: for work of many small pieces. Who has it looks between
+    two pieces whether it `is_over`, gives way in its own manner, and lets it `begin` again.
+    """
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """It begins now."""
+        self._until = trio.current_time() + TURN_S
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is time to give way."""
+        return trio.current_time() > self._until
 
 
 async def rounds() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 import trio
 
 from triode.app.log.log import LogRefused
-from triode.app.runtime.turns import exhaust
+from triode.app.runtime.turns import TimedTurn, exhaust
 from triode.app.service.decision import hold_to, redo
 from triode.app.service.issuing import take_over
 from triode.app.service.journal import Saved
@@ -38,7 +38,6 @@ log = logging.getLogger("triode")
 
 # A document may have grown deeper than any one body, see `store.plan`.
 DOCUMENT_DEPTH: Final = 512
-TURN_S: Final = 0.002
 # Of one step of decoding.
 SLICE_BYTES: Final = 64 * 1024
 
@@ -154,7 +153,7 @@ async def rebuild(
     restore(store, head, tables, root, opened.lineage)
     hold_to(store, bounds)
     progress.begin("redoing the log", last - store.seq, "writes")
-    until = trio.current_time() + TURN_S
+    turn = TimedTurn()
     while store.seq < last and (batches := await kept.read(store.seq)):
         for batch in batches:
             # The snapshot may have been made in the middle of a batch.
@@ -162,9 +161,9 @@ async def rebuild(
                 bounds = redo(store, bounds, entry)
                 last_ms = entry.time_ms
                 progress.step(1)
-                if trio.current_time() > until:
+                if turn.is_over:
                     await trio.lowlevel.checkpoint()
-                    until = trio.current_time() + TURN_S
+                    turn.begin()
             if store.seq == last:
                 break
     if store.seq != last:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
-from triode.app.runtime.turns import turn
+from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service.filter_parsing import readable
 from triode.app.service.write_key import make_key, part_of
 from triode.app.service.write_refusals import refusal_for
@@ -44,8 +42,6 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.path import Path
 
-# Between two turns for others.
-TURN_S: Final = 0.002
 WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append"})
 
 
@@ -222,9 +218,9 @@ async def _batch(
         return await _batch_logged(triode, principal, ops, key)
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
-    turns = _Turns()
+    timed = TimedTurn()
     for index, op in enumerate(ops):
-        await turns.give_way()
+        await _give_way(timed)
         try:
             write = _write_of(op)
             text = _key_of(op, None if key is None else part_of(key, index))
@@ -243,9 +239,9 @@ async def _batch_logged(
     """All are begun before the first one is waited for."""
     most = triode.settings.log_pipeline
     begun: list[Write | Refusal] = []
-    turns = _Turns()
+    timed = TimedTurn()
     for index, op in enumerate(ops):
-        await turns.give_way()
+        await _give_way(timed)
         await _settled(begun[index - most] if index >= most else None)
         try:
             name = _write_name(op)
@@ -256,7 +252,7 @@ async def _batch_logged(
     positions: list[str | None] = []
     errors: list[dict[str, Any]] = []
     for index, write in enumerate(begun):
-        await turns.give_way()
+        await _give_way(timed)
         await _settled(write)
         if not isinstance(write, Refusal) and write.error is None:
             positions.append(str(write.position))
@@ -269,17 +265,11 @@ async def _batch_logged(
     return answer | {"errors": errors} if errors else answer
 
 
-class _Turns:
-    """Gives way to others when `TURN_S` have passed, whatever became of the work meanwhile."""
-
-    def __init__(self) -> None:
-        self._until = trio.current_time() + TURN_S
-
-    async def give_way(self) -> None:
-        """Go on at once, or in the next turn."""
-        if trio.current_time() > self._until:
-            await turn()
-            self._until = trio.current_time() + TURN_S
+async def _give_way(timed: TimedTurn) -> None:
+    """Go on at once, or in the next turn."""
+    if timed.is_over:
+        await turn()
+        timed.begin()
 
 
 async def _settled(write: Write | Refusal | None) -> None:
@@ -291,9 +281,9 @@ async def _atomic(
     triode: Triode, principal: Principal, ops: list[Any], key: str | None
 ) -> dict[str, Any]:
     parts: list[Operation] = []
-    turns = _Turns()
+    timed = TimedTurn()
     for op in ops:
-        await turns.give_way()
+        await _give_way(timed)
         parts.append(_write_of(op))
         if "key" in op:
             raise bad_request("an atomic batch is one write: its key stands beside ops")

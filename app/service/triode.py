@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import string
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
@@ -28,6 +27,7 @@ from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
 from triode.app.log.sqlite import SqliteLog
 from triode.app.runtime.clock import Clock
+from triode.app.runtime.epoch import new_epoch
 from triode.app.runtime.metrics import Metrics
 from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
@@ -71,7 +71,6 @@ log = logging.getLogger("triode")
 AT_ONCE_STEPS = 500
 # A long write is planned anew when the embedding code has written in the meantime.
 ATTEMPTS = 8
-EPOCH_CHARS = string.ascii_lowercase + string.digits
 
 
 class Published(NamedTuple):
@@ -110,10 +109,9 @@ class Triode:
         self.settings = settings
         self.version = version()
         self.metrics = Metrics()
-        epoch = "".join(secrets.choice(EPOCH_CHARS) for _ in range(6))
         self.store = Store(
             {} if root is None else root,
-            epoch=epoch,
+            epoch=new_epoch(),
             history_items=settings.history_items,
             history_bytes=settings.history_bytes,
             max_bytes=settings.max_document_bytes,

@@ -15,8 +15,9 @@ from typing import Any, cast
 import trio
 from hypercorn.typing import ASGIFramework
 
+from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
-from triode.app.lanes.hypercorn_stream import Direct, HandoffLimits
+from triode.app.lanes.hypercorn_stream import Direct
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, Reception
 from triode.app.net.door import Door

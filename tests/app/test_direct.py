@@ -22,8 +22,8 @@ from triode.app.application import create_app
 from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.settings import Settings
 from triode.app.lanes import hypercorn_stream
+from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.http_fast_path import BODY_BYTES, Exchange
-from triode.app.lanes.hypercorn_stream import HandoffLimits
 from triode.app.net import dispatcher, request_head
 from triode.app.service.triode import Triode
 from triode.limits.grant import Grant

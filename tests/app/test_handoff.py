@@ -18,8 +18,8 @@ from quart import request
 from quart_trio import QuartTrio
 
 from tests.app.serving import BIG, Client, application, running
+from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.hypercorn import LifespanEnded, make_config, run_lifespan
-from triode.app.lanes.hypercorn_stream import HandoffLimits
 
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 PLAIN = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from tests.app.certificate import make_certificate
 from triode.app.config.loading import Faults, load, load_here
+from triode.app.config.option_text import option_text
 from triode.app.config.readers import format_duration, format_size, read_flag, read_origins, size
-from triode.app.config.settings import DEFAULTS, OPTIONS, Settings, option_text
+from triode.app.config.settings import DEFAULTS, OPTIONS, Settings
 from triode.app.config.validation import warnings
 from triode.limits.rate import Rate
 

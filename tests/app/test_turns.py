@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from tests.app.rounds import counted_rounds
-from triode.app.runtime.turns import ROUND_STEPS, ROUNDS, allowance, in_turns
+from triode.app.runtime.turns import ROUND_STEPS, ROUNDS, TURN_S, TimedTurn, allowance, in_turns
 from triode.limits.meter import TURN_STEPS, Meter
 from triode.store.work import TooCostly
 
@@ -91,3 +92,14 @@ async def test_what_is_done_at_once_is_bounded_for_all_in_one_round() -> None:
     assert spent <= ROUND_STEPS + TURN_STEPS
     await trio.lowlevel.checkpoint()
     allowance(TURN_STEPS).charge(TURN_STEPS - 1)
+
+
+async def test_a_timed_turn_is_over_after_its_time_and_begins_again(
+    autojump_clock: MockClock,
+) -> None:
+    timed = TimedTurn()
+    assert not timed.is_over
+    await trio.sleep(1.5 * TURN_S)
+    assert timed.is_over
+    timed.begin()
+    assert not timed.is_over

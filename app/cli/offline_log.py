@@ -54,8 +54,8 @@ def read_log(path: Path | None, work: Callable[[Reader, Progress], Awaitable[Non
     """Do `work` with a log that no server has, and end the process as its outcome asks."""
     from triode.app.log.reader import Reader
 
-    with ending(), shown() as progress, Reader(path or folder_here()) as kept:
-        trio.run(partial(work, kept, progress))
+    with ending(), shown() as progress, Reader(path or folder_here()) as reader:
+        trio.run(partial(work, reader, progress))
 
 
 @contextmanager
