@@ -81,7 +81,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("triode.app.service.triode").version()
+        return import_module("triode.app.runtime.build").version()
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'triode' has no attribute {name!r}")

@@ -10,7 +10,6 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from socket import gaierror
 from typing import Any, Final
@@ -24,6 +23,7 @@ from triode.app.config.option_text import option_text
 from triode.app.config.settings import DATA_HERE, DEFAULTS, OPTIONS, Settings
 from triode.app.config.validation import warnings
 from triode.app.net.inherited import CannotListen
+from triode.app.runtime.build import version
 from triode.app.runtime.machine import SPARE_FILES
 from triode.app.service.reload import set_log_level
 
@@ -85,10 +85,10 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
         if as_json:
             for warning in warnings(settings):
                 logging.getLogger("triode").warning("%s", warning)
-            click.echo(json.dumps({"listening": urls, "version": _version()}))
+            click.echo(json.dumps({"listening": urls, "version": version()}))
         else:
             color = False if os.environ.get("NO_COLOR") else None
-            click.echo(banner(settings, urls, files, version=_version()), color=color)
+            click.echo(banner(settings, urls, files, version=version()), color=color)
         sys.stdout.flush()  # a pipe's reader wants it now
 
     run(settings, announce, reread)
@@ -158,10 +158,3 @@ def _log_to_stderr() -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s  %(message)s",
     )
-
-
-def _version() -> str:
-    try:
-        return version("triode")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "(not installed)"

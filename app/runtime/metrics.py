@@ -19,11 +19,17 @@ from typing import Any, Final
 
 import trio
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from triode.app.net.listener import ListenerCounts
+from triode.app.runtime.build import build
 
 RATE_WINDOW_S: Final = 10.0
 SAMPLE_EVERY_S: Final = 1.0
@@ -211,6 +217,7 @@ class _FromMetrics(Collector):
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("triode_build", "What is running", value=build())
         for family in FAMILIES:
             counter = CounterMetricFamily(f"triode_{family.key}", family.help, labels=family.labels)
             for values, count in family.samples(self._metrics):

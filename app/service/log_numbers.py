@@ -35,6 +35,7 @@ def log_gauges(triode: Triode) -> list[Gauge]:
         return []
     commits, now = journal.commits, trio.current_time()
     gauges = [
+        Gauge("log_full", "1 while the disk is full and writes are refused", journal.full.is_set()),
         Gauge("log_disk_bytes", "Size of the log's files", journal.log.disk_bytes()),
         Gauge("log_unsaved_bytes", "Log since the newest snapshot", journal.log.bytes),
         Gauge("log_waiting", "Writes that are not decided yet", journal.under_way),

@@ -17,7 +17,6 @@ import logging
 import secrets
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -26,6 +25,7 @@ from triode.app.access.access import Gate
 from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
 from triode.app.log.sqlite import SqliteLog
+from triode.app.runtime.build import version
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.epoch import new_epoch
 from triode.app.runtime.metrics import Metrics
@@ -80,14 +80,6 @@ class Published(NamedTuple):
 
     reached: int
     dropped: int = 0
-
-
-def version() -> str:
-    """The installed version; `0+source` when run from a checkout that is not installed."""
-    try:
-        return metadata.version("triode")
-    except metadata.PackageNotFoundError:
-        return "0+source"
 
 
 class Triode:

@@ -2,7 +2,7 @@
 
 The settings of a server are given once, by the names of the command line without its dashes
 (`max_clients`), and reach the process in the way that belongs to the lane: the native lane takes
-those that issue 2 names as flags and all others as `TRIODE_*`, Hypercorn takes everything as
+those of `FLAGS` as flags and all others as `TRIODE_*`, Hypercorn takes everything as
 `TRIODE_*`. The process runs in an empty directory, so that no configuration file and no data of the
 project itself is picked up.
 
@@ -38,7 +38,7 @@ STOP_DEADLINE_S = 40.0
 PORTS_TRIED = 3
 TAKEN = re.compile(r"something else listens there|Address already in use|Errno 98")
 
-# The flags that issue 2 asks of `triode serve`; what is not here is a matter of the environment.
+# What people give as flags; what is not here is a matter of the environment.
 FLAGS = frozenset(
     {
         "http_rate",

@@ -6,12 +6,12 @@ in no signature. The routes are in `openapi_routes`, what goes through them in `
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from triode.app.blueprints.openapi.parts import OPEN
 from triode.app.blueprints.openapi.routes import PATHS
 from triode.app.blueprints.openapi.schemas import SCHEMAS, Schema
+from triode.app.runtime.build import version
 
 if TYPE_CHECKING:
     from triode.app.config.settings import Settings
@@ -36,7 +36,7 @@ def describe(base: str, settings: Settings | None = None) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "Triode",
-            "version": _version(),
+            "version": version(),
             "summary": "One signal in, thousands out",
             "description": "One JSON document; read it, write it, and watch parts of it change.",
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -54,10 +54,3 @@ def describe(base: str, settings: Settings | None = None) -> Schema:
             },
         },
     }
-
-
-def _version() -> str:
-    try:
-        return metadata.version("triode")
-    except metadata.PackageNotFoundError:
-        return "0+source"
