@@ -9,6 +9,7 @@ are checked after it and without touching most texts again:
   key was there twice.
 - Range. An integer beyond a double's range is read as infinity by others (RFC 8259 section 6). It
   has at least 309 digits, and no other text is looked at.
+- Length. No number has more than `MAX_NUMBER` characters: msgspec reads one in one go.
 - Another number that is out of range, a lone surrogate and broken UTF-8 it refuses by itself, but
   some of its words for that mislead; they are made better where it fails.
 """
@@ -28,16 +29,21 @@ Data = bytes | bytearray | memoryview | str
 
 _decode: Final = msgspec.json.Decoder().decode
 
+TOO_LONG: Final = "number too long"
+
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 # From either opening bracket to the closing one.
 TO_CLOSER: Final = 2
 
 # The digits of the largest integer that a double holds, 1.8e308.
 LONG_DIGITS: Final = 309
+# Of a number. The exact value of a double takes less than 1 100.
+MAX_NUMBER: Final = 4096
 _STRIDE: Final = 10
 _RUN: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % LONG_DIGITS)
 _SAMPLED_RUN: Final = re.compile(rb"[0-9]{%d,}" % (LONG_DIGITS // _STRIDE))
 # Neither a fraction nor an exponent: those are floats, and msgspec sees to them.
+_LONG_NUMBER: Final = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER + 1))
 _LONG_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?([0-9]{%d,}+)(?![.eE])" % LONG_DIGITS)
 
 # Escaped halves of a surrogate pair, and a text up to the first half without its other.
@@ -79,7 +85,7 @@ def parse(text: bytes) -> Any:
     except RecursionError:
         raise JsonError("nested too deep") from None
     if len(text) >= LONG_DIGITS and _has_long_run(text):
-        _check_integers(text)
+        _check_numbers(text)
     return value
 
 
@@ -95,9 +101,14 @@ def _has_long_run(text: bytes) -> bool:
     return False
 
 
-def _check_integers(text: bytes) -> None:
-    """Raise JsonError for an integer, outside strings, that no double can hold."""
-    for found in _LONG_INTEGER.finditer(skeleton(text)):
+def _check_numbers(text: bytes) -> None:
+    """Raise JsonError for a number, outside strings, that is too long, or an integer that no double
+    can hold.
+    """
+    bones = skeleton(text)
+    if _LONG_NUMBER.search(bones):
+        raise JsonError(TOO_LONG)
+    for found in _LONG_INTEGER.finditer(bones):
         if len(found[1]) > LONG_DIGITS or not fits_double(int(found[1])):
             raise JsonError("number out of range")
 

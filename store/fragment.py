@@ -23,8 +23,8 @@ empty string takes its place in the fragment. Between two commas there is but on
 containers, so that place is found again.
 
 What stays above a slice's time, by nature (20 MiB texts, measured): Python enlarges a list of
-millions (18 ms) or a dict of a million members (45 ms) in one go, makes one `str` in one go (8 ms;
-27 if one emoji widens it), and msgspec reads one number of 20 million digits in one go (36 ms).
+millions (18 ms) or a dict of a million members (45 ms) in one go, and makes one `str` in one go
+(8 ms; 27 if one emoji widens it).
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from triode.store.decode import (
     HIGH,
     LOW,
+    MAX_NUMBER,
     TO_CLOSER,
+    TOO_LONG,
     as_bytes,
     blank,
     decode,
@@ -60,7 +62,8 @@ _RUN: Final = re.compile(
 )
 _SPACE: Final = b" \t\n\r"
 # What there can be any number of in a row, outside strings.
-_UNBOUNDED: Final = _SPACE + b"+-.0123456789Ee"
+_NUMBER: Final = b"+-.0123456789Ee"
+_UNBOUNDED: Final = _SPACE + _NUMBER
 # So that a whole escape always fits.
 _MIN_SLICE_BYTES: Final = 64
 
@@ -132,6 +135,8 @@ def _cut(
             piece = piece[: len(piece) - len(parts[-1]) - 1] + b'""'
             at -= len(parts[-1]) + 1
             long[strings - 1], at = yield from _long_string(text, at, slice_bytes)
+        if len(piece) > MAX_NUMBER and not piece.translate(None, _NUMBER):
+            raise JsonError(TOO_LONG, at)
         pieces.append(b" " if piece.isspace() else piece)
         others += len(skeleton(piece).translate(None, _UNBOUNDED))
         if max(strings, others) > 4 * max_depth + 100:

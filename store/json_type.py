@@ -11,12 +11,19 @@ Import these names from `store.value`.
 from __future__ import annotations
 
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from triode.store.work import Work
 
 Json: TypeAlias = Union[bool, int, float, str, list[Any], dict[str, Any], None]  # noqa: UP007 (runtime alias)
+
+
+# How many members are compared before others may have their turn.
+_COMPARED: Final = 256
 
 
 class Missing(Enum):
@@ -54,27 +61,33 @@ def equal(a: Json | Missing, b: Json | Missing) -> bool:
 
 def equal_measured(a: Json | Missing, b: Json | Missing, work: Work) -> bool:
     """`equal` for values of any size."""
-    todo: list[tuple[Any, Any]] = [(a, b)]
+    todo: list[Iterator[tuple[Any, Any]]] = [iter(((a, b),))]
     while todo:
-        one, other = todo.pop()
-        if one is other:
+        # A wide container a part at a time, for others to have their turns meanwhile.
+        some = list(islice(todo[-1], _COMPARED))
+        if not some:
+            todo.pop()
             continue
-        kind = type(one)
-        if kind is not dict and kind is not list:
-            if not equal(one, other):
+        work.charge(1 + len(some) // 2)
+        for one, other in some:
+            if one is other:
+                continue
+            kind = type(one)
+            if kind is not dict and kind is not list:
+                if not equal(one, other):
+                    return False
+                continue
+            if type(other) is not kind or len(one) != len(other):
                 return False
-            continue
-        if type(other) is not kind or len(one) != len(other):
-            return False
-        work.charge(1 + len(one) // 2)
-        if kind is list:
-            todo.extend(zip(one, other, strict=True))
-            continue
-        for key, value in one.items():
-            if key not in other:
-                return False
-            todo.append((value, other[key]))
+            todo.append(_pairs(one, other))
     return True
+
+
+def _pairs(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
+    """The members of two containers of a kind and length, side by side."""
+    if type(one) is list:
+        return zip(one, other, strict=True)
+    return ((value, other.get(key, MISSING)) for key, value in one.items())
 
 
 def _same_booleans(a: Any, b: Any) -> bool:

@@ -160,7 +160,11 @@ def approx_bytes(value: Json | Missing, *, limit: int) -> int:
         node = todo.pop()
         if type(node) is str:
             size += len(node) + 3
-        elif type(node) is dict:
+            continue
+        if (type(node) is dict or type(node) is list) and size + 2 * len(node) > limit:
+            # A wide one is not even spread out: members and commas alone are more than that.
+            return limit + 1
+        if type(node) is dict:
             size += 2 + sum(map(len, node)) + 4 * len(node)
             todo.extend(node.values())
         elif type(node) is list:

@@ -20,6 +20,7 @@ import trio
 from triode.app.delivery.lazy_frame import FEED_BYTES, VerbatimFeed
 from triode.app.delivery.room import KeptRoom, Message, Room
 from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, message_frame
+from triode.app.wire.refusal import Refusal
 from triode.store.change import Position
 from triode.store.value import encode
 
@@ -38,6 +39,8 @@ EMPTY_ROOMS: Final = 1000
 RESTART_ROOMS: Final = 20_000
 # What one room may remember of `room_history_bytes`, so that one cannot make all others forget.
 SHARE: Final = 16
+# What a message to several rooms may take in all of them together: each has a copy that names it.
+MOST_BYTES: Final = 8 * 1024 * 1024
 
 
 class Rooms(dict[str, "Room[Client]"]):
@@ -122,11 +125,18 @@ class Rooms(dict[str, "Room[Client]"]):
 
     def send(self, names: Iterable[str], body: dict[str, Any], *, omit: Client | None) -> int:
         """Owe a message to all in the rooms, each once and `omit` not at all. Says how many that
-        is. `body` has its members, but for `room`.
+        is. `body` has its members, but for `room`. Raises `Refusal` 413.
         """
         rooms = [room for name in dict.fromkeys(names) if (room := self._known(name)) is not None]
         told = tuple(room.name for room in rooms)
         members = encode(body)  # once, however many rooms it goes to
+        if len(rooms) > 1 and len(rooms) * len(members) > MOST_BYTES:
+            most = MOST_BYTES // len(rooms)
+            raise Refusal(
+                413,
+                f"a message to {len(rooms)} rooms may have {most} bytes; send it to fewer at once",
+                extra={"limit": most},
+            )
         if len(rooms) == 1:
             return self._send_to_all(rooms[0], members, omit)
         heard: set[Client] = set() if omit is None else {omit}
@@ -187,16 +197,21 @@ class Rooms(dict[str, "Room[Client]"]):
             for room, since in sinces.items()
             if since is not None and since.epoch == self._epoch(room) and room.covers(since.seq)
         }
-        names = {room.name for room in known}
-        return {room: self._frames(kind, room, seq, names, was) for room, seq in known.items()}
+        heard_in = _first_of({room.name for room in known})
+        return {room: self._frames(kind, room, seq, heard_in, was) for room, seq in known.items()}
 
     def _frames(
-        self, kind: Kind, room: Room[Client], seq: int, names: set[str], was: str | None
+        self,
+        kind: Kind,
+        room: Room[Client],
+        seq: int,
+        heard_in: Callable[[Message], str],
+        was: str | None,
     ) -> list[Frame]:
         messages = [
             message
             for message in room.since(seq)
-            if next(name for name in message.told if name in names) == room.name
+            if heard_in(message) == room.name
             and (message.omitted is None or message.omitted != was)
         ]
         if not messages:
@@ -230,6 +245,23 @@ class Rooms(dict[str, "Room[Client]"]):
         self._logs.pop(room, None)
         self.log_bytes -= room.bytes
         room.forget()
+
+
+def _first_of(names: set[str]) -> Callable[[Message], str]:
+    """Which of these rooms a message is heard in: the first one that it was told. That is searched
+    for once, for all rooms that have the message.
+    """
+    known: dict[int, str] = {}
+
+    def first(message: Message) -> str:
+        told = message.told
+        # While the rooms remember their messages, no other tuple has this identity.
+        found = known.get(id(told))
+        if found is None:
+            found = known[id(told)] = next(name for name in told if name in names)
+        return found
+
+    return first
 
 
 def _batches(frames: Iterable[bytes]) -> Iterator[bytes]:

@@ -325,7 +325,8 @@ class Triode:
         """Send a message to rooms, to one client or to all that carry `tags`; each client once.
 
         The `sender` itself does not hear it unless `echo`. Raises `Refusal`: 400 for a name that
-        no message may have, 403 without the right to a room, or to write to that client.
+        no message may have, 403 without the right to a room, or to write to that client, 413 for a
+        large one to many rooms.
         """
         body: dict[str, Any] = {
             "event": check_event(event),
@@ -340,9 +341,11 @@ class Triode:
         client = None if to is None else hub.clients.get(to)
         if client is not None:
             self._require_company(principal, sender, client)
-        self.metrics.messages_published += 1
         if rooms:
-            return Published(hub.rooms.send(rooms, body, omit=omit))
+            reached = hub.rooms.send(rooms, body, omit=omit)
+            self.metrics.messages_published += 1
+            return Published(reached)
+        self.metrics.messages_published += 1
         body = {"room": None} | body
         if to is None:
             who = [client for client in hub.tags.select(tags or {}) if client is not omit]

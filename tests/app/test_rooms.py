@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,12 +22,23 @@ from triode.app.service.session import Session
 from triode.app.service.triode import Triode
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import unwrap
+from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import StreamRequest
 from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
 from triode.store.operation import Set
 
 KIB = 1024
+
+
+class Counted(tuple[str, ...]):
+    """Says how often it was gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        Counted.times += 1
+        return super().__iter__()
 
 
 class Member:
@@ -468,7 +479,6 @@ async def test_what_is_resumed_of_a_room_is_no_copy_of_what_it_remembers() -> No
 async def test_a_room_is_looked_at_once_however_often_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else one message of 1 MiB kept everybody waiting for seconds."""
     looked: list[str] = []
     members_of = Session._members_of
 
@@ -480,5 +490,54 @@ async def test_a_room_is_looked_at_once_however_often_it_is_named(
     async with quiet() as triode:
         member = Member(triode)
         for command in ("join", "leave"):
-            await member.ask(command, room=["r"] * 1000)
+            await member.ask(command, room=["r"] * 100)
     assert looked == ["r", "r"]
+
+
+@pytest.mark.parametrize("command", ["join", "leave"])
+async def test_a_command_names_no_more_rooms_than_a_client_may_be_in(command: str) -> None:
+    """A message of a megabyte can name a quarter of a million; to look at them took 100 ms."""
+    async with quiet() as triode:
+        one = Member(triode)
+        answer = await one.ask(command, room=["r"] * 101)
+        assert (answer["status"], answer["limit"]) == (400, 100)
+        assert (await one.ask(command, room=["r"] * 100))["type"] == "ok"
+
+
+async def test_a_large_message_goes_to_few_rooms_at_once() -> None:
+    """Each has its copy: 19 MB to 100 rooms took a second."""
+    async with quiet() as triode:
+        one = Member(triode)
+        await one.ask("join", room=["r0", "r1", "r2", "r3"])
+        large = "x" * (rooms.MOST_BYTES // 3)
+        with pytest.raises(Refusal) as refused:
+            say(triode, large, room=["r0", "r1", "r2", "r3"])
+        assert refused.value.status == 413
+        assert refused.value.body()["limit"] == rooms.MOST_BYTES // 4
+        assert triode.metrics.messages_published == 0
+        say(triode, large, room=["r0", "r1"])
+        say(triode, large * 3, room="r3")
+        assert await one.heard() == [large, large * 3]
+        assert triode.metrics.messages_published == 2
+
+
+async def test_of_a_message_to_many_rooms_is_looked_up_once_where_it_is_heard() -> None:
+    """For each message of each room the names of all its rooms were gone through."""
+    async with quiet() as triode:
+        one = Member(triode)
+        names = [f"r{number}" for number in range(20)]
+        positions = (await one.ask("join", room=names))["positions"]
+        say(triode, *range(5), room=names)
+        one.leave()
+        for number in range(5):
+            told = Counted(names)
+            for room in triode.hub.rooms._left.values():
+                log = room[0].log
+                assert log is not None
+                log[number] = log[number]._replace(told=told)
+        Counted.times = 0
+        back = Member(triode)
+        since = {name: positions[name] for name in names[10:]}
+        await back.ask("join", room=names[10:], since=since)
+        assert await back.heard() == [*range(5)]
+        assert Counted.times == 5
