@@ -111,6 +111,8 @@ class Networks:
 
     def contains_address(self, address: Address | None) -> bool:
         """The same for an address already read."""
+        if not self._v4 and not self._v6:
+            return False  # as it is for most servers
         if isinstance(address, IPv4Address):
             return any(address in network for network in self._v4)
         if isinstance(address, IPv6Address):

@@ -143,7 +143,8 @@ def credentials(
     api_key = headers_get("x-api-key")
     if api_key is not None:
         found.append(_header_text(api_key.strip()))
-    for name in (headers_get("sec-websocket-protocol") or "").split(","):
+    protocols = headers_get("sec-websocket-protocol")
+    for name in protocols.split(",") if protocols else ():
         if name.strip().startswith(BEARER_PROTOCOL):
             found.append(_unpacked(name.strip().removeprefix(BEARER_PROTOCOL)))
     found.extend(text.strip() for text in params.get("access_token", ()))
@@ -151,7 +152,9 @@ def credentials(
 
 
 def _bearer(header: str | None) -> str | None:
-    scheme, *rest = (header or "").split(maxsplit=1)[:2] or [""]
+    if header is None:
+        return None
+    scheme, *rest = header.split(maxsplit=1)[:2] or [""]
     if scheme.lower() != "bearer":
         return None
     return _header_text(rest[0].strip()) if rest else ""

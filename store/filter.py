@@ -365,6 +365,8 @@ def split_filters(text: str) -> list[str]:
     (blanks may come between), so ``.a[name=x,y]`` and ``.a,b`` are one filter each. The empty
     part between two commas, or at an end, is an empty filter. Does not judge the filters.
     """
+    if "," not in text:
+        return [text]
     filters: list[str] = []
     start: int | None = 0
     while start is not None:

@@ -34,6 +34,7 @@ from triode.app.runtime.turns import allowance
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.source import Source
+from triode.store.work import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -143,11 +144,13 @@ class Hub:
                 return []  # it has ended by that
         audiences: list[Audience] = []
         # One allowance for all: a hundred filters of one request must not cost a hundred.
-        work = allowance(self.settings.match_work)
+        index = self.store.index
+        is_new = any(not one.indexable and one.text not in index for one, _ in wanted)
+        work = allowance(self.settings.match_work) if is_new else FREE
         for parsed, policy in wanted:
             old = client.subscriptions.get(parsed.text)
             if old is None:
-                selection = self.store.index.add(parsed, self.store.document.root, work)
+                selection = index.add(parsed, self.store.document.root, work)
                 if selection.watchers is None:
                     selection.watchers = Audience(selection)
                 audience: Audience = selection.watchers
@@ -231,7 +234,8 @@ class Hub:
         group = client.group
         assert group is not None
         due = group.remove(client)
-        if not len(group):
+        # One that hears nothing is kept: each newcomer begins there.
+        if not len(group) and group.sources:
             for source in group.sources:
                 source.groups.pop(group, None)
             key = (group.kind, group.deflate_from, group.chunked, group.max_event, group.sources)

@@ -64,9 +64,12 @@ def snapshots(
     frames: list[Frame] = []
     for audience in audiences:
         id = audience is audiences[-1]
-        is_evaluated = audience.selection.evaluated is not None
-        meter = allowance(min(steps_at_once, SPARE_STEPS) if is_evaluated else steps_at_once)
-        frames.append(snapshot(hub, audience, kind, id=id, at_once=room > 0, most=most, work=meter))
+        frame = _kept(hub, audience, (kind, id, False, room > 0, most))
+        if frame is None:
+            is_evaluated = audience.selection.evaluated is not None
+            work = allowance(min(steps_at_once, SPARE_STEPS) if is_evaluated else steps_at_once)
+            frame = snapshot(hub, audience, kind, id=id, at_once=room > 0, most=most, work=work)
+        frames.append(frame)
         room -= frames[-1].size
     return frames
 
@@ -91,11 +94,9 @@ def snapshot(
     """
     seq = hub.store.seq
     key = (kind, id, droppable, at_once, most)
-    kept = audience.snapshots.get(key)
-    if kept is not None and kept[0] == seq:
-        known = kept[1]()
-        if known is not None and not (isinstance(known, SharedFeed) and not known.is_whole):
-            return known
+    known = _kept(hub, audience, key)
+    if known is not None:
+        return known
     source = audience if droppable else None
     if audience.rest.is_refused and trio.current_time() < audience.rest.until:
         return Feed(
@@ -116,6 +117,17 @@ def snapshot(
     if not isinstance(frame, SharedFeed):
         hub.shelf.snapshots.append(frame)
     return frame
+
+
+def _kept(
+    hub: HubPort, audience: Audience, key: tuple[Kind, bool, bool, bool, int]
+) -> Frame | None:
+    """One that was made since the last write, if it is still there."""
+    kept = audience.snapshots.get(key)
+    if kept is None or kept[0] != hub.store.seq:
+        return None
+    frame = kept[1]()
+    return None if isinstance(frame, SharedFeed) and not frame.is_whole else frame
 
 
 def _make(

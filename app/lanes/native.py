@@ -132,10 +132,11 @@ async def serve(triode: Triode, connection: Connection, head: Head) -> None:
 async def _opened(triode: Triode, connection: Connection, head: Head) -> Client | None:
     """The registered client; None: it was refused, and has its answer."""
     try:
-        if is_websocket(head):
+        socket = is_websocket(head)
+        if socket:
             check_websocket(head)
-        admitted = await stream_start.admit(triode, head, socket=is_websocket(head))
-        return open_client(triode, connection, head, *admitted)
+        admitted = await stream_start.admit(triode, head, socket=socket)
+        return open_client(triode, connection, head, "ws" if socket else "sse", *admitted)
     except Refusal as refusal:
         data = refused(triode, head, refusal)
         await connection.send_all(data, triode.settings.write_deadline_s)
@@ -156,13 +157,13 @@ def open_client(
     triode: Triode,
     connection: Connection,
     head: Head,
+    kind: Kind,
     request: StreamRequest,
     principal: Principal,
     fields: dict[str, str],
 ) -> Client:
     """Register the client and owe it the response head and its first frames, in one step."""
     settings = triode.settings
-    kind: Kind = "ws" if is_websocket(head) else "sse"
     offered = head.get("sec-websocket-extensions") if kind == "ws" else None
     agreed = negotiate(offered) if settings.deflate_from else None
     deflate_from = settings.deflate_from if agreed is not None and agreed.deflates else 0

@@ -22,7 +22,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 
@@ -42,6 +42,13 @@ TLS_RECORD: Final = b"\x16\x03"
 LOOPBACK: Final = "127.0.0.1"
 # Connections at once that wait for their peer to read a refusal; those beyond are closed at once.
 LINGERING: Final = 1000
+
+# What is about to begin: a handshake, a native stream, or anything else.
+Beginning = Literal["tls", "stream", "other"]
+
+
+async def _admit_at_once(_what: Beginning) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class Reception:
         heads: Share | None = None,
         http: Share | None = None,
         idle: IdleConnections | None = None,
-        admit: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        admit: Callable[[Beginning], Awaitable[None]] = _admit_at_once,
     ) -> None:
         """Give it the lanes and the bounds.
 
@@ -84,7 +91,7 @@ class Reception:
         begins with a later head that is for `native`. `refuse` makes the answer for a request that
         cannot be served. `heads` and `http` are what one address may take of the `places`. Of
         `idle` the oldest is closed for a newcomer when there are too many. `admit` is waited for
-        before a newcomer is served, and before its TLS handshake.
+        before a newcomer is served, and before its TLS handshake, and told which of them it is.
         """
         self.counts = counts or ListenerCounts()
         self._wants = wants
@@ -152,9 +159,10 @@ class Reception:
         if opaque is None:
             connection.close()
             return None
-        await self._admit()
+        is_wanted = not opaque and self._is_wanted(connection)
+        await self._admit("stream" if is_wanted else "other")
         try:
-            return await self._choose(connection, opaque)
+            return await self._choose(connection, opaque, is_wanted)
         except Full as full:
             await self._turn_away(connection, opaque, full)
             return None
@@ -169,7 +177,7 @@ class Reception:
             if self._ssl_context is not None:
                 # Under the same deadline: a handshake that stands still costs what a head does.
                 await trio.lowlevel.wait_readable(connection.sock)
-                await self._admit()
+                await self._admit("tls")
                 await connection.secure_with(self._ssl_context)
                 if connection.alpn == "h2":
                     return True
@@ -209,13 +217,13 @@ class Reception:
             )
         return connection.parsed
 
-    async def _choose(self, connection: Connection, opaque: bool) -> Head | None:
+    async def _choose(self, connection: Connection, opaque: bool, is_wanted: bool) -> Head | None:
         """Hand over what is not native. Raises Full when there is no place for the connection."""
         # An idle one goes for a newcomer: its client may come back, a newcomer would be refused.
         most = self._limits.connections
         if 0 < most < self.counts.open and not self._idle.close_oldest():
             raise Full("connections", most)
-        if opaque or (head := self._take_wanted(connection)) is None:
+        if not is_wanted:
             # The place is held only while Hypercorn has it: a native stream has another kind.
             with self.door.enter_http(connection):
                 self.counts.handed_off += 1
@@ -223,17 +231,22 @@ class Reception:
                     return None
             self.counts.given_back += 1
             # The later head is in the buffer still, and parsed already.
-            head = self._take_wanted(connection)
-        return head
+            if not self._is_wanted(connection):
+                return None
+        return self._take_head(connection)
 
-    def _take_wanted(self, connection: Connection) -> Head | None:
-        """Take the head out of the buffer if it is for the native lane; else leave it there."""
+    def _is_wanted(self, connection: Connection) -> bool:
+        """Whether the head that the buffer begins with is for the native lane."""
         parsed = self._parse(connection)
-        if parsed is None or not self._wants(parsed[0]):
-            return None
+        return parsed is not None and self._wants(parsed[0])
+
+    def _take_head(self, connection: Connection) -> Head:
+        """Take the head, which is there and parsed, out of the buffer."""
+        assert connection.parsed is not None
+        head, size = connection.parsed
         connection.parsed = None
-        del connection.buffer[: parsed[1]]
-        return parsed[0]
+        del connection.buffer[:size]
+        return head
 
     async def _turn_away(self, connection: Connection, opaque: bool, full: Full) -> None:
         self.counts.turned_away += 1

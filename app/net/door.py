@@ -99,7 +99,8 @@ class Door:
             place.release()
             if key is not None:
                 self._leave_line(key)
-            self._room.unpark_all()
+            if self._room:
+                self._room.unpark_all()
 
         return Ticket(leave)
 

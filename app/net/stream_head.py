@@ -22,8 +22,10 @@ def is_websocket(head: Head) -> bool:
     """Whether this asks for a WebSocket (RFC 6455 section 4.2.1); `check_websocket` says whether
     it does so rightly.
     """
+    # The field first: most requests have none, and all are asked.
     return (
-        head.method == "GET"
+        head.get("upgrade") is not None
+        and head.method == "GET"
         and head.version == "1.1"
         and not head.has_body
         and "websocket" in head.tokens("upgrade")

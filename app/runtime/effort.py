@@ -16,12 +16,15 @@ from __future__ import annotations
 import heapq
 import time
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import outcome
 import trio
 
 from triode.app.runtime.per_run import per_run
+
+if TYPE_CHECKING:
+    from triode.app.net.dispatcher import Beginning
 
 # For all connections together in a round of the loop. What comes in is read in one, carried out in
 # the next and flushed in a third.
@@ -37,15 +40,16 @@ MOST_S: Final = 0.002
 # What one can save up by saying little: so a crowd of new ones does not come before those who are
 # there, and a step that took long by chance is forgiven.
 SAVED_S: Final = 0.0005
-# What a request of Quart's takes, in steps of other tasks; and the beginning of a connection.
+# What a request of Quart's takes, in steps of other tasks.
 APP_S: Final = 0.002
-BEGIN_S: Final = 0.0004
+# And the beginning of a connection, by what it is to be.
+BEGIN_S: Final[dict[Beginning, float]] = {"tls": 0.001, "stream": 0.00015, "other": 0.0004}
 
 _clock = time.thread_time
 
 
 class _Waiter:
-    """A task that waits for its turn, and what that will take if it is as the one before."""
+    """A task that waits for its turn, and what that will take, about."""
 
     __slots__ = ("task", "usual_s")
 
@@ -81,7 +85,9 @@ class _Line(trio.abc.Instrument):
         return not self._waiting and self.left_s > 0
 
     async def wait(self, tag: float, usual_s: float) -> None:
-        """Wait for a turn. Cancelled, there was none."""
+        """Wait for a turn. Then `usual_s` of the round have been taken for it. Cancelled, there
+        was none.
+        """
         waiter = _Waiter(usual_s)
         heapq.heappush(self._waiting, (tag, next(self._number), waiter))
         if self._usher is not None:
@@ -95,15 +101,15 @@ class _Line(trio.abc.Instrument):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def usher(self) -> None:
-        """In each round wake those for whom there will be time in the next one."""
+        """In each round wake those for whom there is time; they run in the next one."""
         while True:
             while self._waiting:
-                left_s = self.left_s
-                while self._waiting and left_s > 0:
+                while self._waiting and self.left_s > 0:
                     _tag, _number, waiter = heapq.heappop(self._waiting)
                     if waiter.task is not None:
                         trio.lowlevel.reschedule(waiter.task, outcome.Value(None))
-                        left_s -= waiter.usual_s
+                        # Now: whether they run before the next look is chance.
+                        self.left_s -= waiter.usual_s
                 await trio.lowlevel.checkpoint()
             self._usher = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._leave)
@@ -126,12 +132,13 @@ _the_line: Final = per_run("peers", _new_line)
 class Effort:
     """What one connection has taken, and its next turn."""
 
-    __slots__ = ("_begun_s", "_had_s", "_line", "_usual_s")
+    __slots__ = ("_begun_s", "_had_s", "_line", "_taken_s", "_usual_s")
 
     def __init__(self) -> None:
         self._line = _the_line()
         self._had_s = self._line.virtual_s
         self._usual_s = FREE_S
+        self._taken_s = 0.0
         self._begun_s = 0.0
 
     async def turn(self, also_s: float = 0.0) -> bool:
@@ -143,12 +150,15 @@ class Effort:
         line = self._line
         begin_s = max(line.virtual_s - SAVED_S, self._had_s)
         is_first = line.is_new
-        if not line.is_open:
+        self._taken_s = 0.0
+        if line.is_open:
+            line.left_s -= also_s
+        else:
             is_first = False
             await line.wait(begin_s + also_s, self._usual_s + also_s)
+            self._taken_s = self._usual_s
         line.is_new = False
         line.virtual_s = max(line.virtual_s, begin_s)
-        line.left_s -= also_s
         self._had_s = begin_s + also_s
         self._begun_s = _clock()
         return is_first
@@ -158,7 +168,7 @@ class Effort:
         taken_s = min(MOST_S, _clock() - self._begun_s)
         self._usual_s = taken_s
         self._had_s += max(FREE_PART * taken_s, taken_s - FREE_S)
-        self._line.left_s -= taken_s
+        self._line.left_s -= taken_s - self._taken_s
 
     def charge(self, seconds: float) -> None:
         """It has caused so much that others will do."""
@@ -166,6 +176,11 @@ class Effort:
         self._line.left_s -= seconds
 
 
-async def admit() -> None:
+async def admit(what: Beginning) -> None:
     """Wait until there is time for the beginning of one more connection."""
-    await Effort().turn(BEGIN_S)
+    line, seconds = _the_line(), BEGIN_S[what]
+    if line.is_open:
+        line.left_s -= seconds
+    else:
+        await line.wait(line.virtual_s + seconds, seconds)
+    line.is_new = False

@@ -8,10 +8,10 @@ between them.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
+from msgspec import structs
 
 from triode.app.delivery import resume
 from triode.app.delivery.lazy_frame import joined
@@ -89,7 +89,7 @@ async def admit(
     filters = tuple(await readable(gate, principal, request.texts))
     require_filter_room(triode.ledger, triode.store, filters)
     tags = as_own(request.tags) | route_tags
-    request = replace(request, filters=filters, route=route, tags=tags)
+    request = structs.replace(request, filters=filters, route=route, tags=tags)
     for room in request.rooms:
         gate.require_room(principal, room)
     if triode.draining:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct, field
 
 from triode.app.wire.known_names import SUBSCRIPTION, TAG, check_members
 from triode.app.wire.max_event import check_max_event
@@ -53,8 +54,7 @@ CONTROL: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udff
 TAG_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
+class StreamRequest(Struct, frozen=True):
     """A checked request for a stream; `filters` are those of `texts`, when they have been parsed.
     `since` None: from now; a position that was malformed is kept as `lost`.
     """

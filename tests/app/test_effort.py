@@ -10,8 +10,9 @@ import trio
 from tests.app.test_exactness_found import connect, start
 from triode.app.lanes import native
 from triode.app.lanes.native import NativeLane
+from triode.app.net.dispatcher import Beginning
 from triode.app.runtime import effort as module
-from triode.app.runtime.effort import APP_S, ROUND_S, Effort
+from triode.app.runtime.effort import APP_S, BEGIN_S, ROUND_S, Effort, admit
 
 PING = b"\x89\x80" + bytes(4)
 
@@ -98,6 +99,25 @@ async def test_a_crowd_of_new_ones_comes_after_those_who_are_there(
             await trio.lowlevel.checkpoint()
     while served < 100:  # noqa: ASYNC110 # it is rounds that are counted
         await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("what", ["stream", "other", "tls"])
+async def test_of_those_who_begin_a_few_do_in_each_round(
+    costs: Costs, nursery: trio.Nursery, what: Beginning
+) -> None:
+    begun = rounds = 0
+
+    async def begin() -> None:
+        nonlocal begun
+        await admit(what)
+        begun += 1
+
+    for _ in range(100):
+        nursery.start_soon(begin)
+    while begun < 100:
+        await trio.lowlevel.checkpoint()
+        rounds += 1
+    assert rounds == pytest.approx(100 * BEGIN_S[what] / ROUND_S, rel=0.2)
 
 
 async def test_alone_one_never_waits_long(costs: Costs) -> None:
