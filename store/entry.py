@@ -91,8 +91,12 @@ def batch_lines(data: bytes) -> list[bytes]:
 
 def decode_batch(data: bytes) -> list[Entry]:
     """The entries of one commit. Raises `EntryError`."""
-    lines = batch_lines(data)
+    return [decode_entry(line) for line in batch_lines(data)]
+
+
+def decode_entry(line: bytes) -> Entry:
+    """One of them. Raises `EntryError`."""
     try:
-        return [_of_json(line) for line in lines]
+        return _of_json(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise EntryError(f"a damaged batch: {error}") from error

@@ -3,8 +3,9 @@
     memory    for tests and for code that embeds Triode: it ends with the process
     sqlite    a file: what was answered is on the disk
 
-A log knows nothing of documents. It keeps batches (`store.entry`), numbered by the entries in them,
-and snapshots in pieces. One task at a time may append; snapshots may be made beside it.
+A log knows nothing of documents. It keeps batches (`store.entry`) and snapshots in pieces. The log
+numbers the entries, for of a shared one others write, too: what is kept comes out of `take`, in the
+one order, own and others' alike. One task at a time may append; snapshots may be made beside it.
 
     LogError
     ├── LogRefused   it cannot be used: a wrong format, a network drive
@@ -49,12 +50,13 @@ class LogBroken(LogError):
 
 class Batch(NamedTuple):
     """What was committed at once: the entries numbered `first` to `last`, as `store.entry` wrote
-    them.
+    them. `is_own` as `take` gives it: this process has appended it, in this run.
     """
 
     first: int
     last: int
     data: bytes
+    is_own: bool = False
 
 
 def require_joined(since: int, batches: Sequence[Batch]) -> None:
@@ -91,10 +93,25 @@ class Log(Protocol):
     async def open(self) -> Opened:
         """Take the log for this process alone. Raises `LogRefused`."""
 
-    async def append(self, batch: Batch) -> None:
-        """Keep a batch, which has to follow the last one. On return a crash cannot take it back.
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes write to it, too."""
+
+    async def append(self, data: bytes, count: int) -> None:
+        """Keep a batch of so many entries behind all that is there. On return a crash cannot take
+        it back, and `take` gives it, or has given it.
 
         Raises `LogFull` and `LogBroken`.
+        """
+
+    def take(self) -> Batch | None:
+        """The next batch in the order of the log, from where it stood when it was opened. Own ones
+        come in the order in which they were appended. None: there is none yet.
+        """
+
+    async def news(self) -> None:
+        """Wait until `take` has something. Of a log that is not shared only `append` makes that
+        so. Raises `LogBroken`.
         """
 
     async def read(self, since: int) -> list[Batch]:

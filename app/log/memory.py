@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -23,6 +24,7 @@ class MemoryLog:
     def __init__(self, lineage: Lineage) -> None:
         self._lineage = lineage
         self._batches: list[Batch] = []
+        self._new: deque[Batch] = deque()
         self._last = 0
         self._whole: dict[Snapshot, list[bytes]] = {}
         self._making: tuple[Snapshot, list[bytes]] | None = None
@@ -36,16 +38,31 @@ class MemoryLog:
             raise LogRefused("this log is in use already")
         self._open = True
         self._making = None
+        self._new.clear()
         floor = self._batches[0].first - 1 if self._batches else self._last
         return Opened(self._lineage, floor, self._last, list(self._whole)[::-1])
 
-    async def append(self, batch: Batch) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """It is this process's alone."""
+        return False
+
+    async def append(self, data: bytes, count: int) -> None:
         """Keep a batch."""
         await trio.lowlevel.checkpoint()
         assert self._open
-        assert batch.first == self._last + 1
+        batch = Batch(self._last + 1, self._last + count, data)
         self._batches.append(batch)
         self._last = batch.last
+        self._new.append(batch._replace(is_own=True))
+
+    def take(self) -> Batch | None:
+        """The next batch that was appended."""
+        return self._new.popleft() if self._new else None
+
+    async def news(self) -> None:
+        """Nobody else writes."""
+        await trio.sleep_forever()
 
     async def read(self, since: int) -> list[Batch]:
         """The next batches. Raises `LogRefused`."""

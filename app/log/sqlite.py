@@ -8,20 +8,21 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
 from triode.app.log.database import SOUND, Database
-from triode.app.log.log import LogRefused
+from triode.app.log.log import Batch, LogRefused
 from triode.app.runtime.epoch import new_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from triode.app.log.log import Batch, Opened
+    from triode.app.log.log import Opened
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ class SqliteLog:
         self.path = path
         self._is_synced = is_synced
         self._database: Database | None = None
+        self._last = 0
+        self._new: deque[Batch] = deque()
         self._limiter = trio.CapacityLimiter(1)
         # A copy is made in a thread of its own, a part at a time: who holds this has the file.
         self._alone = threading.Lock()
@@ -56,11 +59,28 @@ class SqliteLog:
                 sqlite3.sqlite_version,
                 self.path,
             )
+        self._last = self._database.opened.last
         return self._database.opened
 
-    async def append(self, batch: Batch) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """It is this process's alone."""
+        return False
+
+    async def append(self, data: bytes, count: int) -> None:
         """Raises `LogFull` and `LogBroken`."""
+        batch = Batch(self._last + 1, self._last + count, data, is_own=True)
         await self._in_thread(partial(self._db.append, batch))
+        self._last = batch.last
+        self._new.append(batch)
+
+    def take(self) -> Batch | None:
+        """The next batch that was appended."""
+        return self._new.popleft() if self._new else None
+
+    async def news(self) -> None:
+        """Nobody else writes."""
+        await trio.sleep_forever()
 
     async def read(self, since: int) -> list[Batch]:
         """Raises `LogRefused`."""

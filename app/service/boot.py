@@ -68,7 +68,9 @@ async def boot(triode: Triode) -> bool:
     try:
         if opened.snapshots:
             await journal.begin(*await _read(triode, opened))
-            await take_rooms(triode)
+            # Of a shared log nobody is the next one: what rooms remember is each server's own.
+            if not journal.log.is_shared:
+                await take_rooms(triode)
         elif opened.last:
             raise LogRefused("the log has no snapshot to begin with")
         else:
@@ -92,7 +94,7 @@ async def let_go(triode: Triode) -> None:
     journal = triode.journal
     if journal is not None and journal.is_begun:
         journal.is_begun = False
-        if journal.broken is None:
+        if journal.broken is None and not journal.log.is_shared:
             await keep_rooms(triode)
         await journal.log.aclose()
     await trio.lowlevel.checkpoint()
@@ -103,9 +105,9 @@ async def _begin_new(triode: Triode, opened: Opened) -> None:
     store, journal = triode.store, triode.journal
     assert journal is not None
     store.begin_log(opened.lineage)
-    journal.bounds = journal.wanted
+    journal.replica.bounds = journal.wanted
     await save(triode)
-    await journal.begin(journal.bounds, 0)
+    await journal.begin(journal.wanted, 0)
 
 
 async def _read(triode: Triode, opened: Opened) -> tuple[Bounds, int]:

@@ -56,7 +56,7 @@ async def save(triode: Triode) -> None:
     assert journal is not None
     with store.document.pin() as root:
         seq = store.seq
-        head, tables = pieces_of(store, journal.bounds, journal.last_ms)
+        head, tables = pieces_of(store, journal.replica.bounds, journal.last_ms)
         snapshot = await journal.log.begin_snapshot(seq)
         await journal.log.add_piece(snapshot, head)
         for piece in tables:

@@ -51,12 +51,12 @@ class SlowLog(MemoryLog):
         self._gate = trio.Event()
         self.fails_with: Exception | None = None
 
-    async def append(self, batch: Batch) -> None:
+    async def append(self, data: bytes, count: int) -> None:
         await self._gate.wait()
         if self.fails_with is not None:
             raise self.fails_with
-        self.batches.append(batch)
-        await super().append(batch)
+        self.batches.append(Batch(self._last + 1, self._last + count, data))
+        await super().append(data, count)
 
     def open_up(self) -> None:
         """From now on no commit waits."""

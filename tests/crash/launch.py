@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -16,6 +17,7 @@ from triode.app.log.log import Batch
 from triode.app.log.sqlite import SqliteLog
 from triode.app.service import boot, decision, journal, saving
 from triode.app.service.journal import Journal
+from triode.app.service.replica import Replica
 from triode.app.service.under_way import Write as Pending
 from triode.app.wire.refusal import Refusal
 from triode.store.entry import Entry
@@ -37,12 +39,15 @@ def put(owner: object, name: str, new: object) -> None:
 
 def answer_before_sync() -> None:
     """A commit is said to be done, and is done 50 ms later."""
-    append = SqliteLog.append
 
-    async def later(self: SqliteLog, batch: Batch) -> None:
+    async def later(self: SqliteLog, data: bytes, count: int) -> None:
+        batch = Batch(self._last + 1, self._last + count, data, is_own=True)
+        self._last = batch.last
+        self._new.append(batch)
+
         async def commit() -> None:
             await trio.sleep(0.05)
-            await append(self, batch)
+            await self._in_thread(partial(self._db.append, batch))
 
         trio.lowlevel.spawn_system_task(commit)
         await trio.lowlevel.checkpoint()
@@ -65,18 +70,18 @@ def skip_at_redo() -> None:
 
 def apply_refused() -> None:
     """Of a transaction that is refused, the first part is done."""
-    apply = Journal._apply
+    apply = Replica.apply
 
-    async def half(self: Journal, write: Pending) -> None:
+    async def half(self: Replica, write: Pending) -> None:
         op = write.op
         if not isinstance(op, AllOrNothing) or not isinstance(op.ops[-1], Set):
             await apply(self, write)
             return
-        first = self._triode.prepare(op.ops[0], write.principal, self._meter())
+        first = self._triode.prepare(op.ops[0], write.principal, self.meter())
         self._triode.commit(first, write.time_ms)
         write.settle(None, Refusal(404, "it is there all the same"))
 
-    put(Journal, "_apply", half)
+    put(Replica, "apply", half)
 
 
 def half_of_a_transaction_at_redo() -> None:

@@ -36,7 +36,6 @@ from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect
 from tests.log.random_writes import ROOT, Writes
 from triode.app.config.settings import Settings
-from triode.app.log.log import Batch
 from triode.app.log.memory import MemoryLog
 from triode.app.service import running
 from triode.app.service.decision import hold_to, redo
@@ -72,9 +71,9 @@ class Recorder(MemoryLog):
         self.kept = Kept([], [])
         self._pieces: list[bytes] = []
 
-    async def append(self, batch: Batch) -> None:
-        await super().append(batch)
-        self.kept.batches.append(batch.data)
+    async def append(self, data: bytes, count: int) -> None:
+        await super().append(data, count)
+        self.kept.batches.append(data)
 
     async def begin_snapshot(self, seq: int) -> int:
         self._pieces = []

@@ -29,6 +29,11 @@ def batch(first: int, count: int, fill: bytes = b"x") -> Batch:
     return Batch(first, first + count - 1, b"1\n" + fill * count)
 
 
+async def append(log: Log, wanted: Batch) -> None:
+    await log.append(wanted.data, wanted.last + 1 - wanted.first)
+    assert log.take() == wanted._replace(is_own=True)
+
+
 async def all_after(log: Log, since: int) -> list[Batch]:
     found: list[Batch] = []
     while more := await log.read(found[-1].last if found else since):
@@ -58,7 +63,7 @@ async def test_what_was_appended_is_there_afterwards(reopen: Reopen) -> None:
     lineage = (await log.open()).lineage
     batches = [batch(1, 3), batch(4, 1), batch(5, 512)]
     for each in batches:
-        await log.append(each)
+        await append(log, each)
     assert await all_after(log, 0) == batches
     await log.aclose()
     log = reopen()
@@ -68,7 +73,7 @@ async def test_what_was_appended_is_there_afterwards(reopen: Reopen) -> None:
     assert await all_after(log, 3) == batches[1:]
     assert await all_after(log, 5) == batches[2:]  # the batch that has the entry 6 in it
     assert await all_after(log, 516) == []
-    await log.append(batch(517, 1))
+    await append(log, batch(517, 1))
     await log.aclose()
 
 
@@ -77,7 +82,7 @@ async def test_it_is_read_in_parts(reopen: Reopen) -> None:
     await log.open()
     batches = [Batch(n, n, bytes(600_000)) for n in range(1, 7)]
     for each in batches:
-        await log.append(each)
+        await append(log, each)
     assert 1 <= len(await log.read(0)) < 6
     assert await all_after(log, 0) == batches
     await log.aclose()
@@ -97,7 +102,7 @@ async def test_only_one_has_it(reopen: Reopen) -> None:
 async def test_a_snapshot_comes_back(reopen: Reopen) -> None:
     log = reopen()
     await log.open()
-    await log.append(batch(1, 10))
+    await append(log, batch(1, 10))
     made = await snapshot(log, 7, b'{"a":', b"1}")
     await log.aclose()
     log = reopen()
@@ -112,9 +117,9 @@ async def test_two_snapshots_stay_and_the_log_behind_the_older_one(reopen: Reope
     await log.open()
     made = []
     for first in range(1, 41, 10):
-        await log.append(batch(first, 10))
+        await append(log, batch(first, 10))
         made.append(await snapshot(log, first + 9, b"%d" % first))
-    await log.append(batch(41, 5))
+    await append(log, batch(41, 5))
     await log.aclose()
     log = reopen()
     opened = await log.open()
@@ -129,7 +134,7 @@ async def test_two_snapshots_stay_and_the_log_behind_the_older_one(reopen: Reope
 async def test_a_snapshot_that_was_not_finished_is_none(reopen: Reopen) -> None:
     log = reopen()
     await log.open()
-    await log.append(batch(1, 10))
+    await append(log, batch(1, 10))
     whole = await snapshot(log, 5, b"whole")
     half = await log.begin_snapshot(10)
     await log.add_piece(half, b"half")
@@ -146,14 +151,14 @@ async def test_a_snapshot_that_was_not_finished_is_none(reopen: Reopen) -> None:
 async def test_all_of_it_in_a_snapshot(reopen: Reopen) -> None:
     log = reopen()
     await log.open()
-    await log.append(batch(1, 10))
+    await append(log, batch(1, 10))
     for _ in range(2):
         await snapshot(log, 10, b"all")
     await log.aclose()
     log = reopen()
     opened = await log.open()
     assert (opened.floor, opened.last) == (10, 10)
-    await log.append(batch(11, 1))
+    await append(log, batch(11, 1))
     assert await all_after(log, 10) == [batch(11, 1)]
     await log.aclose()
 
@@ -162,11 +167,11 @@ async def test_bytes_are_what_a_start_would_read(reopen: Reopen) -> None:
     log = reopen()
     await log.open()
     assert log.bytes == 0
-    await log.append(batch(1, 100))
+    await append(log, batch(1, 100))
     assert log.bytes == 102
     await snapshot(log, 100, b"all of it")
     assert log.bytes == 0
-    await log.append(batch(101, 8))
+    await append(log, batch(101, 8))
     assert log.bytes == 10
     await log.aclose()
     log = reopen()
