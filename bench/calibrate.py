@@ -22,7 +22,7 @@ from triode.store.footprint import footprint
 from triode.store.index import Index
 from triode.store.operation import Merge, Patch, Set
 from triode.store.pattern import parse_pattern
-from triode.store.value import MISSING, copy_measured, text_bytes
+from triode.store.value import MISSING, copy_measured, weigh
 from triode.store.work import Work
 
 ROUNDS: Final = 5
@@ -327,7 +327,7 @@ def match_of_descents_below() -> Job:
 
 @job
 def text_is_weighed() -> Job:
-    return lambda work: text_bytes(OBJECTS, work)
+    return lambda work: weigh(OBJECTS, work)
 
 
 @job

@@ -169,10 +169,6 @@ class Admission:
             "principals": len(self._clients_of_principal),
         }
 
-    def clients_of(self, principal_key: str) -> int:
-        """How many places this principal holds."""
-        return self._clients_of_principal.get(principal_key, 0)
-
     def _leave_head(self) -> None:
         self._heads -= 1
 

@@ -66,11 +66,6 @@ class History:
         return len(self._changes)
 
     @property
-    def oldest_seq(self) -> int:
-        """The sequence number of the oldest change held, or of the next one when none is."""
-        return self._floor + 1
-
-    @property
     def last_seq(self) -> int:
         """The sequence number of the newest change known, held or not."""
         return self._floor + len(self._changes)

@@ -37,7 +37,6 @@ __all__ = [
     "encode_steps",
     "equal",
     "fits_double",
-    "text_bytes",
 ]
 
 # Integers of fewer bits fit a double's range for sure.
@@ -175,11 +174,6 @@ def approx_bytes(value: Json | Missing, *, limit: int) -> int:
         else:
             size += 9 if type(node) is float else 5
     return size
-
-
-def text_bytes(value: Json | Missing, work: Work = FREE) -> int:
-    """Roughly the bytes of a whole value as JSON; MISSING has none."""
-    return weigh(value, work)[0]
 
 
 def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:

@@ -101,6 +101,8 @@ class Pinned(ResponseBody):
         self._release()
 
     def __del__(self) -> None:
+        # At any moment, in the middle of a write too: a pin that ends only adds itself to a list,
+        # which the next write works off.
         self.close()
 
     def __aiter__(self) -> Pinned:

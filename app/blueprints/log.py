@@ -132,6 +132,7 @@ class _File(ResponseBody):
             self._closed()
 
     def __del__(self) -> None:
+        # At any moment: it closes a file that only we have, and counts up, which wakes nobody.
         self.close()
 
     def __aiter__(self) -> _File:

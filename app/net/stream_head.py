@@ -51,8 +51,3 @@ def _is_nonce(key: str | None) -> bool:
         return len(base64.b64decode(key, validate=True)) == 16
     except binascii.Error:
         return False
-
-
-def is_stream(head: Head) -> bool:
-    """Whether the head can ask for an event stream on its own: a GET that no body follows."""
-    return head.method == "GET" and not head.has_body and not is_upgrade(head)

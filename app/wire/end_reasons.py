@@ -41,7 +41,6 @@ class Ended(NamedTuple):
 CLIENT_CLOSED = End("client_closed", 1000)
 CLIENT_LOST = End("client_lost", 1006)
 NORMAL = End("closed", 1000)
-GOING_AWAY = End("going_away", 1001)
 PROTOCOL = End("protocol_error", 1002)
 NOT_TEXT = End("invalid_utf8", 1007)
 SLOW = End("slow", 1008)

@@ -24,7 +24,7 @@ from triode.app.net.door import Door
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
 from triode.app.net.request_head import Head
-from triode.app.net.stream_head import is_stream, is_websocket
+from triode.app.net.stream_head import is_upgrade, is_websocket
 from triode.limits.admission import Admission
 from triode.limits.share import Share
 
@@ -34,9 +34,11 @@ def lane(*, streams: frozenset[str], sockets: frozenset[str]) -> Callable[[Head]
     are native."""
 
     def wants(head: Head) -> bool:
-        return (head.path in streams and is_stream(head)) or (
-            head.path in sockets and is_websocket(head)
-        )
+        if head.method != "GET" or head.has_body:
+            return False
+        if is_websocket(head):
+            return head.path in sockets
+        return head.path in streams and not is_upgrade(head)
 
     return wants
 

@@ -35,7 +35,7 @@ def seqs(changes: list[Change]) -> list[int]:
 class TestBounds:
     def test_empty(self) -> None:
         history = History(10, 1000)
-        assert (history.items, history.bytes, history.oldest_seq) == (0, 0, 1)
+        assert (history.items, history.bytes, history.last_seq) == (0, 0, 0)
         assert history.covers(0)
         assert history.since(0) == []
         assert not history.covers(1)
@@ -49,7 +49,8 @@ class TestBounds:
     def test_items(self) -> None:
         history = filled(25, max_items=10)
         assert history.items == 10
-        assert history.oldest_seq == 16
+        assert history.covers(15)
+        assert not history.covers(14)
         assert [history.covers(seq) for seq in (14, 15, 25, 26)] == [False, True, True, False]
         assert seqs(history.since(15)) == list(range(16, 26))
         assert seqs(history.since(23)) == [24, 25]
@@ -73,7 +74,7 @@ class TestBounds:
         history = filled(5, max_bytes=10_000)
         gone = history.append(change(6, Edit(("a",), ["x" * 100] * 1000, MISSING)))
         assert seqs(gone) == [1, 2, 3, 4, 5, 6]
-        assert (history.items, history.bytes, history.oldest_seq) == (0, 0, 7)
+        assert (history.items, history.bytes, history.last_seq) == (0, 0, 6)
         assert [history.covers(seq) for seq in (5, 6, 7)] == [False, True, False]
         history.append(change(7))
         assert seqs(history.since(6)) == [7]
@@ -82,7 +83,8 @@ class TestBounds:
     def test_many_edits_are_a_barrier_too(self) -> None:
         history = filled(1, max_bytes=10_000)
         history.append(change(2, *[Edit(("a",), 1, 2)] * 100))
-        assert history.oldest_seq == 3
+        assert history.covers(2)
+        assert not history.covers(1)
 
     def test_a_gap_is_a_barrier(self) -> None:
         history = filled(5)
