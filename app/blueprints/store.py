@@ -90,21 +90,20 @@ def blueprint(triode: Triode) -> Blueprint:
             return _read_place(triode, seen, selection)
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
 
-    @bp.direct("/store", "PUT")
-    async def put(seen: Visit) -> Response:
-        path = check_path(required_path(one(seen.head, "path")))
+    async def replace(seen: Visit, path: Path) -> Response:
         media_type(seen.head, [JSON])
         with in_hand(triode.metrics, seen.head):
             value = await content(seen.body)
             return await _write(triode, seen, Set(path, value, _create(seen.head)))
 
+    @bp.direct("/store", "PUT")
+    async def put(seen: Visit) -> Response:
+        return await replace(seen, check_path(required_path(one(seen.head, "path"))))
+
     @bp.direct("/store", "POST")
     async def post(seen: Visit) -> Response:
-        path = check_path("." if (text := one(seen.head, "path")) is None else text)
-        media_type(seen.head, [JSON])
-        with in_hand(triode.metrics, seen.head):
-            value = await content(seen.body)
-            return await _write(triode, seen, Set(path, value, _create(seen.head)))
+        text = one(seen.head, "path")
+        return await replace(seen, check_path("." if text is None else text))
 
     @bp.direct("/store", "PATCH")
     async def patch(seen: Visit) -> Response:

@@ -106,13 +106,15 @@ def make_triode(**options: Any) -> Triode:
 
 
 @asynccontextmanager
-async def way(name: str, **options: Any) -> AsyncIterator[tuple[Server, Triode]]:
+async def way(
+    name: str, handoff: HandoffLimits | None = None, **options: Any
+) -> AsyncIterator[tuple[Server, Triode]]:
     """A listening side that answers direct routes in one of the two ways."""
     triode = make_triode(**options)
     app = create_app(triode)
     app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
     direct = Exchange(app.extensions[DIRECT]) if name == "exchange" else None
-    async with running(app=cast(ASGIFramework, app), direct=direct) as server:
+    async with running(app=cast(ASGIFramework, app), direct=direct, handoff=handoff) as server:
         yield server, triode
 
 
@@ -246,11 +248,7 @@ async def test_other_ways_to_ask_on_the_same_connection() -> None:
 
 async def test_a_body_that_stops_coming() -> None:
     quick = HandoffLimits(body_idle_s=0.2, linger_s=0.1)
-    triode = make_triode()
-    app = create_app(triode)
-    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
-    direct = Exchange(app.extensions[DIRECT])
-    async with running(app=cast(ASGIFramework, app), direct=direct, handoff=quick) as server:
+    async with way("exchange", quick) as (server, triode):
         client = await server.connect()
         await client.send(raw("PUT", "/store?path=.a", "long enough", JSON | TOKEN)[:-3])
         assert (await client.ended()).startswith(b"HTTP/1.1 408")
@@ -265,11 +263,7 @@ async def test_a_body_that_stops_coming() -> None:
 
 async def test_idle_connections_are_kept_and_closed_as_hypercorns_are() -> None:
     quick = HandoffLimits(keep_alive_s=0.3, linger_s=0.1)
-    triode = make_triode()
-    app = create_app(triode)
-    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
-    direct = Exchange(app.extensions[DIRECT])
-    async with running(app=cast(ASGIFramework, app), direct=direct, handoff=quick) as server:
+    async with way("exchange", quick) as (server, _triode):
         client = await server.connect()
         simple = raw("PUT", "/store?path=.a", 1, JSON | TOKEN)
         for _ in range(4):  # longer than the keep-alive in all
@@ -289,11 +283,7 @@ async def test_idle_connections_are_kept_and_closed_as_hypercorns_are() -> None:
 
 async def test_a_reader_who_stops_reading_a_long_answer_is_cut_off() -> None:
     strict = HandoffLimits(write_deadline_s=0.3, linger_s=0.1)
-    triode = make_triode()
-    app = create_app(triode)
-    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
-    direct = Exchange(app.extensions[DIRECT])
-    async with running(app=cast(ASGIFramework, app), direct=direct, handoff=strict) as server:
+    async with way("exchange", strict) as (server, triode):
         await triode.set(".big", ["x" * 1000] * 20_000)
         client = await server.connect()
         await client.send(raw("GET", "/store?path=.big", None, TOKEN))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.app.rounds import counted_rounds
 from tests.app.web import serving
 from triode.app.config.settings import Settings
 from triode.app.runtime.decoding import AT_ONCE_BYTES, decode_in_turns
@@ -32,21 +33,9 @@ def triode_of(root: Any, **options: Any) -> Triode:
 
 async def test_others_run_while_a_long_write_is_planned() -> None:
     triode = triode_of({"many": {}})
-    rounds = 0
-
-    async def bystander() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await trio.lowlevel.checkpoint()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bystander)
-        before = rounds
+    async with counted_rounds() as rounds:
         await triode.write(Merge(("many",), {f"k{n}": {"v": n} for n in range(30_000)}))
-        turns = rounds - before
-        nursery.cancel_scope.cancel()
-    assert turns > 10
+    assert rounds.seen > 10
     assert len(triode.store.document.root["many"]) == 30_000  # type: ignore[index,call-overload]
 
 
@@ -231,20 +220,9 @@ async def test_most_writes_are_done_at_once() -> None:
 
 
 async def test_a_large_message_is_decoded_in_turns() -> None:
-    rounds = 0
-
-    async def bystander() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await trio.lowlevel.checkpoint()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(bystander)
-        before = rounds
-        text = b"[" + b'{"a":1},' * 50_000 + b"{}]"
+    text = b"[" + b'{"a":1},' * 50_000 + b"{}]"
+    async with counted_rounds() as rounds:
         value = await decode_in_turns(text, max_depth=10)
-        assert rounds - before >= len(text) // AT_ONCE_BYTES
-        nursery.cancel_scope.cancel()
+    assert rounds.seen >= len(text) // AT_ONCE_BYTES
     assert isinstance(value, list)
     assert len(value) == 50_001

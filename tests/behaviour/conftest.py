@@ -16,6 +16,7 @@ import pytest
 from .auth import ADMIN, DOCUMENT, GUARDED
 from .clients import Api, Fence, open_api
 from .server import LANES, OPEN, Lane, Server, Settings
+from .small_document import DOCUMENT as SMALL
 
 
 class ServerFactory:
@@ -130,3 +131,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     finally:
         if isinstance(one, Server) and (log := one.log(offset)):
             item.add_report_section("call", f"{one.lane} server log", log)
+
+
+@pytest.fixture
+async def document(api: Api) -> str:
+    """The small document is there; its position."""
+    return await api.reset(SMALL)

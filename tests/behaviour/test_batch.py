@@ -10,22 +10,12 @@ import pytest
 
 from .clients import Api, sequence
 from .server import KEPT
+from .small_document import DOCUMENT
 
 pytestmark = pytest.mark.trio
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-
-DOCUMENT: dict[str, Any] = {
-    "users": [{"id": 1, "name": "Ann"}, {"id": 2, "name": "Bob"}],
-    "config": {"max": 100, "html": "<b>&amp;</b>"},
-    "null": None,
-}
-
-
-@pytest.fixture
-async def document(api: Api) -> str:
-    return await api.reset(DOCUMENT)
 
 
 def results(response: httpx.Response) -> list[dict[str, Any]]:

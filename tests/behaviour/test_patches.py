@@ -7,43 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.merges import MERGES
+
 from .assembler import same
 from .clients import Api, position
 
 pytestmark = pytest.mark.trio
 
 PATCH = "application/json-patch+json"
-
-DOCUMENT: dict[str, Any] = {
-    "users": [{"id": 1, "name": "Ann"}, {"id": 2, "name": "Bob"}],
-    "config": {"max": 100, "html": "<b>&amp;</b>"},
-    "null": None,
-}
-
-
-@pytest.fixture
-async def document(api: Api) -> str:
-    return await api.reset(DOCUMENT)
-
-
-# RFC 7396 appendix A
-MERGES: list[tuple[Any, Any, Any]] = [
-    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
-    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
-    ({"a": "b"}, {"a": None}, {}),
-    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
-    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
-    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
-    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
-    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
-    (["a", "b"], ["c", "d"], ["c", "d"]),
-    ({"a": "b"}, ["c"], ["c"]),
-    ({"a": "foo"}, None, None),
-    ({"a": "foo"}, "bar", "bar"),
-    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
-    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
-    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
-]
 
 
 async def test_merge_patch_to_the_letter(api: Api) -> None:

@@ -10,23 +10,13 @@ import pytest
 
 from .clients import Api, exchange, position, upgrade
 from .server import Server
+from .small_document import DOCUMENT
 
 pytestmark = pytest.mark.trio
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
 PATCH = "application/json-patch+json"
-
-DOCUMENT: dict[str, Any] = {
-    "users": [{"id": 1, "name": "Ann"}, {"id": 2, "name": "Bob"}],
-    "config": {"max": 100, "html": "<b>&amp;</b>"},
-    "null": None,
-}
-
-
-@pytest.fixture
-async def document(api: Api) -> str:
-    return await api.reset(DOCUMENT)
 
 
 async def fetch(api: Api, **params: Any) -> httpx.Response:
