@@ -44,9 +44,12 @@ export class TriodeError extends Error {
   title?: string;
   /** A command: it was dropped from the full queue and never sent. */
   dropped?: boolean;
-  /** A command: the connection was lost before its answer; it may have been done or not. A message, or
-   *  a write that cannot be sent again: after five minutes, with another token, at the end. */
+  /** A command: nobody knows whether it was done. The connection was lost before its answer, and it was
+   *  a message, or a write that cannot be sent again (after five minutes, with another token, at the
+   *  end); or its signal was aborted after it was sent. */
   unknown?: boolean;
+  /** A connection: its address. */
+  url?: string;
   /** A connection: it would end the same way again. */
   final?: boolean;
   /** A connection: when the server wants us back. */
@@ -58,6 +61,82 @@ export class TriodeError extends Error {
   retry_after?: number;
   [member: string]: unknown;
 }
+
+// ── typed documents ──────────────────────────────────────────────────────────────────────────────
+
+/** The keys of a path or filter, as far as they can be told: `.a[0]["b c"].*` → `'a' | number | 'b c' | '*'`.
+ *  `null` for what cannot: descent, conditions, slices, JSONPath, JSON Pointer. */
+type Keys<F extends string> = F extends '' | '.'
+  ? []
+  : F extends `${'..' | '$' | '/'}${string}`
+    ? null
+    : F extends `.[${infer Rest}`
+      ? Keys<`[${Rest}`>
+      : F extends `["${infer Name}"]${infer Rest}`
+        ? Prepend<Name, Keys<Rest>>
+        : F extends `[${infer Index}]${infer Rest}`
+          ? Index extends '*'
+            ? Prepend<'*', Keys<Rest>>
+            : Index extends `${bigint}`
+              ? Prepend<number, Keys<Rest>>
+              : null
+          : F extends `.${infer Name}[${infer Rest}`
+            ? Name extends `${infer First}.${infer More}`
+              ? Prepend<First, Keys<`.${More}[${Rest}`>>
+              : Prepend<Name, Keys<`[${Rest}`>>
+            : F extends `.${infer Name}.${infer Rest}`
+              ? Prepend<Name, Keys<`.${Rest}`>>
+              : F extends `.${infer Name}`
+                ? [Name]
+                : null;
+
+type Prepend<Key, Rest> = Rest extends any[] ? [Key, ...Rest] : null;
+
+type IsAny<T> = 0 extends 1 & T ? true : false;
+
+/** What is at these keys of a document; never, if there can be nothing. */
+type Dig<Doc, Path> =
+  IsAny<Doc> extends true
+    ? any
+    : Path extends [infer Key, ...infer Rest]
+      ? Dig<Step<NonNullable<Doc>, Key>, Rest>
+      : Doc;
+
+type Step<Doc, Key> = Doc extends readonly (infer Element)[]
+  ? Key extends number | '*'
+    ? Element
+    : never
+  : Doc extends object
+    ? Key extends '*'
+      ? Doc[keyof Doc]
+      : Key extends keyof Doc
+        ? Doc[Key]
+        : never
+    : never;
+
+/** The value of a place. `any` for a path that is not known when it is compiled. */
+export type At<Doc, Path extends string> = string extends Path
+  ? any
+  : Keys<Path> extends infer Known extends any[]
+    ? Dig<Doc, Known>
+    : any;
+
+/** What a view of a filter shows: the value of one place, or a Map of several. */
+export type Selected<Doc, Filter extends string> = string extends Filter
+  ? any
+  : Keys<Filter> extends infer Known extends any[]
+    ? '*' extends Known[number]
+      ? ReadonlyMap<string, Dig<Doc, Known>>
+      : Dig<Doc, Known> | undefined
+    : any;
+
+/** The path itself, if the document can have that place; otherwise what is wrong with it. */
+export type Place<Doc, Path extends string> = [At<Doc, Path>] extends [never]
+  ? `the document has no ${Path}`
+  : Path;
+
+/** Any filter, for who says the type of its value: `watch<Price>('$.prices[0]')`. */
+type Told<Value> = [Value] extends [never] ? never : string;
 
 /** What has changed in a view. Of a `snapshot` anything may have. */
 export interface Change {
@@ -135,7 +214,7 @@ export interface View<Value = any> extends Emitter<ViewEvents<Value>>, AsyncIter
   readonly position: Position | null;
   readonly closed: boolean;
   /** Wait for the first value; rejects when the filter is refused. */
-  ready(): Promise<this>;
+  ready(options?: { signal?: AbortSignal }): Promise<this>;
   /** Call `listener` now, if there is a value, and after each change. Returns what ends that. */
   subscribe(listener: (value: Value) => void): () => void;
   /** Stop watching. */
@@ -153,10 +232,16 @@ export interface Room extends Emitter<{ [event: string]: [data: any, message: Me
   leave(): Promise<string[] | undefined>;
   /** To the others in the room, with `echo` also to oneself; resolves with how many it reached. Over an
    *  event stream it is always also to oneself. */
-  publish(event: string, data?: any, options?: { echo?: boolean }): Promise<number>;
+  publish(event: string, data?: any, options?: { echo?: boolean } & CallOptions): Promise<number>;
 }
 
-export interface WriteOptions {
+export interface CallOptions {
+  /** Ends waiting: `AbortSignal.timeout(5000)` is a time limit. What was not sent yet is never sent, and
+   *  rejects with the signal's reason. Of what was sent nobody knows whether it was done: `unknown`. */
+  signal?: AbortSignal;
+}
+
+export interface WriteOptions extends CallOptions {
   /** Only if the place has not changed since. */
   if?: Position;
   /** A name of your own for this write, 1 to 255 printable ASCII characters: the server does it once.
@@ -176,6 +261,13 @@ export interface PatchOperation {
   from?: string;
   value?: any;
 }
+
+/** Members that are null are removed. */
+export type MergePatch<T> = T extends readonly any[]
+  ? T
+  : T extends object
+    ? { [Name in keyof T]?: MergePatch<T[Name]> | null }
+    : T;
 
 export type Write =
   | ({ type: 'set'; path: string; value: any } & SetOptions)
@@ -201,8 +293,9 @@ export type TriodeEvents = {
   gap: [gap: Gap];
 };
 
-/** A connection to a server, shared by all its views and rooms. */
-export interface Triode extends Emitter<TriodeEvents> {
+/** A connection to a server, shared by all its views and rooms. `Doc` is the type of its document: with
+ *  `triode<Shop>()` paths are checked, and values have their types. */
+export interface Triode<Doc = any> extends Emitter<TriodeEvents> {
   readonly state: State;
   readonly transport: 'websocket' | 'sse' | null;
   /** The id of this connection. */
@@ -210,7 +303,13 @@ export interface Triode extends Emitter<TriodeEvents> {
   /** Why it is closed, if not by `close`. */
   readonly error: TriodeError | null;
 
-  watch<Value = any>(filter?: string, options?: { policy?: Policy }): View<Value>;
+  /** A live view of what a filter selects; without one, of the whole document. */
+  watch(): View<Doc>;
+  watch<Value = never>(filter: Told<Value>, options?: { policy?: Policy }): View<Value>;
+  watch<const F extends string>(
+    filter: Place<Doc, F>,
+    options?: { policy?: Policy },
+  ): View<Selected<Doc, F>>;
   /** A room, entered at once. */
   room(name: string): Room;
   /** Resolves with how many it reached. */
@@ -222,39 +321,65 @@ export interface Triode extends Emitter<TriodeEvents> {
     event?: string;
     data?: any;
     echo?: boolean;
+    signal?: AbortSignal;
   }): Promise<number>;
 
   /** What a filter selects now, in the form of a view's `value`. */
-  get<Value = any>(filter: string): Promise<Value>;
-  set(path: string, value: any, options?: SetOptions): Promise<Position>;
+  get<Value = never>(filter: Told<Value>, options?: CallOptions): Promise<Value>;
+  get<const F extends string>(
+    filter: Place<Doc, F>,
+    options?: CallOptions,
+  ): Promise<Selected<Doc, F>>;
+  set<const P extends string>(
+    path: Place<Doc, P>,
+    value: At<Doc, P>,
+    options?: SetOptions,
+  ): Promise<Position>;
   /** RFC 7396. */
-  merge(path: string, patch: any, options?: WriteOptions): Promise<Position>;
+  merge<const P extends string>(
+    path: Place<Doc, P>,
+    patch: MergePatch<At<Doc, P>>,
+    options?: WriteOptions,
+  ): Promise<Position>;
   /** RFC 6902. */
-  patch(path: string, operations: PatchOperation[], options?: WriteOptions): Promise<Position>;
-  delete(path: string, options?: WriteOptions): Promise<Position>;
-  increment(path: string, by?: number, options?: WriteOptions): Promise<Position>;
-  append(path: string, value: any, options?: SetOptions): Promise<Position>;
+  patch<const P extends string>(
+    path: Place<Doc, P>,
+    operations: PatchOperation[],
+    options?: WriteOptions,
+  ): Promise<Position>;
+  delete<const P extends string>(path: Place<Doc, P>, options?: WriteOptions): Promise<Position>;
+  increment<const P extends string>(
+    path: Place<Doc, P>,
+    by?: number,
+    options?: WriteOptions,
+  ): Promise<Position>;
+  append<const P extends string>(
+    path: Place<Doc, P>,
+    value: At<Doc, P> extends readonly (infer Element)[] ? Element : any,
+    options?: SetOptions,
+  ): Promise<Position>;
   /** Several writes; `atomic`: as one change, all or none. Otherwise the position of a refused one is
    *  null, and it is in `errors` with its index. */
   batch(
     writes: Write[],
-    options?: { atomic?: boolean; key?: string },
+    options?: { atomic?: boolean; key?: string } & CallOptions,
   ): Promise<{
     positions: (Position | null)[];
     errors: ({ index: number } & Record<string, any>)[];
   }>;
   /** Any other command of the wire, such as `{type: 'tag', tags: {…}}`; resolves with its answer. */
-  command(command: { type: string; [member: string]: any }): Promise<any>;
+  command(command: { type: string; signal?: AbortSignal; [member: string]: any }): Promise<any>;
 
   /** Use another token from now on, also on the living connection. */
   auth(token: string): Promise<void>;
   /** Wait until it is connected; rejects when it gives up. */
-  ready(): Promise<this>;
+  ready(options?: { signal?: AbortSignal }): Promise<this>;
   /** Connect now, also after an end. */
   connect(): this;
   /** Disconnect. Closes all views and rejects what was not sent. */
   close(): void;
 }
 
-/** Connect to a server. Without an address: to where the page is. */
-export function triode(url?: string | URL, options?: Options): Triode;
+/** Connect to a server. Without an address: to the server that this file was loaded from, in a bundle to
+ *  that of the page. */
+export function triode<Doc = any>(url?: string | URL, options?: Options): Triode<Doc>;

@@ -27,8 +27,9 @@ is. Reads are sent again.
 The whole is closures rather than classes for its size: minified and compressed, it has to stay below
 8 KB. `npm run build` joins the files to the one that a server has at `/client.js`. */
 
+import { refuseUnknown, toJson } from './lib/check.js';
 import { emitter } from './lib/emitter.js';
-import { problem, TriodeError } from './lib/error.js';
+import { abortable, problem, TriodeError } from './lib/error.js';
 import { feedOf, viewOf } from './lib/feed.js';
 import { readEvents, refusal } from './lib/http.js';
 import { shape } from './lib/places.js';
@@ -51,6 +52,7 @@ const REFILL_MS = 11;
 const UPGRADE_MS = 60_000;
 const LOOKS = 3; // in a heartbeat
 const BEARER = 'base64url.bearer.authorization.triode.'; // a subprotocol that is a token
+const OUTCOME = 'outcome unknown';
 const ANSWER_MS = 5000; // for a link that may be dead
 
 const base64url = (text) =>
@@ -59,15 +61,13 @@ const base64url = (text) =>
     .replace(/\//g, '_')
     .replace(/=/g, '');
 
-// Not the page's address: that may be deeper, or none (`blob:`, `srcdoc`).
-const OWN = /^http/.test(import.meta.url) ? new URL('.', import.meta.url).href : '.';
+// What a server serves is below the path it is mounted at. In a bundle this file is somewhere else.
+const OWN = /\/client\.js(\?|$)/.test(import.meta.url) ? new URL('.', import.meta.url).href : '/';
+const OPTIONS =
+  'attempts autoConnect batchMs delayMs fetch jitter maxDelayMs queueLimit tags timeoutMs token WebSocket';
 
-/** How the server has ended a link. With a status it would end the same way again. */
-const ending = (reason, status = 0, delayMs) =>
-  new TriodeError('the server ended it: ' + reason, { reason, status, final: status > 0, delayMs });
-
-/** Connect to a server: `triode('https://example.org')`. Without an address: to where this file came
- *  from, if that is a server. */
+/** Connect to a server: `triode('https://example.org')`. Without an address: to the server that this file
+ *  was loaded from, in a bundle to that of the page. */
 export function triode(url = OWN, options = {}) {
   const {
     attempts = Infinity, // failed ones in a row, after which it gives up
@@ -84,9 +84,13 @@ export function triode(url = OWN, options = {}) {
     WebSocket = globalThis.WebSocket, // null: event streams only
     ...unknown
   } = options;
-  for (const name in unknown) throw new TypeError('unknown option ' + name);
-  const page = globalThis.location?.href;
-  const base = URL.canParse(url, page) && new URL(url, page);
+  refuseUnknown(unknown, OPTIONS.split(' '));
+  const page = globalThis.location;
+  // Where pages are made for a browser, `/` has no meaning yet. Modules are loaded there all the same.
+  const isHomeless = !page && /^\.?\//.test(url);
+  const base = isHomeless
+    ? new URL('http://nowhere')
+    : URL.canParse(url, page?.href) && new URL(url, page?.href);
   if (!/^(http|ws)s?:/.test(base.protocol))
     throw new TypeError(`not the address of a server: "${url}"; write http://HOST:PORT`);
   base.pathname = base.pathname.replace(/(\/ws)?\/?$/, '/'); // also of a WebSocket
@@ -96,7 +100,9 @@ export function triode(url = OWN, options = {}) {
   const feeds = new Map();
   const rooms = new Map();
   let state = 'idle';
-  let failure = null;
+  let failure = isHomeless
+    ? new TriodeError(`"${url}" is an address for pages, and here is none: write http://HOST:PORT`)
+    : null;
   let token;
   let known = false; // a Triode has answered there
   let asked = false; // for a new token, since a link held for a while
@@ -143,9 +149,27 @@ export function triode(url = OWN, options = {}) {
     t.emit('state', state);
   }
 
+  /** What is wrong with the connection, and with which. */
+  const fault = (detail, members, hint = '') =>
+    new TriodeError(`${detail}: ${base.href}${hint}`, { url: base.href, ...members });
+
+  /** How the server has ended a link. With a status it would end the same way again. */
+  const ending = (reason, status = 0, delayMs) =>
+    fault(`the server ended it (${reason})`, { reason, status, final: status > 0, delayMs });
+
+  /** Why nothing was fetched. What Node knows is in the cause; a browser says nothing. */
+  const unreachable = (cause) =>
+    fault(
+      cause.cause?.message || cause.message || cause,
+      { cause },
+      page && page.origin !== base.origin.replace(/^ws/, 'http')
+        ? ` (if a server is there, it may need --cors-origins ${page.origin})`
+        : '',
+    );
+
   function limitTime(mine, ms = timeoutMs) {
     clearTimeout(deadline);
-    deadline = setTimeout(() => lost(mine, new TriodeError('Connection timeout')), ms);
+    deadline = setTimeout(() => lost(mine, fault('Connection timeout')), ms);
   }
 
   const spread = () => (jitter ? 0.5 + Math.random() / 2 : 1);
@@ -228,7 +252,7 @@ export function triode(url = OWN, options = {}) {
       over(ending(reason || code, status, delay && +delay[1]));
     };
     // Its end follows, but not in Node where it could not be opened.
-    ws.onerror = () => (opened && mine === link) || over(ending('no WebSocket'));
+    ws.onerror = () => (opened && mine === link) || over(fault('no WebSocket'));
   }
 
   /** Open a stream of all that is wanted now, in place of the one there is. */
@@ -260,10 +284,14 @@ export function triode(url = OWN, options = {}) {
         (frame) => take(mine, frame),
         () => mine === link && caughtUp(),
       );
-      throw new TriodeError('no more');
+      throw fault('the stream ended');
     } catch (error) {
       if (isOver()) return;
-      const culprit = error.status && (feeds.get(error.filter) ?? rooms.get(error.room));
+      const culprit =
+        error.status &&
+        (feeds.get(error.filter) ??
+          rooms.get(error.room) ??
+          (error.status === 400 && carried.find((feed) => feed.policy)));
       if (!culprit) return lost(mine, error);
       // One that is refused must not keep the others away.
       culprit.fail(error);
@@ -336,7 +364,7 @@ export function triode(url = OWN, options = {}) {
     lookedAt += sinceMs;
     // Timers stood still: the machine slept, or the page did.
     if (sinceMs > beatMs) check();
-    else if (++quiet > 3 * LOOKS - 1) lost(mine, new TriodeError('no heartbeat'));
+    else if (++quiet > 3 * LOOKS - 1) lost(mine, fault('no heartbeat'));
     else if (send && quiet === 2 * LOOKS) probe();
   }
 
@@ -389,9 +417,12 @@ export function triode(url = OWN, options = {}) {
     const wasOpen = opened;
     const wasSocket = !!send;
     drop();
-    if (!(error instanceof TriodeError)) error = new TriodeError(`${error}`, { cause: error });
+    if (!(error instanceof TriodeError)) error = unreachable(error);
+    error.url ??= base.href;
     const hasFailed = !wasOpen && !error.final;
-    if (hasFailed) t.emit('error', error);
+    // Without a listener once is enough.
+    if (hasFailed && !t.emit('error', error) && !attempt && !wasSocket)
+      console.warn('Triode: ' + error.detail);
     if (link || failure) return; // a listener has connected or closed it
     if (error.status === 401 && asksToken && !asked) {
       asked = true;
@@ -575,16 +606,30 @@ export function triode(url = OWN, options = {}) {
 
   // ── the queue ──────────────────────────────────────────────────────────────────────────────
 
-  /** A promise of what `result` makes of the answer. The command is put into words now: what is changed
+  /** A promise of what `result` makes of the answer; a `signal` in the command ends waiting for it. The command is put into words now: what is changed
    *  in it later is not sent. Ours, of order 0, come first; with their link they are forgotten. */
-  function enqueue(command, result, order = ++ordered) {
+  function enqueue({ signal, ...command }, result, order = ++ordered) {
     if (failure) return Promise.reject(failure);
+    if (signal?.aborted) return Promise.reject(signal.reason);
     const { type } = command;
     const isWrite = type === 'batch' || WRITES.includes(type);
     const key = isWrite ? (command.key ?? `${keys}-${order}`) : undefined;
     const answer = new Promise((resolve, reject) => {
-      const text = JSON.stringify({ ...command, key });
-      restore([{ order, type, key, text, result, resolve, reject }]);
+      const settle = (how) => (value) => {
+        signal?.removeEventListener('abort', abort);
+        how(value);
+      };
+      const entry = { order, type, key, result, resolve: settle(resolve), reject: settle(reject) };
+      const abort = () => {
+        entry.isAborted = true;
+        const cause = signal.reason;
+        if (type === 'get' || (waiting.includes(entry) && !entry.inDoubt)) reject(cause);
+        else reject(new TriodeError(OUTCOME, { name: cause.name, unknown: true, cause }));
+        restore([]);
+      };
+      entry.text = toJson({ ...command, key });
+      signal?.addEventListener('abort', abort);
+      restore([entry]);
     });
     if (opened && waiting.length >= OPS_AT_ONCE) flush();
     const surplus = waiting.length - queueLimit * (opened ? 10 : 1);
@@ -604,7 +649,7 @@ export function triode(url = OWN, options = {}) {
     entries.forEach(({ inDoubt, reject }) =>
       reject(
         inDoubt
-          ? new TriodeError(error.detail + ', outcome unknown', { unknown: true, cause: error })
+          ? new TriodeError(`${error.detail}, ${OUTCOME}`, { unknown: true, cause: error })
           : error,
       ),
     );
@@ -630,7 +675,9 @@ export function triode(url = OWN, options = {}) {
   }
 
   const restore = (entries) => {
-    waiting = [...waiting, ...entries].sort((a, b) => a.order - b.order);
+    waiting = [...waiting, ...entries]
+      .filter(({ isAborted }) => !isAborted)
+      .sort((a, b) => a.order - b.order);
   };
 
   function schedule() {
@@ -722,8 +769,23 @@ export function triode(url = OWN, options = {}) {
 
   // ── what it is for ─────────────────────────────────────────────────────────────────────────
 
-  const write = (type, member) => (path, value, more) =>
-    enqueue({ type, path, [member]: value, ...more }, ({ id }) => id);
+  const write = (type, member) => async (path, value, more) => {
+    if (value === undefined && type !== 'increment')
+      throw new TypeError(`${type} ${path}: undefined is no JSON value; null is one`);
+    return enqueue({ type, path, [member]: value, ...more }, ({ id }) => id);
+  };
+
+  async function connected() {
+    while (state !== 'open') {
+      if (failure) throw failure;
+      if (state === 'idle') t.connect();
+      await new Promise((done) => {
+        const call = () => done(t.off('state', call));
+        t.on('state', call);
+      });
+    }
+    return t;
+  }
 
   const t = {
     __proto__: emitter(),
@@ -746,12 +808,13 @@ export function triode(url = OWN, options = {}) {
     },
 
     /** A live view of what a filter selects. */
-    watch(filter = '.', { policy } = {}) {
+    watch(filter = '.', { policy, ...unknown } = {}) {
+      refuseUnknown(unknown, ['policy']);
       const old = feeds.get(filter);
       const feed = old ?? feedOf(filter, policy);
       feeds.set(filter, feed);
       if (!old || old.error) {
-        feed.error = null;
+        feed.error = isHomeless ? failure : null;
         recarry(() => subscribe(feed));
       }
       return viewOf(feed, release);
@@ -769,8 +832,8 @@ export function triode(url = OWN, options = {}) {
     publish: (message) => enqueue({ type: 'publish', ...message }, ({ reached }) => reached),
 
     /** What a filter selects now, in the form of a view's value. */
-    get: (filter) =>
-      enqueue({ type: 'get', filter }, ({ items }) =>
+    get: (filter, more) =>
+      enqueue({ type: 'get', filter, ...more }, ({ items }) =>
         shape(filter, new Map(items.map(({ path, value }) => [path, value]))),
       ),
 
@@ -790,17 +853,7 @@ export function triode(url = OWN, options = {}) {
     command: (command) => enqueue(command, (answer) => answer),
 
     /** Wait until it is connected; rejects when it gives up. */
-    async ready() {
-      while (state !== 'open') {
-        if (failure) throw failure;
-        if (state === 'idle') t.connect();
-        await new Promise((done) => {
-          const call = () => done(t.off('state', call));
-          t.on('state', call);
-        });
-      }
-      return t;
-    },
+    ready: ({ signal } = {}) => abortable(connected(), signal),
 
     /** Use another token from now on, also on the living connection. */
     async auth(text) {
@@ -832,7 +885,7 @@ export function triode(url = OWN, options = {}) {
 
     /** Connect now, also after an end. */
     connect() {
-      if (link) return t;
+      if (link || isHomeless) return t;
       globalThis.addEventListener?.('online', online);
       globalThis.document?.addEventListener('visibilitychange', shown);
       attempt = 0;

@@ -9,3 +9,12 @@ export class TriodeError extends Error {
 }
 
 export const problem = (members, more) => new TriodeError(members.detail, { ...members, ...more });
+
+/** The promise; but rejected when the signal is aborted before. */
+export const abortable = (promise, signal) =>
+  new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener('abort', abort);
+    promise.then(resolve, reject).then(() => signal?.removeEventListener('abort', abort));
+  });

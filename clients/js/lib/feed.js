@@ -2,7 +2,7 @@
 // one feed.
 
 import { ANY, emitter } from './emitter.js';
-import { TriodeError } from './error.js';
+import { abortable, TriodeError } from './error.js';
 import { GONE, places, shape } from './places.js';
 
 /** One filter that the server is asked for. */
@@ -119,10 +119,7 @@ export function viewOf(feed, release) {
     },
 
     /** Wait for the first value; rejects when the filter is refused. */
-    async ready() {
-      for await (const _ of view) return view;
-      throw new TriodeError('closed');
-    },
+    ready: ({ signal } = {}) => abortable(first(), signal),
 
     /** Call `listener(value)` now, if there is a value, and after each change. Returns what ends that. */
     subscribe(listener) {
@@ -151,6 +148,11 @@ export function viewOf(feed, release) {
       view.emit('close');
     },
   };
+  async function first() {
+    for await (const _ of view) return view;
+    throw new TriodeError('closed');
+  }
+
   feed.views.add(view);
   return view;
 }

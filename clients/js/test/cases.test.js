@@ -32,7 +32,7 @@ function start(context, options) {
   context.after(() => t.close());
   const told = { reconnecting: [], error: [] };
   t.on('reconnecting', (...event) => told.reconnecting.push(event));
-  t.on('error', (error) => told.error.push(error.message));
+  t.on('error', (error) => told.error.push(error.message.replace(/: http.*/, '')));
   let now = 1000;
   context.mock.method(performance, 'now', () => now);
   const pass = async (seconds) => {

@@ -141,7 +141,7 @@ for (const transport of TRANSPORTS) {
       proxy.swallows = true;
       const t = client(context, proxy.url, transport, { timeoutMs: 200 });
       const [error] = await until(t, 'error');
-      assert.equal(error.message, 'Connection timeout');
+      assert.equal(error.message, `Connection timeout: ${proxy.url}`);
       proxy.swallows = false;
       await t.watch('.').ready();
     });
