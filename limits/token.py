@@ -14,9 +14,11 @@ import math
 import re
 import secrets
 from base64 import urlsafe_b64encode
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from triode.limits.grant import Grant
@@ -31,8 +33,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 # CPython, 64 bit: a token without what it grants, and each filter or room of that beside its text.
-_TOKEN_BYTES: Final = 900
+_TOKEN_BYTES: Final = 980
 _PART_BYTES: Final = 70
+# Of one page of a list: tokens that are looked at, and about the memory of those that are shown.
+_PAGE_LOOKS: Final = 10_000
+_PAGE_BYTES: Final = 1024 * 1024
 
 
 class TokensFull(Exception):
@@ -71,9 +76,17 @@ class Issued:
     info: TokenInfo
 
 
-# Inside Tokens the name `list` is the method.
-Infos = list[TokenInfo]
-Ids = list[str]
+class Page(NamedTuple):
+    """Some of a list of tokens, the oldest first, and after which token the next one begins; None:
+    this is the last. There may be fewer than were asked for, and more behind them.
+    """
+
+    infos: list[TokenInfo]
+    next: Mark | None
+
+
+# Where a token stands in the list: when it was made, and its id.
+Mark = tuple[float, str]
 
 
 class _Entry(NamedTuple):
@@ -81,6 +94,10 @@ class _Entry(NamedTuple):
     ends_at: float  # inf for never
     info: TokenInfo
     adopted: bool
+
+    @property
+    def mark(self) -> Mark:
+        return self.info.created_at, self.info.id
 
     @property
     def weight(self) -> int:
@@ -96,7 +113,7 @@ class Tokens:
     `max_bytes`.
     """
 
-    __slots__ = ("_by_digest", "_by_id", "_max_tokens", "bytes", "max_bytes")
+    __slots__ = ("_by_digest", "_by_id", "_marks", "_max_tokens", "bytes", "max_bytes")
 
     def __init__(self, max_tokens: int = 100_000, max_bytes: float = math.inf) -> None:
         if max_tokens < 1:
@@ -106,6 +123,8 @@ class Tokens:
         self.bytes = 0
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
+        # In order; a page begins in it wherever the last one ended, also if that token is gone.
+        self._marks: list[Mark] = []
 
     def __len__(self) -> int:
         return len(self._by_digest)
@@ -192,11 +211,24 @@ class Tokens:
         self._remove(entry)
         return True
 
-    def list(self, now: float) -> Infos:
-        """The tokens that hold, oldest first."""
-        return [entry.info for entry in self._by_id.values() if now < entry.ends_at]
+    def page(self, now: float, most: int, after: Mark | None = None) -> Page:
+        """The tokens that hold, at most so many of them, behind the one that is given."""
+        first = 0 if after is None else bisect_right(self._marks, after)
+        infos: list[TokenInfo] = []
+        size = 0
+        for mark in islice(self._marks, first, first + _PAGE_LOOKS):
+            entry = self._by_id[mark[1]]
+            if now < entry.ends_at:
+                infos.append(entry.info)
+                size += entry.weight
+            if len(infos) == most or size > _PAGE_BYTES:
+                break
+        else:
+            if first + _PAGE_LOOKS >= len(self._marks):
+                return Page(infos, None)
+        return Page(infos, mark if mark < self._marks[-1] else None)
 
-    def sweep(self, now: float) -> Ids:
+    def sweep(self, now: float) -> list[str]:
         """Remove the tokens that have ended; gives their ids."""
         ended = [entry for entry in self._by_id.values() if entry.ends_at <= now]
         for entry in ended:
@@ -244,11 +276,13 @@ class Tokens:
     def _put(self, entry: _Entry) -> None:
         self._by_digest[entry.digest] = entry
         self._by_id[entry.info.id] = entry
+        insort(self._marks, entry.mark)
         self.bytes += entry.weight
 
     def _remove(self, entry: _Entry) -> None:
         if self._by_id.pop(entry.info.id, None) is not None:
             self.bytes -= entry.weight
+            del self._marks[bisect_left(self._marks, entry.mark)]
         self._by_digest.pop(entry.digest, None)
 
 

@@ -4,28 +4,38 @@
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, no_content, visit
 from triode.app.blueprints.json_answer import json_response
 from triode.app.blueprints.request_body import JSON, has_content, media_type, members, read_json
+from triode.app.runtime.turns import turn
 from triode.app.service import issuing
 from triode.app.service import renewal as stream_token
 from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.stream_request import check_limit
 from triode.limits.grant import MEMBERS, Grant
 from triode.limits.principal import credentials
-from triode.limits.token import DEFAULT_TTL_S, TokensFull
+from triode.limits.token import DEFAULT_TTL_S, Mark, Page, TokensFull
 from triode.store.filter import parse_filter
+from triode.store.value import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from triode.app.service.triode import Triode
 
 # A request for a token is small; nobody needs 20 MiB to say what may be read.
 MAX_TOKEN_BYTES = 256 * 1024
 SECRET = {"Cache-Control": "no-store"}
+# Of a page, and of one turn.
+LISTED = 1000
+SHOWN_AT_ONCE = 50
 
 
 def blueprint(triode: Triode) -> Blueprint:
@@ -62,8 +72,9 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.get("/tokens")
     async def listing() -> Response:
-        living = triode.tokens.list(triode.gate.clock.unix_s())
-        return json_response({"tokens": [info.to_json() for info in living]}, headers=SECRET)
+        params, now = visit().head.params, triode.gate.clock.unix_s()
+        page = triode.tokens.page(now, check_limit(params, LISTED, LISTED), _after(params))
+        return json_response(await _shown(page), headers=SECRET)
 
     @bp.delete("/tokens/<token_id>")
     async def revoke(token_id: str) -> Response:
@@ -134,6 +145,30 @@ def renewal(triode: Triode) -> Blueprint:
         return no_content(SECRET)
 
     return bp
+
+
+async def _shown(page: Page) -> dict[str, Any]:
+    """A page as it is sent, in turns."""
+    tokens: list[Any] = []
+    for at in range(0, len(page.infos), SHOWN_AT_ONCE):
+        tokens += [Raw(encode(info.to_json())) for info in page.infos[at : at + SHOWN_AT_ONCE]]
+        await turn()
+    return {"tokens": tokens, "next": None if page.next is None else "{}~{}".format(*page.next)}
+
+
+def _after(params: Mapping[str, Sequence[str]]) -> Mark | None:
+    """Where a page begins: `next` of the one before. Raises `Refusal` 400."""
+    text = params.get("after", [None])[-1]
+    if text is None:
+        return None
+    made, _, token_id = text.partition("~")
+    try:
+        created_at = float(made)
+    except ValueError:
+        created_at = nan
+    if not isfinite(created_at) or not token_id:
+        raise bad_request('"after" must be what "next" of the page before says', parameter="after")
+    return created_at, token_id
 
 
 def _grant(asked: dict[str, Any]) -> Grant:

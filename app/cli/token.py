@@ -70,11 +70,17 @@ def list_(target: Target) -> None:
     """List the tokens that hold; never their secrets."""
 
     async def work(client: HttpClient) -> None:
-        response = await client.request("GET", "/tokens")
+        tokens: list[dict[str, Any]] = []
+        params: list[tuple[str, str]] | None = []
+        while params is not None:
+            page = (await client.request("GET", "/tokens", params=params)).json()
+            tokens += page["tokens"]
+            after = page.get("next")
+            params = None if after is None else [("after", after)]
         if target.as_json:
-            print_json(response.content, compact=True)
+            print_json(msgspec.json.encode({"tokens": tokens}), compact=True)
         else:
-            print_tokens(response.json()["tokens"])
+            print_tokens(tokens)
 
     target.run(work)
 

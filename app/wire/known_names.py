@@ -43,6 +43,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/connections/send": {"POST": _SELECTORS},
     "/connections/tags": {"POST": _SELECTORS},
     "/connections/close": {"POST": _SELECTORS},
+    "/tokens": {"GET": ("limit", "after")},
     "/stats": {"GET": ("clients", "limit")},
     "/log": {"GET": ("since", "limit")},
     "/debug/profile": {"GET": ("seconds",)},

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from trio.testing import MockClock
 
+from tests.app.rounds import counted_rounds
 from tests.app.web import ADMIN, Web, serving
+from triode.app.blueprints.tokens import SHOWN_AT_ONCE
 from triode.app.delivery.subscriber import Client
 from triode.app.wire.chunks import Chunks
+from triode.limits.grant import NONE
 from triode.limits.principal import Principal
 
 
@@ -77,6 +81,27 @@ async def test_issue_list_revoke() -> None:
         assert not gone.body
         await web.problem(404, "DELETE", f"/tokens/{issued['id']}")
         await holder.problem(401, "GET", "/store?path=.a")
+
+
+async def test_a_long_list_comes_in_pages_and_in_turns() -> None:
+    """100 000 tokens in one step held the server for half a second."""
+    async with serving(admin_token=ADMIN, token=ADMIN) as web:
+        tokens = web.triode.tokens
+        for _ in range(2_000):
+            tokens.issue(NONE, now=web.triode.clock.unix_s())
+        async with counted_rounds() as rounds:
+            page = await web.json("GET", "/tokens")
+            assert rounds.seen > 1000 / SHOWN_AT_ONCE
+        assert len(page["tokens"]) == 1000
+        ids = [token["id"] for token in page["tokens"]]
+        while page["next"] is not None:
+            page = await web.json("GET", f"/tokens?limit=400&after={quote(page['next'])}")
+            ids += [token["id"] for token in page["tokens"]]
+        assert len(ids) == len(set(ids)) == 2_001
+        for wrong in ("x", "1", "~t_1", "nan~t_1", "inf~t_1"):
+            problem = await web.problem(400, "GET", f"/tokens?after={wrong}")
+            assert '"next"' in problem["detail"]
+        await web.problem(400, "GET", "/tokens?limit=1001")
 
 
 async def test_the_grant_whole_or_by_its_members() -> None:

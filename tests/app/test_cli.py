@@ -270,6 +270,19 @@ def test_tokens_are_listed_and_revoked(server: FakeServer) -> None:
     assert server.requests[-1].url.raw_path == b"/tokens/a%2F..%2Fb"
 
 
+def test_all_pages_of_tokens_are_listed(server: FakeServer) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.params.get("after", "0~").partition("~")[0])
+        row: dict[str, object] = {"id": f"t_{number}", "label": "", "expires_at": None, "grant": {}}
+        after = f"{number + 1}~t/&" if number < 2 else None
+        return httpx.Response(200, json={"tokens": [row], "next": after})
+
+    server.answer = answer
+    rows = json.loads(server.triode("token", "list", "--json").stdout)["tokens"]
+    assert [row["id"] for row in rows] == ["t_0", "t_1", "t_2"]
+    assert server.requests[-1].url.params["after"] == "2~t/&"
+
+
 # ---- rendering ----
 
 

@@ -40,7 +40,7 @@ def test_expiry_is_removed_on_the_failing_check() -> None:
     issued = tokens.issue(NONE, now=0, ttl_s=0.5)
     assert tokens.validate(issued.secret, 0.499) is not None
     assert len(tokens) == 1
-    assert tokens.list(0.5) == []
+    assert tokens.page(0.5, 9).infos == []
     assert tokens.get(issued.info.id, 0.5) is None
     assert tokens.validate(issued.secret, 0.5) is None
     assert len(tokens) == 0
@@ -57,9 +57,9 @@ def test_without_end() -> None:
 
 def test_list_and_sweep() -> None:
     tokens = Tokens()
-    short, long = (tokens.issue(NONE, now=0, ttl_s=ttl).info for ttl in (1, 10))
-    assert tokens.list(0) == [short, long]
-    assert tokens.list(5) == [long]
+    short, long = (tokens.issue(NONE, now=ttl / 100, ttl_s=ttl).info for ttl in (1, 10))
+    assert tokens.page(0, 9).infos == [short, long]
+    assert tokens.page(5, 9).infos == [long]
     assert tokens.sweep(5) == [short.id]
     assert tokens.sweep(5) == []
     assert len(tokens) == 1
@@ -150,7 +150,8 @@ def test_a_token_made_of_what_was_kept_holds() -> None:
         assert again.validate(issued.secret, NOW) is None
         again.take(json.loads(json.dumps(row)))
         assert again.validate(issued.secret, NOW) == issued.info
-    assert again.list(NOW) == [issued.info for issued, _ in made]
+    infos = [issued.info for issued, _ in made]
+    assert again.page(NOW, 9).infos == sorted(infos, key=lambda info: info.id)
     again.take(made[0][1])
     assert len(again) == 2
 
@@ -214,5 +215,39 @@ def test_tokens_have_a_bound_in_bytes_too() -> None:
     tokens.issue(large, now=10.0)  # those that have ended make room
     tokens.sweep(1e9)
     assert len(tokens) == 1
-    tokens.revoke(tokens.list(0.0)[0].id)
+    tokens.revoke(tokens.page(0.0, 9).infos[0].id)
     assert tokens.bytes == 0
+
+
+def test_pages() -> None:
+    tokens = Tokens()
+    made = [
+        tokens.issue(NONE, now=at, ttl_s=ttl).info for at, ttl in ((2, 9), (1, 1), (1, 9), (3, 9))
+    ]
+    made.sort(key=lambda info: (info.created_at, info.id))
+    living = [info for info in made if info.expires_at != 2]
+    assert tokens.page(2.5, 9) == (living, None)
+    assert tokens.page(2.5, 3) == (living, None)
+    first = tokens.page(2.5, 1)
+    assert first.infos == living[:1]
+    assert tokens.revoke(living[0].id)  # who revokes page by page goes on where it was
+    second = tokens.page(2.5, 1, first.next)
+    assert second.infos == living[1:2]
+    assert tokens.page(2.5, 9, second.next) == (living[2:], None)
+    assert Tokens().page(0, 1) == ([], None)
+
+
+def test_a_page_ends_where_it_is_too_large_or_took_too_long() -> None:
+    tokens = Tokens()
+    large = Grant(read=tuple(f".{number}" + "x" * 4000 for number in range(256)))
+    held = [tokens.issue(large, now=at, ttl_s=9).info for at in range(3)]
+    page = tokens.page(3, 9)
+    assert page.infos == held[:2]
+    assert page.next == (1.0, held[1].id)
+    tokens = Tokens()
+    ended = [tokens.issue(NONE, now=0, ttl_s=1).info.id for _ in range(10_000)]
+    last = tokens.issue(NONE, now=1, ttl_s=None).info
+    page = tokens.page(2, 9)
+    assert page.infos == []
+    assert page.next == (0.0, max(ended))
+    assert tokens.page(2, 9, page.next) == ([last], None)

@@ -235,7 +235,16 @@ PATHS: Final[Schema] = {
             (400, *ADMIN, 409, 413, 415),
             body=content(ref("TokenRequest")),
         ),
-        "get": route("tokens", "List the tokens (admin)", ok("All", ref("Tokens")), ADMIN),
+        "get": route(
+            "tokens",
+            "List the tokens, the oldest first (admin)",
+            ok("A page of them", ref("Tokens")),
+            (400, *ADMIN),
+            parameters=[
+                query("limit", integer("At most so many", minimum=1, default=1000, maximum=1000)),
+                query("after", text("`next` of the page before")),
+            ],
+        ),
     },
     "/tokens/{token_id}": {
         "delete": route(

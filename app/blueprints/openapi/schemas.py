@@ -224,7 +224,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Token": object_(_token),
     "IssuedToken": object_({"token": text("The secret, shown this once"), **_token}),
-    "Tokens": object_({"tokens": array(ref("Token"))}),
+    "Tokens": object_(
+        {
+            "tokens": array(ref("Token")),
+            "next": text("To be given as `after`; null on the last page")
+            | {"type": ["string", "null"]},
+        }
+    ),
     "Renewal": object_(
         {"secret": _secret, "token": text("The new token; or send it as Authorization: Bearer")},
         ["secret"],
