@@ -54,6 +54,8 @@ class Rooms(dict[str, "Room[Client]"]):
         self._many_until = 0.0
         # Rooms that remember something, the one where nothing was said for longest at the front.
         self._logs: dict[Room[Client], None] = {}
+        # Told of each message before anybody hears it, and of each new room (None).
+        self.recorder: Callable[[Room[Client], Message | None], None] | None = None
         self.log_bytes = 0
 
     # ── who is in which ─────────────────────────────────────────────────────────────────────────
@@ -62,8 +64,14 @@ class Rooms(dict[str, "Room[Client]"]):
         """Make a client a member. The room comes into being, or comes back, with its first one."""
         room = self.get(name)
         if room is None:
-            room = self[name] = self._return(name) or Room(name)
+            room = self[name] = self._return(name) or self._new(name)
         room.members[client] = None
+        return room
+
+    def _new(self, name: str) -> Room[Client]:
+        room: Room[Client] = Room(name)
+        if self.recorder is not None:
+            self.recorder(room, None)
         return room
 
     def exit(self, client: Client, room: Room[Client]) -> None:
@@ -163,6 +171,8 @@ class Rooms(dict[str, "Room[Client]"]):
         encoded = b'{"room":%b,%b' % (encode(room.name), members[1:])
         message = Message(room.number(), encoded, None if omit is None else omit.id, told)
         self._remember(room, message)
+        if self.recorder is not None:
+            self.recorder(room, message)
         position = str(self.position(room))
         frames: dict[tuple[Kind, bool], Frame] = {}
 

@@ -68,13 +68,13 @@ async def boot(triode: Triode) -> bool:
     try:
         if opened.snapshots:
             await journal.begin(*await _read(triode, opened))
-            # Of a shared log nobody is the next one: what rooms remember is each server's own.
-            if not journal.log.is_shared:
-                await take_rooms(triode)
         elif opened.last:
             raise LogRefused("the log has no snapshot to begin with")
         else:
             await _begin_new(triode, opened)
+        # Of a shared log nobody is the next one: what rooms remember is each server's own.
+        if not journal.log.is_shared:
+            await take_rooms(triode)
     except BaseException:
         await journal.log.aclose()
         raise

@@ -22,10 +22,13 @@ from tests.crash.followers import Follower
 from tests.crash.forks import Forks
 from tests.crash.ledger import Ledger, Violation
 from tests.crash.operations import START, Maker, Write
+from tests.crash.rooms import Listener, Talker
 from tests.crash.writers import OverHttp, OverNdjson, OverWebSocket
 
 # Nothing may be dropped here: a snapshot would hide what was lost.
-WIDE: Settings = {"queue_items": 100_000, "queue_bytes": "64MiB", "data": "kept"}
+WIDE: Settings = {
+    "queue_items": 100_000, "queue_bytes": "64MiB", "data": "kept", "room_history": 100_000,
+}  # fmt: skip
 BEGIN_S = 5.0
 READ_S = 2.0
 PLAIN_SHARE = 0.2
@@ -76,13 +79,14 @@ class Result:
     found: int = 0
     lost: int = 0
     resumed: int = 0
+    heard: int = 0
     boots_cut: int = 0
 
     def __str__(self) -> str:
         return (
             f"{self.loops} kills ({self.boots_cut} in a start), {self.answered} writes answered, "
             f"{self.refused} refused, {self.found} not answered and there, {self.lost} not "
-            f"answered and not there, {self.resumed} resumes"
+            f"answered and not there, {self.resumed} resumes, {self.heard} messages of a room heard"
         )
 
 
@@ -143,6 +147,9 @@ class Run:
             for filter in FILTERS
             for transport in ("sse", "ws")
         ]
+        self._talker = Talker(server, random.Random(rng.random()))
+        self._said: dict[int, object] = {}
+        self._listeners = [Listener(server, self._said) for _ in range(2)]
         self._checker = Checker(self._ledger, {}, 0)
         self.result = Result()
 
@@ -156,6 +163,10 @@ class Run:
             nursery.start_soon(follower.run)
         for follower in self._followers:
             await follower.reach(first)
+        for listener in self._listeners:
+            nursery.start_soon(listener.run)
+        for listener in self._listeners:
+            await listener.reach(None)
 
     async def loop(self) -> None:
         """Write, kill, start again, compare. Raises `Violation`."""
@@ -163,6 +174,7 @@ class Run:
             for writer in self._writers:
                 writer.begun = trio.Event()
                 nursery.start_soon(writer.run)
+            nursery.start_soon(self._talker.run)
             if self._rng.random() < 0.8:
                 with trio.move_on_after(BEGIN_S):
                     for writer in self._writers:
@@ -185,6 +197,9 @@ class Run:
         document = await self._fence()
         for follower in self._followers:
             await follower.reach(ledger.newest)
+        label = await self._talker.say()
+        for listener in self._listeners:
+            await listener.reach(label)
         for one, two in itertools.pairwise(self._followers):
             if one.filter == two.filter and (difference := changes_differ(one, two)):
                 raise Violation(f"one position, two contents: {difference}")
@@ -197,7 +212,8 @@ class Run:
         result.lost += checker.forget_unanswered()
         result.found = checker.found
         result.refused = sum(ledger.statuses.values())
-        result.resumed = sum(follower.resumed for follower in self._followers)
+        result.resumed = sum(each.resumed for each in (*self._followers, *self._listeners))
+        result.heard = len(self._said)
 
     async def _fence(self) -> object:
         """A last write that everybody sees; the document then."""

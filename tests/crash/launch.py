@@ -15,7 +15,7 @@ from triode.app.cli import main
 from triode.app.log import database
 from triode.app.log.log import Batch
 from triode.app.log.sqlite import SqliteLog
-from triode.app.service import boot, decision, journal, saving
+from triode.app.service import boot, decision, journal, room_records, saving
 from triode.app.service.journal import Journal
 from triode.app.service.replica import Replica
 from triode.app.service.under_way import Write as Pending
@@ -123,6 +123,23 @@ def other_epoch() -> None:
     put(Store, "begin_log", renamed)
 
 
+def forget_rooms() -> None:
+    """What is said in rooms is put into no file."""
+    put(room_records, "_put", lambda *_args: None)
+
+
+def record_after_it_was_heard() -> None:
+    """A message is put into the file with the next one."""
+    put_now, late = room_records._put, list[Any]()
+
+    def put_late(*args: Any) -> None:
+        late.append(args)
+        if len(late) > 1:
+            put_now(*late.pop(0))
+
+    put(room_records, "_put", put_late)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
     for fault in (
@@ -133,6 +150,8 @@ FAULTS: dict[str, Callable[[], None]] = {
         ignore_conditions,
         forget_history,
         other_epoch,
+        forget_rooms,
+        record_after_it_was_heard,
     )
 }
 

@@ -1,0 +1,123 @@
+"""A file that holds the last of what was put into it, and outlives a `kill -9`.
+
+It is mapped into memory: to put something into it is to copy it, without a call of the system and
+without a wait. What a killed process had copied is in the file. What a cut of the power leaves of
+it nobody knows: so it has a tag that says what it belongs to, and to which run of the machine.
+
+head    TAG (64 bytes), where the oldest record begins and the newest one ends (8 bytes each),
+        counted from the first that was ever put into it
+then    records, each SIZE (4 bytes) and as many bytes; the newest go in the place of the oldest
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TAG_BYTES: Final = 64
+HEAD_BYTES: Final = TAG_BYTES + 16
+_SIZE_BYTES: Final = 4
+# It is not made where there is not so many times its size: others need the room more.
+SPARE: Final = 4
+
+
+class Ring:
+    """Not to be opened twice. All but opening it is a copy in memory."""
+
+    def __init__(self, path: Path, size: int, tag: bytes) -> None:
+        """Open it, or make it, with so many bytes for records. What is of another tag or size is
+        thrown away. Waits for the disk. Raises `OSError`: there is no room, too.
+        """
+        assert len(tag) <= TAG_BYTES
+        self._room = size
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(opened).st_size != HEAD_BYTES + size:
+                os.ftruncate(opened, 0)
+                if shutil.disk_usage(path.parent).free < SPARE * size:
+                    raise OSError(errno.ENOSPC, f"the disk is too full for {path}")
+                # Not only its length: a full disk would end the process when it is written to.
+                os.posix_fallocate(opened, 0, HEAD_BYTES + size)
+            self._map = mmap.mmap(opened, HEAD_BYTES + size)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(opened)
+        self._begin, self._end = self._number(0), self._number(1)
+        tag = tag.ljust(TAG_BYTES, b"\0")
+        is_ours = self._map[:TAG_BYTES] == tag
+        if not (is_ours and 0 <= self._end - self._begin <= size):
+            self.clear()
+            self._map[:TAG_BYTES] = tag
+
+    def clear(self) -> None:
+        """Throw all away."""
+        self._begin = self._end = 0
+        # One after the other: whenever it is killed, no more is said to be there than is.
+        for place in (1, 0):
+            self._note(place, 0)
+
+    def records(self) -> list[bytes]:
+        """All that is there, the oldest first."""
+        found: list[bytes] = []
+        at = self._begin
+        while at < self._end:
+            size = self._size(at)
+            found.append(self._read(at + _SIZE_BYTES, size))
+            at += _SIZE_BYTES + size
+        return found
+
+    def put(self, record: bytes) -> None:
+        """Put one in; the oldest go to make room. One that is larger than the ring is left out, and
+        so are all before it.
+        """
+        if _SIZE_BYTES + len(record) > self._room:
+            self.clear()
+            return
+        end = self._end + _SIZE_BYTES + len(record)
+        begin = self._begin
+        while end - begin > self._room:
+            begin += _SIZE_BYTES + self._size(begin)
+        if begin != self._begin:
+            self._begin = begin
+            self._note(0, begin)
+        self._write(self._end, len(record).to_bytes(_SIZE_BYTES, "little"))
+        self._write(self._end + _SIZE_BYTES, record)
+        # Last: killed before this, it has not been put in.
+        self._end = end
+        self._note(1, end)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._map.close()
+
+    def _number(self, place: int) -> int:
+        at = TAG_BYTES + 8 * place
+        return int.from_bytes(self._map[at : at + 8], "little")
+
+    def _note(self, place: int, number: int) -> None:
+        at = TAG_BYTES + 8 * place
+        self._map[at : at + 8] = number.to_bytes(8, "little")
+
+    def _size(self, at: int) -> int:
+        return int.from_bytes(self._read(at, _SIZE_BYTES), "little")
+
+    def _read(self, at: int, size: int) -> bytes:
+        at = at % self._room
+        first = min(size, self._room - at)
+        data = self._map[HEAD_BYTES + at : HEAD_BYTES + at + first]
+        return data + self._map[HEAD_BYTES : HEAD_BYTES + size - first]
+
+    def _write(self, at: int, data: bytes) -> None:
+        at = at % self._room
+        first = min(len(data), self._room - at)
+        self._map[HEAD_BYTES + at : HEAD_BYTES + at + first] = data[:first]
+        if first < len(data):
+            self._map[HEAD_BYTES : HEAD_BYTES + len(data) - first] = data[first:]
