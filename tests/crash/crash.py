@@ -212,7 +212,8 @@ class Run:
         result.lost += checker.forget_unanswered()
         result.found = checker.found
         result.refused = sum(ledger.statuses.values())
-        result.resumed = sum(each.resumed for each in (*self._followers, *self._listeners))
+        result.resumed = sum(follower.resumed for follower in self._followers)
+        result.resumed += sum(listener.resumed for listener in self._listeners)
         result.heard = len(self._said)
 
     async def _fence(self) -> object:
