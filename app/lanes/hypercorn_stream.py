@@ -45,7 +45,7 @@ from triode.app.net.request_head import (
     skip_empty_line,
 )
 from triode.app.net.stream_head import is_upgrade
-from triode.app.runtime.effort import APP_S, Effort
+from triode.app.runtime.effort import APP_S, DIRECT_S, Effort
 
 HELD_BACK_BYTES: Final = 64 * 1024
 SEND_PIECE_BYTES: Final = 64 * 1024
@@ -155,9 +155,7 @@ class HandoffStream:
             direct = self._direct  # None: all requests are for Hypercorn
             if direct is not None and (route := direct.find(head)) is not None:
                 return await self._answer(direct, route, head, length)
-            if self._effort is None:
-                self._effort = Effort()
-            await self._effort.turn(APP_S)
+            await self._step(APP_S)
             return self._dispatch(head, length)
         return await self._read_on(self._head_deadline())
 
@@ -198,6 +196,7 @@ class HandoffStream:
                 return await self._refuse(BadHead(408, "The request body stopped coming."))
             if self._ended or self._closed:
                 return b""
+        await self._step(DIRECT_S)
         body = bytes(buffer[length:end])
         del buffer[:end]  # what follows is the next request, for after this answer
         self._head_begun = None
@@ -212,6 +211,11 @@ class HandoffStream:
             return b""
         self._free_since = trio.current_time()
         return b"" if self._ended and not buffer else None
+
+    async def _step(self, seconds: float) -> None:
+        if self._effort is None:
+            self._effort = Effort()
+        await self._effort.step(seconds)
 
     def _dispatch(self, head: Head, length: int) -> bytes:
         self._head_begun = None

@@ -17,7 +17,7 @@ from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
 from triode.app.net.request_head import answer
 from triode.app.net.stream_head import check_websocket, is_websocket
-from triode.app.runtime.effort import Effort
+from triode.app.runtime.effort import Effort, read
 from triode.app.runtime.turns import TURN_S
 from triode.app.service import stream_start
 from triode.app.service.session import Session
@@ -229,6 +229,7 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
         while True:
             if connection.waits_cheaply and (talk is None or talk.reader is None):
                 await idle_wait.wait_readable(connection.sock)
+                await read()
                 data = connection.receive_now(RECEIVE_BYTES)
             else:
                 data = await connection.receive(RECEIVE_BYTES)

@@ -40,8 +40,11 @@ MOST_S: Final = 0.002
 # What one can save up by saying little: so a crowd of new ones does not come before those who are
 # there, and a step that took long by chance is forgiven.
 SAVED_S: Final = 0.0005
-# What a request of Quart's takes, in steps of other tasks.
+# What a request of Quart's takes, in steps of other tasks; and one that is answered without it.
 APP_S: Final = 0.002
+DIRECT_S: Final = 0.00008
+# And taking a first read of a connection.
+READ_S: Final = 0.00003
 # And the beginning of a connection, by what it is to be.
 BEGIN_S: Final[dict[Beginning, float]] = {"tls": 0.001, "stream": 0.00015, "other": 0.0004}
 
@@ -49,7 +52,7 @@ _clock = time.thread_time
 
 
 class _Waiter:
-    """A task that waits for its turn, and what that will take, about."""
+    """A task that waits for its turn, and what that takes if it is as the one before."""
 
     __slots__ = ("task", "usual_s")
 
@@ -57,16 +60,23 @@ class _Waiter:
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.usual_s = usual_s
 
+    def give_up(self, _raise_cancel: Any) -> trio.lowlevel.Abort:
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
 
 class _Line(trio.abc.Instrument):
     """Who waits. `left_s` is what of this round is left to peers, `virtual_s` the tag of the last
-    turn.
+    turn. `over_s`: so much more was taken in this round than those who did had been called for.
     """
 
     def __init__(self) -> None:
         self.left_s = ROUND_S
+        self.over_s = 0.0
         self.virtual_s = 0.0
         self._waiting: list[tuple[float, int, _Waiter]] = []
+        # Those who are next in this round, and have not run yet.
+        self._called = 0
         self._number = count()
         self._usher: trio.lowlevel.Task | None = None
         self._begun_at = trio.current_time()
@@ -78,39 +88,44 @@ class _Line(trio.abc.Instrument):
         more_s = min(MOST_S, max(ROUND_S, ROUND_SHARE * (now - self._begun_at)))
         self.left_s = ROUND_S if timeout else min(more_s, self.left_s + more_s)
         self._begun_at, self.is_new = now, True
+        self.over_s = 0.0
+        # Here and not in a task: it would run before or behind those it has woken, by chance.
+        while self._waiting and self.left_s > 0:
+            _tag, _number, waiter = heapq.heappop(self._waiting)
+            if waiter.task is not None:
+                trio.lowlevel.reschedule(waiter.task, outcome.Value(None))
+                self._called += 1
+                self.left_s -= waiter.usual_s
 
     @property
     def is_open(self) -> bool:
         """Whether somebody who comes now need not wait."""
-        return not self._waiting and self.left_s > 0
+        return self.left_s > 0 and not self._waiting and not self._called
 
     async def wait(self, tag: float, usual_s: float) -> None:
         """Wait for a turn. Then `usual_s` of the round have been taken for it. Cancelled, there
         was none.
         """
-        waiter = _Waiter(usual_s)
-        heapq.heappush(self._waiting, (tag, next(self._number), waiter))
-        if self._usher is not None:
-            trio.lowlevel.reschedule(self._usher)
-            self._usher = None
-
-        def abort(_raise_cancel: Any) -> trio.lowlevel.Abort:
-            waiter.task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        number = next(self._number)
+        while True:
+            waiter = _Waiter(usual_s)
+            heapq.heappush(self._waiting, (tag, number, waiter))
+            if self._usher is not None:
+                trio.lowlevel.reschedule(self._usher)
+                self._usher = None
+            await trio.lowlevel.wait_task_rescheduled(waiter.give_up)
+            self._called -= 1
+            # Those before may have taken far longer than they do as a rule.
+            if self.over_s < ROUND_S:
+                return
+            self.left_s += usual_s
 
     async def usher(self) -> None:
-        """In each round wake those for whom there is time; they run in the next one."""
+        """There are rounds as long as somebody waits."""
         while True:
-            while self._waiting:
-                while self._waiting and self.left_s > 0:
-                    _tag, _number, waiter = heapq.heappop(self._waiting)
-                    if waiter.task is not None:
-                        trio.lowlevel.reschedule(waiter.task, outcome.Value(None))
-                        # Now: whether they run before the next look is chance.
-                        self.left_s -= waiter.usual_s
+            if self._waiting:
                 await trio.lowlevel.checkpoint()
+                continue
             self._usher = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._leave)
 
@@ -132,34 +147,31 @@ _the_line: Final = per_run("peers", _new_line)
 class Effort:
     """What one connection has taken, and its next turn."""
 
-    __slots__ = ("_begun_s", "_had_s", "_line", "_taken_s", "_usual_s")
+    __slots__ = ("_begun_s", "_had_s", "_line", "_promised_s", "_usual_s")
 
     def __init__(self) -> None:
         self._line = _the_line()
         self._had_s = self._line.virtual_s
         self._usual_s = FREE_S
-        self._taken_s = 0.0
         self._begun_s = 0.0
+        # What of the round was taken for this turn before it began.
+        self._promised_s = 0.0
 
-    async def turn(self, also_s: float = 0.0) -> bool:
+    async def turn(self) -> bool:
         """Wait for its turn, which lasts until `done`; whether nobody else has had one in this
         round. At once, if there is time and nobody waits. Cancelled, there is no turn.
-
-        `also_s`: it will cause so much that is done elsewhere.
         """
         line = self._line
         begin_s = max(line.virtual_s - SAVED_S, self._had_s)
         is_first = line.is_new
-        self._taken_s = 0.0
-        if line.is_open:
-            line.left_s -= also_s
-        else:
+        self._promised_s = 0.0
+        if not line.is_open:
             is_first = False
-            await line.wait(begin_s + also_s, self._usual_s + also_s)
-            self._taken_s = self._usual_s
+            await line.wait(begin_s, self._usual_s)
+            self._promised_s = self._usual_s
         line.is_new = False
         line.virtual_s = max(line.virtual_s, begin_s)
-        self._had_s = begin_s + also_s
+        self._had_s = begin_s
         self._begun_s = _clock()
         return is_first
 
@@ -168,7 +180,24 @@ class Effort:
         taken_s = min(MOST_S, _clock() - self._begun_s)
         self._usual_s = taken_s
         self._had_s += max(FREE_PART * taken_s, taken_s - FREE_S)
-        self._line.left_s -= taken_s - self._taken_s
+        over_s = taken_s - self._promised_s
+        self._line.left_s -= over_s
+        if self._promised_s:
+            self._line.over_s += over_s
+
+    async def step(self, seconds: float) -> None:
+        """As `turn`, for what takes about so long and has no end that could be told: others do it,
+        or it may wait.
+        """
+        line = self._line
+        begin_s = max(line.virtual_s - SAVED_S, self._had_s)
+        if line.is_open:
+            line.left_s -= seconds
+        else:
+            await line.wait(begin_s + seconds, seconds)
+        line.is_new = False
+        line.virtual_s = max(line.virtual_s, begin_s)
+        self._had_s = begin_s + seconds
 
     def charge(self, seconds: float) -> None:
         """It has caused so much that others will do."""
@@ -178,9 +207,9 @@ class Effort:
 
 async def admit(what: Beginning) -> None:
     """Wait until there is time for the beginning of one more connection."""
-    line, seconds = _the_line(), BEGIN_S[what]
-    if line.is_open:
-        line.left_s -= seconds
-    else:
-        await line.wait(line.virtual_s + seconds, seconds)
-    line.is_new = False
+    await Effort().step(BEGIN_S[what])
+
+
+async def read() -> None:
+    """Wait until there is time for reading what one has sent who is rarely heard of."""
+    await Effort().step(READ_S)

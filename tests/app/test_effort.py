@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -9,10 +11,14 @@ import trio
 
 from tests.app.test_exactness_found import connect, start
 from triode.app.lanes import native
+from triode.app.lanes.handoff_limits import HandoffLimits
+from triode.app.lanes.hypercorn_stream import HandoffStream
 from triode.app.lanes.native import NativeLane
 from triode.app.net.dispatcher import Beginning
+from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.request_head import Head
 from triode.app.runtime import effort as module
-from triode.app.runtime.effort import APP_S, BEGIN_S, ROUND_S, Effort, admit
+from triode.app.runtime.effort import APP_S, BEGIN_S, DIRECT_S, READ_S, ROUND_S, Effort, admit
 
 PING = b"\x89\x80" + bytes(4)
 
@@ -58,6 +64,42 @@ async def test_a_round_is_for_a_few_and_the_others_wait(
     nursery.cancel_scope.cancel()
 
 
+class Rounds(trio.abc.Instrument):
+    """What was taken in each round."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+        self._before_s = 0.0
+        self.longest_s = 0.0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.longest_s = max(self.longest_s, self._costs.now_s - self._before_s)
+        self._before_s = self._costs.now_s
+
+
+async def test_a_round_is_no_longer_when_turns_take_longer_than_before(
+    costs: Costs, nursery: trio.Nursery
+) -> None:
+    rounds = Rounds(costs)
+    trio.lowlevel.add_instrument(rounds)
+
+    async def live() -> None:
+        effort = Effort()
+        while True:
+            for seconds in (0.00001, 0.0005):
+                await effort.turn()
+                costs.now_s += seconds
+                effort.done()
+
+    for _ in range(50):
+        nursery.start_soon(live)
+    for _ in range(300):
+        await trio.lowlevel.checkpoint()
+    trio.lowlevel.remove_instrument(rounds)
+    assert rounds.longest_s < 2 * ROUND_S + 2 * 0.0005
+    nursery.cancel_scope.cancel()
+
+
 async def test_who_says_little_is_next(costs: Costs, nursery: trio.Nursery) -> None:
     said: list[str] = []
     quiet = Effort()
@@ -84,7 +126,7 @@ async def test_a_crowd_of_new_ones_comes_after_those_who_are_there(
 
     async def new() -> None:
         nonlocal served
-        await Effort().turn(APP_S)
+        await Effort().step(APP_S)
         served += 1
 
     for _ in range(100):
@@ -132,11 +174,91 @@ async def test_alone_one_never_waits_long(costs: Costs) -> None:
 
 async def test_who_is_cancelled_leaves_the_line(costs: Costs, nursery: trio.Nursery) -> None:
     first, second = Effort(), Effort()
-    await first.turn(0.1)
+    await first.step(0.1)
     with trio.move_on_after(0) as scope:
         await second.turn()
     assert scope.cancelled_caught
     assert not await second.turn(), "behind nobody"
+
+
+class Requests:
+    """A connection that brought so many requests in one piece, and no more."""
+
+    secure = closed = False
+    peer = "192.0.2.1"
+    parsed = None
+
+    def __init__(self, count: int) -> None:
+        self.buffer = bytearray(b"GET /store HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+
+    async def receive_new(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b""
+
+
+class CountedDirect:
+    """Answers every request, and counts them."""
+
+    served = 0
+
+    def find(self, head: Head) -> bool:
+        return True
+
+    async def serve(self, route: Any, head: Head, body: bytes, send: Any) -> None:
+        self.served += 1
+        await trio.lowlevel.checkpoint()
+
+
+async def test_requests_that_are_answered_directly_have_turns(
+    costs: Costs, nursery: trio.Nursery
+) -> None:
+    direct, rounds = CountedDirect(), 0
+    for _ in range(50):
+        connection: Any = Requests(4)
+        stream = HandoffStream(
+            connection,
+            lambda _head: False,
+            HandoffLimits(),
+            opaque=False,
+            idle=IdleConnections(),
+            direct=direct,
+        )
+        nursery.start_soon(stream.receive_some)
+    while direct.served < 200:
+        await trio.lowlevel.checkpoint()
+        rounds += 1
+    assert rounds == pytest.approx(200 * DIRECT_S / ROUND_S, rel=0.25)
+
+
+async def test_first_reads_have_turns(costs: Costs, nursery: trio.Nursery) -> None:
+    triode = await start(nursery, {})
+    taken = rounds = 0
+
+    class Newcomer(Flood):
+        waits_cheaply = True
+
+        def __init__(self) -> None:
+            self.sock, self.other = socket.socketpair()
+            self.sock.setblocking(False)
+            self.other.send(b"x")
+
+        def receive_now(self, max_bytes: int) -> bytes:
+            nonlocal taken
+            taken += 1
+            return b""
+
+    async def live(connection: Any) -> None:
+        with contextlib.closing(connection.sock), contextlib.closing(connection.other):
+            lane = NativeLane(connection, 10.0)
+            await native._receive_messages(triode, connection, connect(triode, lane))
+
+    for _ in range(100):
+        nursery.start_soon(live, Newcomer())
+    while taken < 100:
+        await trio.lowlevel.checkpoint()
+        rounds += 1
+    assert rounds >= 0.75 * 100 * READ_S / ROUND_S
+    nursery.cancel_scope.cancel()
 
 
 class Flood:
