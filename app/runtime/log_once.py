@@ -7,6 +7,7 @@ from typing import Final
 
 # Whoever makes up subjects fills the log with so many lines and no more.
 MOST_SUBJECTS: Final = 100
+MOST_CHARS: Final = 200
 
 
 class LogOnce:
@@ -20,6 +21,7 @@ class LogOnce:
 
     def warn(self, subject: str = "") -> None:
         """Log it, unless it has been said of this subject."""
+        subject = subject[:MOST_CHARS]
         if subject in self._said or len(self._said) >= MOST_SUBJECTS:
             return
         self._said.add(subject)

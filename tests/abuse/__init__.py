@@ -1,7 +1,8 @@
 """Hostile inputs, each with what it must be answered, and how long others may wait meanwhile.
 
     python -m tests.abuse [NAME …] [--rounds N] [--holds]
-    python -m tests.abuse crowd [NAME …]
+    python -m tests.abuse crowd [NAME …] [--holds]
+    python -m tests.abuse generated [--minutes N] [--seed N]
     python -m tests.abuse memory [NAME …]
 
 Each input runs against a `triode serve` of its own while a bystander in a process of its own pings
@@ -14,6 +15,8 @@ processor's clock, and in what (`holds`).
 
 `crowd` has each input from a hundred clients at once: others may wait 50 ms then, and healthy
 subscribers get every event, or are told of it (`tests.kit`).
+
+`generated` makes inputs that nobody thought of (`maker`). The suite tries some of them.
 
 `memory` runs inputs that make the server hold much, and compares its resident memory with the bound
 (`--memory`). It takes minutes, and is no part of the suite.

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import trio
 
-from tests.abuse import connections, crowd, filters, hoards, memory, writes
+from tests.abuse import connections, crowd, filters, generated, hoards, memory, writes
 from tests.abuse.attacker import Abuse, attacker
 from tests.abuse.bystander import Bystander, Wait
 from tests.abuse.holds import ROUNDS, Holds, WatchedServer
@@ -22,15 +22,22 @@ TABLE: tuple[Abuse, ...] = (*filters.TABLE, *writes.TABLE, *connections.TABLE)
 @click.argument("names", nargs=-1)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--holds", is_flag=True, help="Say how long the loop was held, and in what.")
-def main(names: tuple[str, ...], rounds: int, *, holds: bool) -> None:
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="For `generated`.")
+@click.option("--seed", type=int, default=1, show_default=True, help="For `generated`.")
+@click.option("--first", type=int, default=0, help="For `generated`: the number of the first one.")
+def main(
+    names: tuple[str, ...], rounds: int, minutes: float, seed: int, first: int, *, holds: bool
+) -> None:
     """Run hostile inputs (all, or those whose names contain one of NAMES); say how long others
     waited. `memory` runs those instead that make the server hold much, and says how much it took;
-    `crowd` has each of them from a hundred clients at once.
+    `crowd` has each of them from a hundred clients at once; `generated` makes others.
     """
+    if names[:1] == ("generated",):
+        raise SystemExit(trio.run(generated.long, seed, minutes, first))
     if names[:1] == ("memory",):
         raise SystemExit(weigh(names[1:]))
     if names[:1] == ("crowd",):
-        raise SystemExit(crowd.run(chosen(names[1:])))
+        raise SystemExit(crowd.run(chosen(names[1:]), holds=holds))
     head = f"{'input':<32}{'answer':>8}{'median ms':>11}{'worst ms':>10}{'server ms':>11}"
     click.echo(f"{head}  verdict")
     bad = 0

@@ -151,7 +151,11 @@ def main(path: Path, arguments: list[str]) -> None:
     from triode.app.cli import main as triode
 
     sys.argv = ["triode", *arguments]
-    triode()
+    try:
+        triode()
+    finally:
+        # A signal that comes when Python has ended would end the process.
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 if __name__ == "__main__":
