@@ -147,7 +147,7 @@ class Store:
     ) -> None:
         """Go on from what was kept: the document as it was after the change `seq`, what it was
         counted to take as text and in memory, what was touched before, how writes with a key
-        ended, the server's records, and the checksum. Nobody may be subscribed yet.
+        ended, the server's records, and the checksum. Nobody may be subscribed.
         """
         self.document = Document(root)
         self.bytes, self.footprint = size, footprint
@@ -166,6 +166,10 @@ class Store:
         assert self.seq == 0
         self.lineage, self.epoch = lineage, lineage.epoch
         self.checksum = Checksum()
+
+    def go_on_as(self, lineage: Lineage) -> None:
+        """The changes to come have another epoch, in the same log."""
+        self.lineage, self.epoch = lineage, lineage.epoch
 
     def seq_of(self, position: Position) -> int | None:
         """The number of the change that a position names; None when it is none of this log."""

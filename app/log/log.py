@@ -2,12 +2,15 @@
 
     memory    for tests and for code that embeds Triode: it ends with the process
     sqlite    a file: what was answered is on the disk
+    valkey    a server that several Triodes share
 
 A log knows nothing of documents. It keeps batches (`store.entry`) and snapshots in pieces. The log
 numbers the entries, for of a shared one others write, too: what is kept comes out of `take`, in the
 one order, own and others' alike. One task at a time may append; snapshots may be made beside it.
 
     LogError
+    ├── LogAway      a shared one is not in reach now; nothing was done
+    ├── LogUnknown   what became of the batch is not known, and it will not be sent again
     ├── LogRefused   it cannot be used: a wrong format, a network drive
     │   └── LogInUse     somebody else has it
     ├── LogFull      no room; nothing was written, and it may go on later
@@ -19,10 +22,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from triode.store.lineage import Lineage
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from triode.store.lineage import Lineage
 
 
 class LogError(Exception):
@@ -42,6 +45,14 @@ class LogInUse(LogRefused):
 
 class LogFull(LogError):
     """There is no room. Nothing of the batch was written."""
+
+
+class LogAway(LogError):
+    """The server of a shared log is not in reach. Nothing was done."""
+
+
+class LogUnknown(LogError):
+    """What became of the batch is not known. The log goes on."""
 
 
 class LogBroken(LogError):
@@ -84,6 +95,37 @@ class Opened(NamedTuple):
     snapshots: Sequence[Snapshot]
 
 
+class Anew(NamedTuple):
+    """The document is to be made anew from one of these snapshots (the newest first), or as new.
+    `reason`: `boot`; `behind`, what comes next is no longer in the log; `rewound`, the log has lost
+    what this process had carried out. The log stands at `last`.
+    """
+
+    reason: str
+    lineage: Lineage
+    last: int
+    snapshots: Sequence[Snapshot]
+
+
+class SeedWanted(NamedTuple):
+    """The server has lost the log: a snapshot of the document as it is now, after the entry `seq`,
+    is what it goes on with.
+    """
+
+    seq: int
+
+
+class Alive(NamedTuple):
+    """Whether the log is in reach, and takes writes."""
+
+    is_live: bool
+
+
+# What comes out of a log. A `Lineage` holds from there on. Of a log that is not shared, batches
+# alone.
+News = Batch | Lineage | Anew | SeedWanted | Alive
+
+
 class Log(Protocol):
     """One document's log. All but `open` need it to be open.
 
@@ -101,12 +143,12 @@ class Log(Protocol):
         """Keep a batch of so many entries behind all that is there. On return a crash cannot take
         it back, and `take` gives it, or has given it.
 
-        Raises `LogFull` and `LogBroken`.
+        Raises `LogFull`, `LogUnknown` and `LogBroken`.
         """
 
-    def take(self) -> Batch | None:
-        """The next batch in the order of the log, from where it stood when it was opened. Own ones
-        come in the order in which they were appended. None: there is none yet.
+    def take(self) -> News | None:
+        """What comes next in the order of the log, from where it stood when it was opened. Own
+        batches come in the order in which they were appended. None: there is nothing yet.
         """
 
     async def news(self) -> None:
@@ -154,3 +196,47 @@ class Log(Protocol):
 
     async def aclose(self) -> None:
         """Let go of it. Also cancelled it takes a few seconds at most."""
+
+
+class SharedLog(Log, Protocol):
+    """A log that other processes write to, too. `run` has to run from before `open` until after the
+    last call of anything that waits.
+    """
+
+    @property
+    def node(self) -> str:
+        """A name of this process, in this run."""
+
+    async def run(self) -> None:
+        """Keep in touch with the server, until cancelled."""
+
+    async def open_again(self) -> Opened:
+        """Where the log was new, and the first snapshot was made: it may be another's, who began at
+        the same time.
+        """
+
+    def begin_at(self, snapshot: Snapshot | None) -> None:
+        """After `open` and `Anew`: the document is what this one has. What came after it comes out
+        of `take`.
+        """
+
+    def begin_failed(self) -> None:
+        """None of those could be read; there will be another `Anew`."""
+
+    async def finish_seed(self, snapshot: int) -> None:
+        """The snapshot that `SeedWanted` asked for is whole."""
+
+    def seed_failed(self) -> None:
+        """It could not be made."""
+
+    @property
+    def is_saver(self) -> bool:
+        """Whether it is this process that makes snapshots for all."""
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether there is none."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the log is in reach."""

@@ -128,6 +128,8 @@ class Member:
         self._is_seeding = False
         self._seeded: Kept | None = None
         self._declines = False
+        # The document was made from a snapshot: of seq 0 there may be one, too.
+        self.is_based = False
         self._reload_terms: Terms = ()
 
     def __repr__(self) -> str:
@@ -255,7 +257,7 @@ class Member:
         shared = common(self.terms, self.seq, server.terms, server.seq)
         if self.seq and shared < self.seq:
             self._reload("rewound", shared)
-        elif not self.seq and server.snapshots:
+        elif not self.seq and not self.is_based and server.snapshots:
             self._reload("boot", 0)
         elif server.follows:
             self._go_on(server)
@@ -351,6 +353,7 @@ class Member:
         """There is no document, as in a node that has just been started."""
         self.terms, self.seq = (), 0
         self.recent = Recent()
+        self.is_based = False
 
     def reloaded(self, snapshot: Kept | None, now: float) -> list[Action]:
         """The document is what this one of the snapshots has; None: there was none, and it is as
@@ -358,6 +361,7 @@ class Member:
         """
         self._see(now)
         self.is_reloading = False
+        self.is_based = snapshot is not None
         if snapshot is not None:
             self.terms, self.seq = self._reload_terms, snapshot.seq
             self.recent = Recent(snapshot.seq)

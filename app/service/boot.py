@@ -8,48 +8,33 @@ from __future__ import annotations
 import gc
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING
 
 import trio
 
 from triode.app.log.log import LogRefused
-from triode.app.runtime.turns import TimedTurn, exhaust
+from triode.app.runtime.turns import TimedTurn
 from triode.app.service.decision import hold_to, redo
 from triode.app.service.issuing import take_over
 from triode.app.service.journal import Saved
-from triode.app.service.log_snapshot import decode_head, decode_tables, restore
+from triode.app.service.log_snapshot import decode_head, restore
 from triode.app.service.room_records import keep_rooms, take_rooms
 from triode.app.service.saving import save
+from triode.app.service.sharing import boot_shared
+from triode.app.service.snapshot_reading import choose, load_snapshot
 from triode.store.entry import EntryError, decode_batch
-from triode.store.value import JsonError, decode_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator
 
     from triode.app.log.log import Batch, Opened, Snapshot
     from triode.app.runtime.progress import Progress
-    from triode.app.service.log_snapshot import Head, Tables
+    from triode.app.service.snapshot_reading import Readable
     from triode.app.service.triode import Triode
     from triode.store.entry import Bounds, Entry
     from triode.store.store import Store
-    from triode.store.value import Json
 
 log = logging.getLogger("triode")
-
-# A document may have grown deeper than any one body, see `store.plan`.
-DOCUMENT_DEPTH: Final = 512
-# Of one step of decoding.
-SLICE_BYTES: Final = 64 * 1024
-
-
-class Readable(Protocol):
-    """What of a log is read: a part of `log.Log`."""
-
-    async def read(self, since: int) -> list[Batch]:
-        """As `log.Log`'s."""
-
-    async def read_piece(self, snapshot: int, number: int) -> bytes:
-        """As `log.Log`'s."""
 
 
 async def boot(triode: Triode) -> bool:
@@ -66,7 +51,9 @@ async def boot(triode: Triode) -> bool:
     opened = await journal.log.open()
     journal.is_new = not opened.last
     try:
-        if opened.snapshots:
+        if opened.snapshots and journal.shared is not None:
+            await _begin_shared(triode, opened)
+        elif opened.snapshots:
             await journal.begin(*await _read(triode, opened))
         elif opened.last:
             raise LogRefused("the log has no snapshot to begin with")
@@ -94,7 +81,8 @@ async def let_go(triode: Triode) -> None:
     journal = triode.journal
     if journal is not None and journal.is_begun:
         journal.is_begun = False
-        if journal.broken is None and not journal.log.is_shared:
+        # Of a shared log nobody is the next one: what rooms remember is each server's own.
+        if journal.broken is None and journal.shared is None:
             await keep_rooms(triode)
         await journal.log.aclose()
     await trio.lowlevel.checkpoint()
@@ -107,7 +95,17 @@ async def _begin_new(triode: Triode, opened: Opened) -> None:
     store.begin_log(opened.lineage)
     journal.replica.bounds = journal.wanted
     await save(triode)
-    await journal.begin(journal.wanted, 0)
+    if journal.shared is None:
+        await journal.begin(journal.wanted, 0)
+    else:
+        await _begin_shared(triode, await journal.shared.open_again())
+
+
+async def _begin_shared(triode: Triode, opened: Opened) -> None:
+    journal = triode.journal
+    assert journal is not None
+    await boot_shared(triode, opened)
+    await journal.begin(journal.replica.bounds, journal.last_ms)
 
 
 async def _read(triode: Triode, opened: Opened) -> tuple[Bounds, int]:
@@ -150,7 +148,7 @@ async def rebuild(
     what came after. The bounds that hold then, and the time. Raises `LogRefused`.
     """
     last = opened.last if until_seq is None else until_seq
-    head, tables, root = await _load(kept, snapshot, progress)
+    head, tables, root = await load_snapshot(kept, snapshot, progress)
     bounds, last_ms = head.bounds, head.time_ms
     restore(store, head, tables, root, opened.lineage)
     hold_to(store, bounds)
@@ -181,45 +179,3 @@ def _entries(batch: Batch) -> list[Entry]:
     if len(entries) != batch.last + 1 - batch.first:
         raise LogRefused(f"entries {batch.first} to {batch.last} are not all there")
     return entries
-
-
-def choose(newest_first: Sequence[Snapshot], last: int, history_items: int) -> Snapshot:
-    """The newest snapshot that leaves so many entries behind it for those who resume; else the
-    oldest.
-    """
-    for snapshot in newest_first:
-        if last - snapshot.seq >= history_items:
-            return snapshot
-    return newest_first[-1]
-
-
-async def _load(
-    kept: Readable, snapshot: Snapshot, progress: Progress
-) -> tuple[Head, Tables, Json]:
-    head = decode_head(await kept.read_piece(snapshot.id, 0))
-    first = 1 + head.outcomes + head.records
-    tables = decode_tables(head, [await kept.read_piece(snapshot.id, n) for n in range(1, first)])
-    progress.begin("reading the document", head.bytes, "bytes")
-    pieces: list[bytes] = []
-    for number in range(first, snapshot.pieces):
-        pieces.append(await kept.read_piece(snapshot.id, number))
-        progress.step(len(pieces[-1]))
-    text = b"".join(pieces)
-    del pieces
-    progress.begin("decoding the document", len(text), "bytes")
-    steps = decode_steps(text, max_depth=DOCUMENT_DEPTH, slice_bytes=SLICE_BYTES)
-    try:
-        root = await exhaust(_counted(steps, progress))
-    except JsonError as error:
-        raise LogRefused(f"snapshot {snapshot.id} is damaged: {error}") from error
-    return head, tables, root
-
-
-def _counted(steps: Generator[None, None, Json], progress: Progress) -> Generator[None, None, Json]:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return cast("Json", done.value)
-        progress.step(SLICE_BYTES)
-        yield

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import trio
 
 from triode.app.log.commits import Commits
-from triode.app.log.log import LogFull
+from triode.app.log.log import Batch, LogFull, LogUnknown
 from triode.app.runtime.turns import in_turns
 from triode.app.service.decision import grant_kept, keep_record
 from triode.app.service.entry_encoding import is_long, written_down
@@ -37,9 +38,10 @@ from triode.store.json_type import JsonError
 from triode.store.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from typing import Any
 
-    from triode.app.log.log import Batch, Log, LogBroken
+    from triode.app.log.log import Log, LogBroken, SharedLog
     from triode.app.service.applier import Applier
     from triode.limits.principal import Principal
     from triode.store.change import Position
@@ -55,6 +57,10 @@ TURN_S: Final = 0.002
 IDLE_S: Final = 0.2
 
 
+async def _nothing_but_batches(news: object) -> None:
+    raise AssertionError(f"a log of our own has batches alone, not {news!r}")
+
+
 class Saved(NamedTuple):
     """The newest snapshot: the entry that it goes up to, and the time of the log then."""
 
@@ -68,6 +74,10 @@ class Journal:
     def __init__(self, triode: Applier, log: Log) -> None:
         self._triode = triode
         self.log = log
+        self.shared = cast("SharedLog", log) if log.is_shared else None
+        # What a shared log asks for beside batches; `running` says how.
+        self.attend: Callable[[Any], Awaitable[None]] = _nothing_but_batches
+        self._whole = trio.StrictFIFOLock()
         settings = triode.settings
         # Those that this process was started with. What the log says holds until they are in it.
         self.wanted = Bounds(
@@ -142,7 +152,7 @@ class Journal:
     @property
     def _is_up_to_date(self) -> bool:
         """Whether the document surely is what the log says. Of a shared one nobody knows."""
-        return not self.under_way and not self.log.is_shared
+        return not self.under_way and self.shared is None
 
     def _has_room(self) -> bool:
         settings = self._triode.settings
@@ -229,11 +239,13 @@ class Journal:
         """
         task_status.started()
         try:
-            if not self.log.is_shared:
+            if self.shared is None:
                 await self._send()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._follow)
-                await self._send()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.shared.run)
+                    nursery.start_soon(self._follow)
+                    await self._send()
         finally:
             self._ended = True
             self._room.unpark_all()
@@ -285,6 +297,12 @@ class Journal:
             for write in writes:
                 write.settle(None, full(error))
             return
+        except LogUnknown as error:
+            self._sent.pop()
+            self._done(writes)
+            log.error("what became of %d writes is not known: %s", len(writes), error)
+            self._give_up(writes)
+            return
         finally:
             self._at_log = None
         self.commits.note(len(writes), began, trio.current_time())
@@ -299,13 +317,39 @@ class Journal:
         self._is_applying = True
         try:
             while (batch := self.log.take()) is not None:
-                if batch.is_own:
-                    await self._apply(self._sent[0])
-                    self._done(self._sent.popleft())
+                if not isinstance(batch, Batch):
+                    await self.attend(batch)
+                elif self.shared is None:
+                    await self._apply_batch(batch)
                 else:
-                    await self._apply_others(batch)
+                    async with self._whole:
+                        await self._apply_batch(batch)
         finally:
             self._is_applying = False
+
+    @asynccontextmanager
+    async def between_batches(self) -> AsyncIterator[None]:
+        """Hold up what is carried out, where it may not be in the middle of a batch: others begin
+        only behind a whole one.
+        """
+        if self.shared is None:
+            yield
+        else:
+            async with self._whole:
+                yield
+
+    async def catch_up(self, seq: int) -> None:
+        """Before `run`: carry out what a shared log has up to the entry `seq`."""
+        while self._triode.store.seq < seq:
+            await self.log.news()
+            await self._apply_all()
+
+    async def _apply_batch(self, batch: Batch) -> None:
+        if batch.is_own:
+            await self._apply(self._sent[0])
+            self._done(self._sent.popleft())
+        else:
+            await self._apply_others(batch)
 
     async def _apply_others(self, batch: Batch) -> None:
         writes = await writes_of(batch)

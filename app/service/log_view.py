@@ -16,7 +16,7 @@ from triode.store.json_type import JsonError
 from triode.store.path import format_path
 
 if TYPE_CHECKING:
-    from triode.app.service.boot import Readable
+    from triode.app.service.snapshot_reading import Readable
 
 # A longer entry is shown without what it holds.
 SHOWN_BYTES: Final = 4096

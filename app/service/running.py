@@ -12,13 +12,15 @@ import trio
 from triode.app.log.log import LogBroken
 from triode.app.runtime.metrics import watch_loop
 from triode.app.runtime.turns import exhaust
-from triode.app.service.boot import DOCUMENT_DEPTH, boot, let_go
+from triode.app.service.boot import boot, let_go
 from triode.app.service.deferred_free import dispose
 from triode.app.service.heartbeat import pulse
 from triode.app.service.issuing import drop_ended
 from triode.app.service.return_times import longest_absence_s
 from triode.app.service.saving import save_when_due
+from triode.app.service.sharing import attend
 from triode.app.service.shutdown import end_with_hypercorn, say_goodbye
+from triode.app.service.snapshot_reading import DOCUMENT_DEPTH
 from triode.app.wire.refusal import Refusal
 from triode.limits.grant import FULL
 from triode.store.operation import Set
@@ -111,6 +113,25 @@ async def begin(triode: Triode) -> None:
     """Begin with the document of the log, or of the file in the settings; once. Raises `LogRefused`
     and `NotLoaded`.
     """
+    journal = triode.journal
+    if journal is None or journal.shared is None or journal.is_begun:
+        await _begin(triode)
+        return
+    journal.attend = partial(attend, triode)
+    fault: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        # Until `Journal.run` does so.
+        nursery.start_soon(journal.shared.run)
+        try:
+            await _begin(triode)
+        except Exception as error:  # not in a group: it is the answer to who called us
+            fault = error
+        nursery.cancel_scope.cancel()
+    if fault is not None:
+        raise fault
+
+
+async def _begin(triode: Triode) -> None:
     if await boot(triode) or triode.journal is None:
         await _load(triode)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from triode.app.log.log import LogFull
+from triode.app.log.log import LogAway, LogFull
 from triode.app.runtime.turns import turn
 from triode.app.service.journal import Saved
 from triode.app.service.log_snapshot import document_pieces, pieces_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from triode.app.service.journal import Journal
     from triode.app.service.triode import Triode
 
 log = logging.getLogger("triode")
@@ -33,7 +37,7 @@ async def save_when_due(triode: Triode) -> None:
     while True:
         with trio.move_on_after(LOOK_EVERY_S):
             await journal.full.wait()
-        if not journal.full.is_set() and not is_due(journal.log.bytes, triode.store.bytes):
+        if not journal.full.is_set() and not _is_due(triode, journal):
             continue
         try:
             await save(triode)
@@ -41,6 +45,17 @@ async def save_when_due(triode: Triode) -> None:
         except LogFull:
             log.warning("there is no room for a snapshot; it is tried again")
             await trio.sleep(AGAIN_AFTER_S)
+        except LogAway as error:
+            log.warning("a snapshot could not be made: %s", error)
+
+
+def _is_due(triode: Triode, journal: Journal) -> bool:
+    shared = journal.shared
+    if shared is not None and not shared.is_saver:
+        return False
+    if shared is not None and shared.needs_snapshot:
+        return True
+    return is_due(journal.log.bytes, triode.store.bytes)
 
 
 def is_due(log_bytes: int, document_bytes: int) -> bool:
@@ -50,14 +65,18 @@ def is_due(log_bytes: int, document_bytes: int) -> bool:
     return log_bytes > max(LEAST_BYTES, document_bytes // 2)
 
 
-async def save(triode: Triode) -> None:
-    """One snapshot, of this moment. Others run meanwhile. Raises `LogFull` and `LogBroken`."""
+async def save(triode: Triode, finish: Callable[[int], Awaitable[None]] | None = None) -> None:
+    """One snapshot, of this moment. Others run meanwhile. In the end `finish` gets its id, in place
+    of the log's own `finish_snapshot`. Raises `LogFull`, `LogAway` and `LogBroken`.
+    """
     store, journal = triode.store, triode.journal
     assert journal is not None
-    with store.document.pin() as root:
-        seq = store.seq
-        head, tables = pieces_of(store, journal.replica.bounds, journal.last_ms)
-        snapshot = await journal.log.begin_snapshot(seq)
+    with ExitStack() as stack:
+        async with journal.between_batches():
+            root = stack.enter_context(store.document.pin())
+            seq = store.seq
+            head, tables = pieces_of(store, journal.replica.bounds, journal.last_ms)
+            snapshot = await journal.log.begin_snapshot(seq)
         await journal.log.add_piece(snapshot, head)
         for piece in tables:
             await journal.log.add_piece(snapshot, piece)
@@ -70,6 +89,6 @@ async def save(triode: Triode) -> None:
                 began = trio.current_time()
             else:
                 await turn()
-    await journal.log.finish_snapshot(snapshot)
+    await (finish or journal.log.finish_snapshot)(snapshot)
     journal.saved = Saved(seq, triode.clock.unix_ms())
     log.info("a snapshot of %d is kept", seq)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from triode.app.log.log import Batch, Opened
+from triode.app.log.log import Batch, Opened, Snapshot
 from triode.app.log.memory import MemoryLog
 from triode.store.lineage import Lineage
 
@@ -15,6 +15,7 @@ class SharedMemory(MemoryLog):
     def __init__(self) -> None:
         super().__init__(Lineage("e0"))
         self.writers: list[View] = []
+        self.savers: list[View] = []
         self.come = trio.lowlevel.ParkingLot()
 
 
@@ -24,6 +25,7 @@ class View(MemoryLog):
     def __init__(self, memory: SharedMemory) -> None:
         super().__init__(Lineage("e0"))
         self._memory = memory
+        memory.savers.append(self)
         self._taken = 0
         self.is_held = False
 
@@ -76,6 +78,43 @@ class View(MemoryLog):
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
+
+    # What only a server has: this one never goes, and nothing of it is lost.
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    async def open_again(self) -> Opened:
+        return await self.open()
+
+    def begin_at(self, snapshot: Snapshot | None) -> None:
+        first = 0 if snapshot is None else snapshot.seq
+        self._taken = sum(batch.last <= first for batch in self._memory._batches)
+
+    def begin_failed(self) -> None:
+        raise AssertionError("there is nothing that could fail")
+
+    async def finish_seed(self, snapshot: int) -> None:
+        raise AssertionError("nobody wants one")
+
+    def seed_failed(self) -> None:
+        raise AssertionError("nobody wants one")
+
+    @property
+    def node(self) -> str:
+        return f"node{id(self)}"
+
+    @property
+    def is_live(self) -> bool:
+        return True
+
+    @property
+    def is_saver(self) -> bool:
+        return self._memory.savers[:1] == [self]
+
+    @property
+    def needs_snapshot(self) -> bool:
+        return False
 
     def hold(self) -> None:
         """From now on it hears nothing."""

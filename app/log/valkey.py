@@ -1,0 +1,422 @@
+"""A log that several Triodes share, in a Valkey or Redis server.
+
+What may be done, where this node stands, and what comes next is decided by `member`, which does no
+I/O. Here are its hands: the connections, its calls, and what it says becomes what `take` gives.
+
+    run ── connect ─┬─ calls    Member's scripts, one after the other
+                    ├─ tail     entries, as others append them
+                    └─ clock    when Member wants to be asked
+
+Nothing waits for ever: without the server `append` waits, and `is_live` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, assert_never
+
+import trio
+
+from triode.app.log.calls import (
+    Apply,
+    Call,
+    Full,
+    Live,
+    Read,
+    Reconnect,
+    Reload,
+    Seed,
+    Unknown,
+    UnknownFormat,
+    read_attached,
+)
+from triode.app.log.link import Keys, linked, require_fit
+from triode.app.log.log import (
+    Alive,
+    Anew,
+    Batch,
+    LogError,
+    LogFull,
+    LogRefused,
+    LogUnknown,
+    Opened,
+    SeedWanted,
+    Snapshot,
+    require_joined,
+)
+from triode.app.log.member import Member, State
+from triode.app.log.pieces import Pieces
+from triode.app.log.resp import Lost, ServerError
+from triode.app.log.terms import last_term, lineage, stream_id
+from triode.app.runtime.epoch import new_epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from triode.app.config.log_address import LogAddress
+    from triode.app.log.calls import Action, Kept
+    from triode.app.log.link import Link
+    from triode.app.log.log import News
+    from triode.app.log.recent import LogEntry
+
+log = logging.getLogger("triode")
+
+# What is not taken yet; beyond it nothing more is read.
+UNTAKEN_BYTES: Final = 16 * 1024 * 1024
+# Between two tries to connect. Who is slower than Member's window does not give back what is lost.
+AGAIN_S: Final = (0.05, 0.3)
+# At the start: then it is said what is wrong.
+OPEN_S: Final = 10.0
+# So long the node may still be counted in when it has gone.
+LEAVE_S: Final = 1.0
+
+
+def _now() -> float:
+    """A clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ValkeyLog:
+    """See `log.SharedLog`. `run` has to run whenever anything is waited for here."""
+
+    def __init__(self, address: LogAddress) -> None:
+        self.address = address
+        self._keys = Keys(address.name)
+        self._member = Member(secrets.token_hex(6), new_epoch, _now())
+        self._pieces = Pieces(address, self._keys)
+        self._new: deque[News] = deque()
+        self._untaken = 0
+        self._calls: deque[Call] = deque()
+        # Where to read on, and a number that changes when that is set anew.
+        self._after: tuple[int, str] | None = None
+        self._link: trio.CancelScope | None = None
+        self._refused: LogRefused | None = None
+        self._why = ""
+        # The batch that was given to the member: what became of it.
+        self._outcome: Exception | None = None
+        self._is_out = False
+        self._changed = trio.lowlevel.ParkingLot()
+        self.is_live = False
+        self.live_since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{self.address}, {self._member!r}>"
+
+    @property
+    def is_shared(self) -> bool:
+        """Others write to it."""
+        return True
+
+    @property
+    def node(self) -> str:
+        """The name of this run of this process."""
+        return self._member.node
+
+    # ── what comes ──────────────────────────────────────────────────────────────────────────────
+
+    async def open(self) -> Opened:
+        """Wait until the log says where it stands. Raises `LogRefused`."""
+        with trio.move_on_after(OPEN_S):
+            while self._refused is None:
+                member = self._member
+                if (opened := self._opened()) is not None:
+                    return opened
+                if member.state is State.OPEN and not member.is_based and not self._kept():
+                    return Opened(lineage(member.terms), 0, 0, [])
+                await self._changed.park()
+        raise self._refused or LogRefused(self._why or f"{self.address} does not answer")
+
+    def _opened(self) -> Opened | None:
+        for news in self._new:
+            if isinstance(news, Anew):
+                self._new.remove(news)
+                return Opened(news.lineage, self._floor(), news.last, news.snapshots)
+        return None
+
+    async def open_again(self) -> Opened:
+        """After the first snapshot was made: it may be that of another one who began, too."""
+        while (opened := self._opened()) is None:
+            await self._changed.park()
+        return opened
+
+    def begin_at(self, snapshot: Snapshot | None) -> None:
+        """The document is what this snapshot has: from now on `take` gives what came after it."""
+        kept = next((k for k in self._kept() if snapshot and int(k.id) == snapshot.id), None)
+        self._do(self._member.reloaded(kept, _now()))
+
+    def begin_failed(self) -> None:
+        """The snapshot could not be read; there will be another `Anew`."""
+        self._do(self._member.reload_failed(_now()))
+
+    def _kept(self) -> Sequence[Kept]:
+        return self._member.server.snapshots if self._member.server else ()
+
+    def take(self) -> News | None:
+        """What comes next in the order of the log."""
+        if not self._new:
+            return None
+        new = self._new.popleft()
+        if isinstance(new, Batch):
+            self._untaken -= len(new.data)
+            if not self._new:
+                self._changed.unpark_all()  # the tail may have waited for it
+        return new
+
+    async def news(self) -> None:
+        """Wait until there is something to take."""
+        while not self._new:
+            await self._changed.park()
+
+    async def append(self, data: bytes, count: int) -> None:
+        """Raises `LogFull` and `LogUnknown`."""
+        while not self._member.can_append:
+            await self._changed.park()
+        self._is_out, self._outcome = True, None
+        self._do(self._member.append(data, count, _now()))
+        while self._is_out:
+            await self._changed.park()
+        if self._outcome is not None:
+            raise self._outcome
+
+    # ── what the member wants ───────────────────────────────────────────────────────────────────
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Call():
+                    self._calls.append(action)
+                case Read():
+                    self._read_on(action)
+                case Apply():
+                    self._apply(action.entry, is_own=action.is_own)
+                case Reload():
+                    self._reload(action)
+                case Seed():
+                    self._new.append(SeedWanted(action.seq))
+                case Unknown():
+                    self._decided(LogUnknown("the log was lost in part, or begun anew"))
+                case Full():
+                    self._decided(LogFull("the server of the log has no memory left"))
+                case Live():
+                    self.is_live, self.live_since = action.is_live, action.since
+                    self._new.append(Alive(action.is_live))
+                case Reconnect():
+                    if self._link is not None:
+                        self._link.cancel()
+                case _:
+                    assert_never(action)
+        self._changed.unpark_all()
+
+    def _decided(self, outcome: Exception | None) -> None:
+        self._is_out, self._outcome = False, outcome
+
+    def _read_on(self, read: Read) -> None:
+        number = self._after[0] + 1 if self._after else 0
+        self._after = number, read.after
+        self._new.append(lineage(self._member.terms))
+
+    def _apply(self, entry: LogEntry, *, is_own: bool) -> None:
+        self._new.append(Batch(entry.since + 1, entry.seq, entry.body, is_own))
+        self._untaken += len(entry.body)
+        self._pieces.grew(entry.seq, len(entry.body))
+        if is_own:
+            self._decided(None)
+
+    def _reload(self, reload: Reload) -> None:
+        server = self._member.server
+        assert server is not None
+        snapshots = [Snapshot(int(kept.id), kept.seq, kept.pieces) for kept in reload.snapshots]
+        self._new.append(Anew(reload.reason, lineage(server.terms), server.seq, snapshots))
+        for entry in reload.lost:
+            log.error("acknowledged, and lost: %d operations up to %s:%d: %.2000r",
+                      entry.ops, entry.epoch, entry.seq, entry.body)  # fmt: skip
+
+    # ── connections ─────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Keep in touch with the server, until cancelled."""
+        wait_s = AGAIN_S[0]
+        while True:
+            try:
+                async with linked(self.address, self._keys) as link:
+                    await require_fit(link, self.address)
+                    wait_s = AGAIN_S[0]
+                    await self._attend(link)
+            except (Lost, ServerError) as error:
+                self._failed(error)
+            except LogRefused as error:
+                # At the start it ends the server; later it may be set right meanwhile.
+                self._failed(error)
+                self._refused = error
+            self._changed.unpark_all()
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, AGAIN_S[1])
+
+    def _failed(self, error: Exception) -> None:
+        if str(error) != self._why:
+            log.warning("the log cannot be used now: %s", error)
+        self._why = str(error)
+
+    async def _attend(self, link: Link) -> None:
+        failure: Exception | None = None
+
+        async def attempt(work: str) -> None:
+            nonlocal failure
+            try:
+                await {"calls": self._answer, "tail": self._tail, "clock": self._clock}[work](link)
+            except (Lost, ServerError, LogRefused) as error:
+                failure = failure or error
+                nursery.cancel_scope.cancel()
+
+        self._calls.clear()
+        self._after = None
+        self._refused = None
+        try:
+            async with trio.open_nursery() as nursery:
+                self._link = nursery.cancel_scope
+                self._do(self._member.connected(_now()))
+                for work in ("calls", "tail", "clock"):
+                    nursery.start_soon(attempt, work)
+        finally:
+            self._link = None
+            self._do(self._member.lost(_now()))
+        if failure is not None:
+            raise failure
+
+    async def _answer(self, link: Link) -> None:
+        """Member's calls, one after the other."""
+        while True:
+            while not self._calls:
+                await self._changed.park()
+            call = self._calls.popleft()
+            try:
+                reply = await link.run(call.script, call.args)
+            except ServerError as error:
+                if error.code != "OOM" or call.script != "append":
+                    raise
+                self._do(self._member.refused(_now()))
+                continue
+            match call.script:
+                case "attach":
+                    self._attached(reply)
+                case "append":
+                    status, seq, time_ms = reply
+                    self._do(self._member.appended(status.decode(), seq, time_ms, _now()))
+                case "salvage":
+                    self._do(self._member.salvaged(_now()))
+
+    def _attached(self, reply: Sequence[object]) -> None:
+        try:
+            attached = read_attached(reply)
+        except UnknownFormat as error:
+            raise LogRefused(
+                f"{self.address} has a log of format {error}: it was written by a newer Triode"
+            ) from error
+        self._why = ""
+        self._do(self._member.attached(attached, _now()))
+        self._pieces.seen(attached, is_ours=min(attached.nodes, default="") == self.node)
+
+    async def _tail(self, link: Link) -> None:
+        while True:
+            while self._after is None or self._untaken > UNTAKEN_BYTES:
+                await self._changed.park()
+            number, after = self._after
+            found = await link.read(after)
+            if found and self._after[0] == number:  # else it is to be read from elsewhere
+                self._after = number, found[-1][0]
+                self._do(self._member.tailed([entry for _, entry in found], _now()))
+
+    async def _clock(self, _link: Link) -> None:
+        while True:
+            with trio.move_on_after(max(0.0, self._member.next_at - _now())):
+                await self._changed.park()
+                continue
+            self._do(self._member.tick(_now()))
+
+    # ── snapshots and what is read ──────────────────────────────────────────────────────────────
+
+    async def read(self, since: int) -> list[Batch]:
+        """Raises `LogAway`, and `LogRefused` when they are not there any more."""
+        terms = self._member.terms or (self._member.server.terms if self._member.server else ())
+        found = await self._pieces.entries(stream_id(terms, since))
+        batches = [Batch(entry.since + 1, entry.seq, entry.body) for entry in found]
+        require_joined(since, batches)
+        return batches
+
+    async def begin_snapshot(self, seq: int) -> int:
+        """A new snapshot; its id. What it is of is noted before anything is waited for."""
+        terms = self._member.terms
+        made = self._pieces.begin(terms[-1].epoch, seq, last_term(terms, seq).number)
+        await trio.lowlevel.checkpoint()
+        return made
+
+    async def add_piece(self, snapshot: int, data: bytes) -> None:
+        """Raises `LogAway` and `LogFull`."""
+        await self._pieces.add(snapshot, data)
+
+    async def finish_snapshot(self, snapshot: int) -> None:
+        """It is whole. Raises `LogAway` and `LogFull`."""
+        await self._pieces.name(snapshot)
+
+    async def finish_seed(self, snapshot: int) -> None:
+        """The snapshot that `SeedWanted` asked for is whole."""
+        await trio.lowlevel.checkpoint()
+        self._do(self._member.seeded(self._pieces.whole(snapshot), _now()))
+
+    def seed_failed(self) -> None:
+        """There will be none from this node."""
+        self._do(self._member.seed_failed(_now()))
+
+    async def read_piece(self, snapshot: int, number: int) -> bytes:
+        """Raises `LogAway` and `LogRefused`."""
+        return await self._pieces.read(snapshot, number)
+
+    def _floor(self) -> int:
+        return self._kept()[-1].seq if self._kept() else 0
+
+    async def floor(self) -> int:
+        """The entries after this one can be read."""
+        await trio.lowlevel.checkpoint()
+        return self._floor()
+
+    async def backup(self) -> int:
+        """There is no such thing."""
+        await trio.lowlevel.checkpoint()
+        raise LogRefused(
+            f"the log is at {self.address}, not in a file: back that server up, or read /store"
+        )
+
+    async def tidy(self) -> None:
+        """There is nothing to do."""
+        await trio.lowlevel.checkpoint()
+
+    @property
+    def bytes(self) -> int:
+        """Of the log behind the newest snapshot."""
+        return self._pieces.bytes
+
+    @property
+    def is_saver(self) -> bool:
+        """Whether it is this node that makes snapshots."""
+        return self._pieces.is_ours
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether there is none to begin with, though there is a log."""
+        return self._pieces.are_missing and self._member.state is State.OPEN
+
+    def disk_bytes(self) -> int:
+        """Of the stream, in the server's memory."""
+        return self._member.server.log_bytes if self._member.server else 0
+
+    async def aclose(self) -> None:
+        """Leave the others; takes a second at most."""
+        with trio.move_on_after(LEAVE_S, shield=True):
+            with contextlib.suppress(LogError):
+                await self._pieces.leave(self.node)
+            await self._pieces.aclose()
+        await trio.lowlevel.checkpoint()
