@@ -1,13 +1,11 @@
 """A log that several Triodes share, in a Valkey or Redis server.
 
 What may be done, where this node stands, and what comes next is decided by `member`, which does no
-I/O. Here are its hands: the connections, its calls, and what it says becomes what `take` gives.
+I/O. The connections are in `attendance`. Here what it says becomes what `take` gives.
 
-    run ── connect ─┬─ calls    Member's scripts, one after the other
-                    ├─ tail     entries, as others append them
-                    └─ clock    when Member wants to be asked
+    attendance ── what happens ──► member ── what is to be done ──► do ──► take
 
-Nothing waits for ever: without the server `append` waits, and `is_live` says so.
+Without the server `append` waits, and `is_live` says so.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
 import trio
 
+from triode.app.log.attendance import Attendance, now
 from triode.app.log.calls import (
     Apply,
     Call,
@@ -31,10 +29,8 @@ from triode.app.log.calls import (
     Reload,
     Seed,
     Unknown,
-    UnknownFormat,
-    read_attached,
 )
-from triode.app.log.link import Keys, linked, require_fit
+from triode.app.log.link import Keys
 from triode.app.log.log import (
     Alive,
     Anew,
@@ -50,7 +46,6 @@ from triode.app.log.log import (
 )
 from triode.app.log.member import Member, State
 from triode.app.log.pieces import Pieces
-from triode.app.log.resp import Lost, ServerError
 from triode.app.log.terms import last_term, lineage, stream_id
 from triode.app.runtime.epoch import new_epoch
 
@@ -58,8 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triode.app.config.log_address import LogAddress
-    from triode.app.log.calls import Action, Kept
-    from triode.app.log.link import Link
+    from triode.app.log.calls import Action, Attached, Kept
     from triode.app.log.log import News
     from triode.app.log.recent import LogEntry
 
@@ -75,31 +69,21 @@ OPEN_S: Final = 10.0
 LEAVE_S: Final = 1.0
 
 
-def _now() -> float:
-    """A clock that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class ValkeyLog:
     """See `log.SharedLog`. `run` has to run whenever anything is waited for here."""
 
     def __init__(self, address: LogAddress) -> None:
         self.address = address
         self._keys = Keys(address.name)
-        self._member = Member(secrets.token_hex(6), new_epoch, _now())
+        self._member = Member(secrets.token_hex(6), new_epoch, now())
         self._pieces = Pieces(address, self._keys)
         self._new: deque[News] = deque()
-        self._untaken = 0
-        self._calls: deque[Call] = deque()
-        # Where to read on, and a number that changes when that is set anew.
-        self._after: tuple[int, str] | None = None
-        self._link: trio.CancelScope | None = None
-        self._refused: LogRefused | None = None
-        self._why = ""
+        self.untaken = 0
         # The batch that was given to the member: what became of it.
         self._outcome: Exception | None = None
         self._is_out = False
         self._changed = trio.lowlevel.ParkingLot()
+        self._attendance = Attendance(address, self._keys, self._member, self)
         self.is_live = False
         self.live_since = 0.0
 
@@ -121,14 +105,15 @@ class ValkeyLog:
     async def open(self) -> Opened:
         """Wait until the log says where it stands. Raises `LogRefused`."""
         with trio.move_on_after(OPEN_S):
-            while self._refused is None:
+            while self._attendance.refused is None:
                 member = self._member
                 if (opened := self._opened()) is not None:
                     return opened
                 if member.state is State.OPEN and not member.is_based and not self._kept():
                     return Opened(lineage(member.terms), 0, 0, [])
                 await self._changed.park()
-        raise self._refused or LogRefused(self._why or f"{self.address} does not answer")
+        why = self._attendance.why or f"{self.address} does not answer"
+        raise self._attendance.refused or LogRefused(why)
 
     def _opened(self) -> Opened | None:
         for news in self._new:
@@ -146,11 +131,11 @@ class ValkeyLog:
     def begin_at(self, snapshot: Snapshot | None) -> None:
         """The document is what this snapshot has: from now on `take` gives what came after it."""
         kept = next((k for k in self._kept() if snapshot and int(k.id) == snapshot.id), None)
-        self._do(self._member.reloaded(kept, _now()))
+        self.do(self._member.reloaded(kept, now()))
 
     def begin_failed(self) -> None:
         """The snapshot could not be read; there will be another `Anew`."""
-        self._do(self._member.reload_failed(_now()))
+        self.do(self._member.reload_failed(now()))
 
     def _kept(self) -> Sequence[Kept]:
         return self._member.server.snapshots if self._member.server else ()
@@ -161,9 +146,9 @@ class ValkeyLog:
             return None
         new = self._new.popleft()
         if isinstance(new, Batch):
-            self._untaken -= len(new.data)
+            self.untaken -= len(new.data)
             if not self._new:
-                self._changed.unpark_all()  # the tail may have waited for it
+                self._attendance.changed.unpark_all()  # the tail may have waited for it
         return new
 
     async def news(self) -> None:
@@ -171,12 +156,16 @@ class ValkeyLog:
         while not self._new:
             await self._changed.park()
 
+    async def run(self) -> None:
+        """Keep in touch with the server, until cancelled."""
+        await self._attendance.run()
+
     async def append(self, data: bytes, count: int) -> None:
         """Raises `LogFull` and `LogUnknown`."""
         while not self._member.can_append:
             await self._changed.park()
         self._is_out, self._outcome = True, None
-        self._do(self._member.append(data, count, _now()))
+        self.do(self._member.append(data, count, now()))
         while self._is_out:
             await self._changed.park()
         if self._outcome is not None:
@@ -184,13 +173,15 @@ class ValkeyLog:
 
     # ── what the member wants ───────────────────────────────────────────────────────────────────
 
-    def _do(self, actions: Sequence[Action]) -> None:
+    def do(self, actions: Sequence[Action]) -> None:
+        """What the member says is to be done, in this order."""
         for action in actions:
             match action:
                 case Call():
-                    self._calls.append(action)
+                    self._attendance.ask(action)
                 case Read():
-                    self._read_on(action)
+                    self._attendance.read(action.after)
+                    self._new.append(lineage(self._member.terms))
                 case Apply():
                     self._apply(action.entry, is_own=action.is_own)
                 case Reload():
@@ -205,23 +196,26 @@ class ValkeyLog:
                     self.is_live, self.live_since = action.is_live, action.since
                     self._new.append(Alive(action.is_live))
                 case Reconnect():
-                    if self._link is not None:
-                        self._link.cancel()
+                    self._attendance.reconnect()
                 case _:
                     assert_never(action)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something may be there that somebody waits for."""
         self._changed.unpark_all()
+        self._attendance.changed.unpark_all()
+
+    def attached(self, server: Attached) -> None:
+        """The server has said where it stands."""
+        self._pieces.seen(server, is_ours=min(server.nodes, default="") == self.node)
 
     def _decided(self, outcome: Exception | None) -> None:
         self._is_out, self._outcome = False, outcome
 
-    def _read_on(self, read: Read) -> None:
-        number = self._after[0] + 1 if self._after else 0
-        self._after = number, read.after
-        self._new.append(lineage(self._member.terms))
-
     def _apply(self, entry: LogEntry, *, is_own: bool) -> None:
         self._new.append(Batch(entry.since + 1, entry.seq, entry.body, is_own))
-        self._untaken += len(entry.body)
+        self.untaken += len(entry.body)
         self._pieces.grew(entry.seq, len(entry.body))
         if is_own:
             self._decided(None)
@@ -234,108 +228,6 @@ class ValkeyLog:
         for entry in reload.lost:
             log.error("acknowledged, and lost: %d operations up to %s:%d: %.2000r",
                       entry.ops, entry.epoch, entry.seq, entry.body)  # fmt: skip
-
-    # ── connections ─────────────────────────────────────────────────────────────────────────────
-
-    async def run(self) -> None:
-        """Keep in touch with the server, until cancelled."""
-        wait_s = AGAIN_S[0]
-        while True:
-            try:
-                async with linked(self.address, self._keys) as link:
-                    await require_fit(link, self.address)
-                    wait_s = AGAIN_S[0]
-                    await self._attend(link)
-            except (Lost, ServerError) as error:
-                self._failed(error)
-            except LogRefused as error:
-                # At the start it ends the server; later it may be set right meanwhile.
-                self._failed(error)
-                self._refused = error
-            self._changed.unpark_all()
-            await trio.sleep(wait_s)
-            wait_s = min(wait_s * 2, AGAIN_S[1])
-
-    def _failed(self, error: Exception) -> None:
-        if str(error) != self._why:
-            log.warning("the log cannot be used now: %s", error)
-        self._why = str(error)
-
-    async def _attend(self, link: Link) -> None:
-        failure: Exception | None = None
-
-        async def attempt(work: str) -> None:
-            nonlocal failure
-            try:
-                await {"calls": self._answer, "tail": self._tail, "clock": self._clock}[work](link)
-            except (Lost, ServerError, LogRefused) as error:
-                failure = failure or error
-                nursery.cancel_scope.cancel()
-
-        self._calls.clear()
-        self._after = None
-        self._refused = None
-        try:
-            async with trio.open_nursery() as nursery:
-                self._link = nursery.cancel_scope
-                self._do(self._member.connected(_now()))
-                for work in ("calls", "tail", "clock"):
-                    nursery.start_soon(attempt, work)
-        finally:
-            self._link = None
-            self._do(self._member.lost(_now()))
-        if failure is not None:
-            raise failure
-
-    async def _answer(self, link: Link) -> None:
-        """Member's calls, one after the other."""
-        while True:
-            while not self._calls:
-                await self._changed.park()
-            call = self._calls.popleft()
-            try:
-                reply = await link.run(call.script, call.args)
-            except ServerError as error:
-                if error.code != "OOM" or call.script != "append":
-                    raise
-                self._do(self._member.refused(_now()))
-                continue
-            match call.script:
-                case "attach":
-                    self._attached(reply)
-                case "append":
-                    status, seq, time_ms = reply
-                    self._do(self._member.appended(status.decode(), seq, time_ms, _now()))
-                case "salvage":
-                    self._do(self._member.salvaged(_now()))
-
-    def _attached(self, reply: Sequence[object]) -> None:
-        try:
-            attached = read_attached(reply)
-        except UnknownFormat as error:
-            raise LogRefused(
-                f"{self.address} has a log of format {error}: it was written by a newer Triode"
-            ) from error
-        self._why = ""
-        self._do(self._member.attached(attached, _now()))
-        self._pieces.seen(attached, is_ours=min(attached.nodes, default="") == self.node)
-
-    async def _tail(self, link: Link) -> None:
-        while True:
-            while self._after is None or self._untaken > UNTAKEN_BYTES:
-                await self._changed.park()
-            number, after = self._after
-            found = await link.read(after)
-            if found and self._after[0] == number:  # else it is to be read from elsewhere
-                self._after = number, found[-1][0]
-                self._do(self._member.tailed([entry for _, entry in found], _now()))
-
-    async def _clock(self, _link: Link) -> None:
-        while True:
-            with trio.move_on_after(max(0.0, self._member.next_at - _now())):
-                await self._changed.park()
-                continue
-            self._do(self._member.tick(_now()))
 
     # ── snapshots and what is read ──────────────────────────────────────────────────────────────
 
@@ -365,11 +257,11 @@ class ValkeyLog:
     async def finish_seed(self, snapshot: int) -> None:
         """The snapshot that `SeedWanted` asked for is whole."""
         await trio.lowlevel.checkpoint()
-        self._do(self._member.seeded(self._pieces.whole(snapshot), _now()))
+        self.do(self._member.seeded(self._pieces.whole(snapshot), now()))
 
     def seed_failed(self) -> None:
         """There will be none from this node."""
-        self._do(self._member.seed_failed(_now()))
+        self.do(self._member.seed_failed(now()))
 
     async def read_piece(self, snapshot: int, number: int) -> bytes:
         """Raises `LogAway` and `LogRefused`."""

@@ -16,8 +16,7 @@ from triode.app.log.log import LogRefused
 from triode.app.runtime.turns import TimedTurn
 from triode.app.service.decision import hold_to, redo
 from triode.app.service.issuing import take_over
-from triode.app.service.journal import Saved
-from triode.app.service.log_snapshot import decode_head, restore
+from triode.app.service.log_snapshot import Saved, decode_head, restore
 from triode.app.service.room_records import keep_rooms, take_rooms
 from triode.app.service.saving import save
 from triode.app.service.sharing import boot_shared

@@ -17,7 +17,7 @@ import logging
 from collections import deque
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from triode.app.log.log import Log, LogBroken, SharedLog
     from triode.app.service.applier import Applier
+    from triode.app.service.log_snapshot import Saved
     from triode.limits.principal import Principal
     from triode.store.change import Position
     from triode.store.operation import Operation
@@ -59,13 +60,6 @@ IDLE_S: Final = 0.2
 
 async def _nothing_but_batches(news: object) -> None:
     raise AssertionError(f"a log of our own has batches alone, not {news!r}")
-
-
-class Saved(NamedTuple):
-    """The newest snapshot: the entry that it goes up to, and the time of the log then."""
-
-    seq: int
-    time_ms: int
 
 
 class Journal:

@@ -64,6 +64,13 @@ class Tables(NamedTuple):
     records: Sequence[tuple[str, dict[str, Any]]]
 
 
+class Saved(NamedTuple):
+    """The newest snapshot: the entry that it goes up to, and the time of the log then."""
+
+    seq: int
+    time_ms: int
+
+
 def pieces_of(store: Store, bounds: Bounds, time_ms: int) -> tuple[bytes, Iterator[bytes]]:
     """The head of a store as it is now, whose last entry is of that time; and the pieces of its
     tables as they are now, to be encoded one after the other.

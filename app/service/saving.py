@@ -10,8 +10,7 @@ import trio
 
 from triode.app.log.log import LogAway, LogFull
 from triode.app.runtime.turns import turn
-from triode.app.service.journal import Saved
-from triode.app.service.log_snapshot import document_pieces, pieces_of
+from triode.app.service.log_snapshot import Saved, document_pieces, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

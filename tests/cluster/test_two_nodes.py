@@ -8,8 +8,8 @@ from typing import Any
 
 import trio
 
-from tests.clients.waiting import until
 from tests.cluster.server import Server
+from tests.cluster.waiting import until
 from triode.app.config.settings import Settings
 from triode.app.log.valkey import ValkeyLog
 from triode.app.service import running
