@@ -4,13 +4,13 @@ ends.
     start   sockets bound → document read (app/lanes/starting.py) → lifespan (services) → accept
     signal  readiness 503, as all else that is new → goodbye to each client → drain → lifespan ends
 
-A second signal ends the process at once. SIGHUP ends nothing (`app/service/reload.py`).
+A signal while it starts ends it in order, too. A second one ends the process at once. SIGHUP ends
+nothing (`app/service/reload.py`); one that comes while it starts is acted on afterwards.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -37,6 +37,7 @@ from triode.app.net.listening import open_listeners
 from triode.app.runtime import supervisor
 from triode.app.runtime.effort import admit
 from triode.app.runtime.machine import most_connections
+from triode.app.runtime.signals import EndSignal, hangups_held_back
 from triode.app.service import running
 from triode.app.service.boot import let_go
 from triode.app.service.gc_policy import Collector
@@ -73,21 +74,48 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
     with ExitStack() as held:
+        held.enter_context(hangups_held_back())
+        end = held.enter_context(EndSignal())
         try:
             sockets = open_listeners(settings, held)
             # What is wrong with the log or the file is told before anything is served.
-            with trio.open_signal_receiver(signal.SIGHUP):  # nothing to read anew yet
-                await start(server, sockets, _ssl_context(settings), partial(running.begin, server))
+            begin = partial(running.begin, server)
+            begun = partial(start, server, sockets, _ssl_context(settings), begin)
+            if not await _unless_ended(end, begun):
+                await let_go(server)
+                return
         except BaseException:
             await let_go(server)  # noqa: ASYNC102 # it has a deadline of its own
             raise
         try:
-            await _serve(server, app, sockets, partial(_started, bound, task_status), reread)
+            await _serve(server, app, sockets, partial(_started, bound, task_status), reread, end)
         except BaseExceptionGroup:
             # Whatever else went wrong is a consequence of it.
             if server.journal is not None and server.journal.broken is not None:
                 raise server.journal.broken from None
             raise
+
+
+async def _unless_ended(end: EndSignal, begin: Callable[[], Awaitable[None]]) -> bool:
+    """Do `begin`; False: the signal came first, and it was cancelled."""
+    fault: Exception | None = None
+    ended = True
+
+    async def wait() -> None:
+        log.info("%s: ending before the start is done", await end.wait())
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        try:
+            await begin()
+            ended = False
+        except Exception as error:  # not in a group: it is the answer to who called us
+            fault = error
+        nursery.cancel_scope.cancel()
+    if fault is not None:
+        raise fault
+    return not ended
 
 
 async def _serve(
@@ -96,6 +124,7 @@ async def _serve(
     sockets: list[socket.socket],
     started: Bound,
     reread: Callable[[], Settings] | None,
+    end: EndSignal,
 ) -> None:
     settings = server.settings
     limits = _handoff_limits(settings)
@@ -143,7 +172,7 @@ async def _serve(
             make_room=idle.close_oldest,
             hold=reception.door.wait_for_room,
         )
-        await _receive(server, sockets, accept, lane, started)
+        await _receive(server, sockets, accept, lane, started, end)
         stop.set()
         await ended.wait()
         services.cancel_scope.cancel()
@@ -163,6 +192,7 @@ async def _receive(
     accept: Callable[..., Awaitable[None]],
     lane: HypercornLane,
     started: Bound,
+    end: EndSignal,
 ) -> None:
     """Receive connections until the signal, then drain."""
     with ExitStack() as stack:
@@ -175,7 +205,7 @@ async def _receive(
                 async with trio.open_nursery() as accepting:
                     started(await accepting.start(partial(accept, sockets, nursery=connections)))
                     supervisor.serving()
-                    await _wait_for_signal()
+                    log.info("%s: draining", await end.wait())
                     supervisor.ending()
                     server.draining = True
                     late.start_soon(partial(accept, copies, nursery=late))
@@ -197,15 +227,6 @@ async def _live(  # noqa: ASYNC128 # run_lifespan calls it
     """The application's lifespan; sets `ended` after its shutdown."""
     await run_lifespan(cast("ASGIFramework", app), config, stop=stop, task_status=task_status)
     ended.set()
-
-
-async def _wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("%s: draining", signal.Signals(number).name)
-            break
-    # Outside the receiver the default applies again: a second signal ends the process at once.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _handoff_limits(settings: Settings) -> HandoffLimits:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -55,6 +56,9 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+        if not args and not kwargs and sys.argv[1:2] == ["serve"]:
+            # For a process of its own: what comes from now on waits for `Reload.on_hangup`.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         try:
             result = super().main(*args, **kwargs)
             sys.stdout.flush()

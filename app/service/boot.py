@@ -62,6 +62,7 @@ async def boot(triode: Triode) -> bool:
         if not journal.log.is_shared:
             await take_rooms(triode)
     except BaseException:
+        journal.is_begun = False
         await journal.log.aclose()
         raise
     store = triode.store

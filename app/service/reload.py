@@ -1,5 +1,5 @@
 """SIGHUP: the configuration and what stands in files of its own are read anew, without an end. All
-of it holds from then on, or nothing.
+of it holds from then on, or nothing. Outside of `Reload.on_hangup` the signal is held back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import trio
 
 from triode.app.config.live import change
 from triode.app.runtime import supervisor
+from triode.app.runtime.signals import hangups_let_through
 from triode.app.service.holdings import set_bounds
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Reload:
 
     async def on_hangup(self) -> None:
         """Reload at each signal, until cancelled."""
-        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(signal.SIGHUP) as signals, hangups_let_through():
             async for _ in signals:
                 supervisor.reloading()
                 self.reload()
