@@ -24,13 +24,13 @@ from triode.app.application import create_app
 from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.tls import tls_context
 from triode.app.lanes.handoff_limits import HandoffLimits
-from triode.app.lanes.http_fast_path import Exchange
+from triode.app.lanes.http_fast_path import FastPath
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.native import is_native, refused
 from triode.app.lanes.native import serve as serve_stream
 from triode.app.lanes.starting import start
 from triode.app.net import idle_wait
-from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.dispatcher import Dispatcher, ListenerLimits
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners
@@ -139,11 +139,11 @@ async def _serve(
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
         state = await services.start(partial(_live, app, config, stop, ended))
-        direct = Exchange(app.extensions[DIRECT])
+        direct = FastPath(app.extensions[DIRECT])
         lane = HypercornLane(
             app, wants, limits, config=config, state=state, direct=direct, idle=idle
         )
-        reception = Reception(
+        dispatcher = Dispatcher(
             wants=wants,
             native=partial(serve_stream, server),
             handoff=lane.serve,
@@ -161,16 +161,16 @@ async def _serve(
             idle=idle,
             admit=admit,
         )
-        server.ledger.account("connections", read=reception.door.held_bytes)
+        server.ledger.account("connections", read=dispatcher.door.held_bytes)
         services.start_soon(idle_wait.watch)
         services.start_soon(supervisor.keep_awake)
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,
-            connect=reception.connect,
+            connect=dispatcher.connect,
             counts=server.metrics.listener,
             make_room=idle.close_oldest,
-            hold=reception.door.wait_for_room,
+            hold=dispatcher.door.wait_for_room,
         )
         await _receive(server, sockets, accept, lane, started, end)
         stop.set()

@@ -36,7 +36,7 @@ from triode.store.operation import (
 )
 from triode.store.patch import MAX_OPS, plan_patch
 from triode.store.plan import Plan, growth
-from triode.store.resolve import locate
+from triode.store.resolve import resolve
 from triode.store.work import FREE
 from triode.store.write import append_edit, increment_edit, plan_delete, set_edit
 
@@ -85,7 +85,7 @@ class Document:
         The parent must exist, the place itself need not: a new member, or the place behind the last
         element. Raises NotFound, and Invalid for too many segments.
         """
-        return locate(self.root, path)[0]
+        return resolve(self.root, path)[0]
 
     def plan(self, op: Operation, work: Work = FREE) -> list[Edit]:
         """The edits that do `op`, each valid after those before it. The document is untouched.

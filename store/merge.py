@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from triode.store.change import Edit, Whole
 from triode.store.json_type import MISSING, equal_measured
 from triode.store.plan import MAX_EDITS
-from triode.store.resolve import locate
+from triode.store.resolve import resolve
 from triode.store.untracked import WIDE, untrack
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def plan_merge(plan: Plan, op: Merge) -> None:
     A target that is no object, or is missing, is replaced by what the patch makes of `{}`; a patch
     that is no object replaces the target. Raises NotFound when the parent is missing.
     """
-    path, target = locate(plan.root, op.path)
+    path, target = resolve(plan.root, op.path)
     # All places are read before the first is recorded; they lie beside each other.
     edits = _edits(path, target, op.patch, plan.work)
     if len(edits) > MAX_EDITS and type(target) is dict and type(op.patch) is dict:

@@ -8,7 +8,7 @@ from triode.store.change import Edit
 from triode.store.json_type import MISSING, equal_measured
 from triode.store.operation import Invalid, NotFound, TestFailed, WriteError
 from triode.store.path import Path, PathError, format_path, parse_pointer
-from triode.store.resolve import existing, locate
+from triode.store.resolve import existing, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ def _put(plan: Plan, base: Path, pointer: Path, value: Json) -> None:
 
     The patch's own root is replaced, even where it is an element of an array.
     """
-    path, before = locate(plan.root, pointer)
+    path, before = resolve(plan.root, pointer)
     if before is not MISSING and pointer != base and type(path[-1]) is int:
         plan.insert(path, value)
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _INDEX = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 
 
-def locate(root: Json, path: Path) -> tuple[Path, Json | Missing]:
+def resolve(root: Json, path: Path) -> tuple[Path, Json | Missing]:
     """The actual path, and the value there; MISSING when only the parent is there.
 
     In an array a negative index counts from the end, a token of digits is an index, and `-` (or the
@@ -50,8 +50,8 @@ def locate(root: Json, path: Path) -> tuple[Path, Json | Missing]:
 
 
 def existing(root: Json, path: Path) -> tuple[Path, Json]:
-    """`locate` for a place that must have a value. Raises NotFound."""
-    actual, value = locate(root, path)
+    """`resolve` for a place that must have a value. Raises NotFound."""
+    actual, value = resolve(root, path)
     if value is MISSING:
         raise _lost(path, len(path), "is not there")
     return actual, value

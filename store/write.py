@@ -9,7 +9,7 @@ from triode.store.change import Edit
 from triode.store.json_type import MISSING
 from triode.store.operation import Invalid, NotFound
 from triode.store.path import format_path
-from triode.store.resolve import existing, locate
+from triode.store.resolve import existing, resolve
 from triode.store.value import DOUBLE_BITS, fits_double
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def set_edit(root: Json, op: Set) -> Edit:
     """Raises NotFound when the parent is missing (unless `create`) or can hold no such member."""
     try:
-        path, before = locate(root, op.path)
+        path, before = resolve(root, op.path)
     except NotFound as missing:
         if op.create:
             return _creation(root, op)
-        if locate(root, missing.about)[1] is not MISSING:
+        if resolve(root, missing.about)[1] is not MISSING:
             raise  # what is there is no container for it
         detail = f"{missing.detail}; create=true makes it"
         raise NotFound(missing.path, detail, about=missing.about) from None
@@ -36,7 +36,7 @@ def set_edit(root: Json, op: Set) -> Edit:
 def _creation(root: Json, op: Set) -> Edit:
     """The edit that makes the first missing container, with all that belongs in it."""
     for depth in range(len(op.path)):
-        path, value = locate(root, op.path[: depth + 1])
+        path, value = resolve(root, op.path[: depth + 1])
         if value is MISSING:
             return Edit(path, MISSING, _wrapped(op.path, depth + 1, op.value))
     raise AssertionError("only called where something is missing")
@@ -64,7 +64,7 @@ def increment_edit(root: Json, op: Increment) -> Edit:
     """Integers stay exact at any size. Raises NotFound, and Invalid when a side or the sum is no
     JSON number.
     """
-    path, before = locate(root, op.path)
+    path, before = resolve(root, op.path)
     if not _is_number(op.by):
         raise Invalid(path, "by must be a number", status=400)
     number: Any = 0 if before is MISSING else before
@@ -87,7 +87,7 @@ def _is_number(value: Any) -> bool:
 
 def append_edit(root: Json, op: Append) -> Edit:
     """Raises NotFound when the parent is missing, Invalid when the place holds no array."""
-    path, before = locate(root, op.path)
+    path, before = resolve(root, op.path)
     if before is MISSING:
         return Edit(path, MISSING, [op.value])
     if type(before) is not list:

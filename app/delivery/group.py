@@ -272,7 +272,7 @@ class Group(Generic[M]):
         failed: list[tuple[M, list[Frame], int]] = []
         count = size = 0  # what each flowing member without particulars is sent
         if any(frame.is_lazy for frame in frames):
-            # A feed: only a writer can send it.
+            # A lazy frame: only a writer can send it.
             failed += [(c, frames, 0) for c in self.flowing if c not in particulars]
         elif frames and self.flowing:
             data = self._on_wire(frames)
@@ -330,7 +330,7 @@ class Group(Generic[M]):
                 self.hub.writers.enqueue(client, frames)
 
     def _write(self, client: M, due: list[Frame], failed: list[tuple[M, list[Frame], int]]) -> None:
-        if any(frame.is_lazy for frame in due):  # a feed: only a writer can send it
+        if any(frame.is_lazy for frame in due):  # a lazy frame: only a writer can send it
             failed.append((client, due, 0))
             return
         data = self._on_wire(due)

@@ -27,7 +27,7 @@ from triode.app.delivery.group import SIZE, Group
 from triode.app.delivery.lazy_frame import past
 from triode.app.delivery.rooms import Rooms
 from triode.app.delivery.shelf import Shelf
-from triode.app.delivery.slow_writer import Writers
+from triode.app.delivery.slow_writer import SlowWriters
 from triode.app.delivery.subscriber import Client, Lane, Subscription
 from triode.app.delivery.tag import Tags
 from triode.app.runtime.turns import allowance
@@ -72,7 +72,7 @@ class Hub:
         self.ended: deque[Ended] = deque(maxlen=ENDS_KEPT)
         self.flusher = Flusher()
         self.backlog = Backlog()
-        self.writers = Writers(self)
+        self.writers = SlowWriters(self)
         self.shelf = Shelf()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

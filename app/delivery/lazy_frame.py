@@ -1,4 +1,4 @@
-"""Feeds: frames too big to be encoded at once. And what may be done to any frames that wait."""
+"""Frames too big to be encoded at once. And what may be done to any frames that wait."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from triode.app.wire.frame import Kind
     from triode.app.wire.source import Source
 
-# What a feed counts in a queue: its bytes are made when there is room, but it may hold a pin, so
-# that only a few may wait at once; what follows it has to find room too.
-FEED_BYTES: Final = FRAME_BYTES // 2
-# Of what the quickest reader of a shared feed has had encoded, at most so much is kept for the
-# others.
+# What a lazy frame counts in a queue: its bytes are made when there is room, but it may hold a pin,
+# so that only a few may wait at once; what follows it has to find room too.
+LAZY_BYTES: Final = FRAME_BYTES // 2
+# Of what the quickest reader of a shared lazy frame has had encoded, at most so much is kept for
+# the others.
 KEPT_BYTES: Final = 16 * FRAME_BYTES
 
 
-class Feed(Frame):
+class LazyFrame(Frame):
     """A frame too big to be encoded at once: its bytes come in pieces when there is room for them.
     For one client.
     """
@@ -51,8 +51,8 @@ class Feed(Frame):
         return self._source
 
 
-class SharedFeed(Feed):
-    """A feed that many clients may read, each at its own pace.
+class SharedLazyFrame(LazyFrame):
+    """A lazy frame that many clients may read, each at its own pace.
 
     The last pieces that the quickest has had encoded are kept for the others. Who is further behind
     has its own encoded from there on: one that hardly reads must not make us keep all of it. `kept`
@@ -73,7 +73,7 @@ class SharedFeed(Feed):
         """`again` makes all pieces, the same each time, as long as there is `pin`. `share` says how
         many bytes it may keep now.
         """
-        super().__init__(again(), source, seq, FEED_BYTES)
+        super().__init__(again(), source, seq, LAZY_BYTES)
         self._again = again
         self._pin = pin
         self._made: deque[bytes] = deque()
@@ -114,18 +114,18 @@ class SharedFeed(Feed):
             self._first += 1
 
 
-class VerbatimFeed(Feed):
-    """A feed that always goes out as it is: as `VerbatimFrame`."""
+class VerbatimLazyFrame(LazyFrame):
+    """A lazy frame that always goes out as it is: as `VerbatimFrame`."""
 
     __slots__ = ()
 
 
-class _BareFeed(Feed):
-    """Another feed without its positions."""
+class _BareLazyFrame(LazyFrame):
+    """Another lazy frame without its positions."""
 
     __slots__ = ("_whole",)
 
-    def __init__(self, whole: Feed, kind: Kind) -> None:
+    def __init__(self, whole: LazyFrame, kind: Kind) -> None:
         bare = (_bare(piece, kind) for piece in whole.pieces())
         super().__init__(bare, whole.source, whole.seq, whole.size, whole.count)
         self._whole = whole
@@ -143,10 +143,10 @@ def without_positions(frame: Frame, kind: Kind) -> Frame:
     """The same frame for a client that must not be told a position now. Made once: where one is
     behind, many are.
     """
-    if isinstance(frame, VerbatimFrame | VerbatimFeed):
+    if isinstance(frame, VerbatimFrame | VerbatimLazyFrame):
         return frame
-    if isinstance(frame, Feed):
-        return _BareFeed(frame, kind)
+    if isinstance(frame, LazyFrame):
+        return _BareLazyFrame(frame, kind)
     if frame.bare is None:
         data = without_id(frame.data, kind)
         frame.bare = Frame(data, frame.source, frame.seq, place=frame.place, count=frame.count)
@@ -168,8 +168,8 @@ def past(frame: Frame) -> Frame:
 def _of(frame: Frame, source: Source | None) -> Frame:
     if isinstance(frame.source, Room):  # its position is of the room
         same: Frame = VerbatimFrame(frame.data, source, frame.seq, count=frame.count)
-    elif isinstance(frame, Feed):  # others may read it too
-        return Feed(frame.pieces(), source, frame.seq, frame.size, frame.count)
+    elif isinstance(frame, LazyFrame):  # others may read it too
+        return LazyFrame(frame.pieces(), source, frame.seq, frame.size, frame.count)
     else:
         same = copy(frame)
         same.source = source
@@ -180,23 +180,23 @@ def _of(frame: Frame, source: Source | None) -> Frame:
 
 
 def joined(frames: list[Frame], *, verbatim: bool = False) -> Frame:
-    """Control frames as one, which takes one place in a queue: a feed if there is a feed among
-    them, or much in all. `verbatim`: it goes out as it is, whatever positions it has.
+    """Control frames as one, which takes one place in a queue: a lazy frame if one of them is lazy,
+    or if they are much in all. `verbatim`: it goes out as it is, whatever positions it has.
     """
     if len(frames) == 1:
         return frames[0]
     count = sum(frame.count for frame in frames)
     size = sum(frame.size for frame in frames)
-    if size > FRAME_BYTES or any(isinstance(frame, Feed) for frame in frames):
-        feed = VerbatimFeed if verbatim else Feed
-        return feed(_chained(frames), size=min(size, FEED_BYTES), count=count)
+    if size > FRAME_BYTES or any(isinstance(frame, LazyFrame) for frame in frames):
+        feed = VerbatimLazyFrame if verbatim else LazyFrame
+        return feed(_chained(frames), size=min(size, LAZY_BYTES), count=count)
     whole = VerbatimFrame if verbatim else Frame
     return whole(b"".join([frame.data for frame in frames]), count=count)
 
 
 def _chained(frames: list[Frame]) -> Iterator[bytes]:
     for frame in frames:
-        if isinstance(frame, Feed):
+        if isinstance(frame, LazyFrame):
             yield from frame.pieces()
         else:
             yield frame.data

@@ -12,7 +12,7 @@
     finishing      drained: the goodbye is out                 gone
     any            end, at once or silently                    gone
 
-`flowing`, `slow` and `healing` are told apart by what a client has: no outbox, an outbox, arrears.
+`flowing`, `slow` and `healing` are told apart by what a client has: no outbox, an outbox, losses.
 One that is `finishing` or `gone` has an `end`, is in no registry, and is sent nothing new. It keeps
 its place among those that are admitted until it is gone: it still costs what they cost.
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from triode.app.delivery.direct_message import SENDERS
-from triode.app.delivery.losses import Arrears
+from triode.app.delivery.losses import Losses
 from triode.app.delivery.outbox import Outbox
 from triode.app.wire import end_reasons
 from triode.app.wire.chunks import LAST
@@ -57,17 +57,17 @@ def stall(hub: HubPort, client: Client) -> None:
         client.group.stall(client)
 
 
-def lose(client: Client) -> Arrears:
+def lose(client: Client) -> Losses:
     """A client has lost something, or is about to: what it is owed beyond its queue."""
-    if client.arrears is None:
-        client.arrears = Arrears()
-    return client.arrears
+    if client.losses is None:
+        client.losses = Losses()
+    return client.losses
 
 
 def settle(client: Client) -> None:
     """Its losses may have been told and repaired: if none is left, it is healed."""
-    if not client.arrears:
-        client.arrears = None
+    if not client.losses:
+        client.losses = None
 
 
 def drained(client: Client) -> None:
@@ -76,9 +76,9 @@ def drained(client: Client) -> None:
         return  # only its lane knows when the last is out; that says it with `end`
     if client.end is not None:
         _go(client)
-    elif client.group is not None and not client.arrears:
+    elif client.group is not None and not client.losses:
         # The empty outbox goes too: many have been slow once, and need not keep one each.
-        client.outbox = client.arrears = None
+        client.outbox = client.losses = None
         client.group.flow(client)
 
 

@@ -1,10 +1,10 @@
-"""Arrears: what a slow client is owed beyond what its queue holds, once that has been full.
+"""Losses: what a slow client is owed beyond what its queue holds, once that has been full.
 
     gaps      of these sources so many events are lost; it is told, and what it watches is sent anew
     latest    of these filters it gets the newest value of each place that has changed
     left      it has lost something of these sources, and then left them: nothing to tell
 
-Arrears are settled in one step when the queue is empty (`resync.heal`). Until then nothing
+Losses are settled in one step when the queue is empty (`resync.resync`). Until then nothing
 that the client is sent may carry a position: a position says that all up to it has arrived.
 """
 
@@ -120,7 +120,7 @@ class Latest:
         return [self.places.pop(p) for p in inner]
 
 
-class Arrears:
+class Losses:
     """All that one client is owed beyond its queue."""
 
     __slots__ = ("gaps", "latest", "left", "rings")

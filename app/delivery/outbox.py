@@ -1,9 +1,9 @@
 """The outbox: what a slow client has not taken yet, in a bounded Trio memory channel.
 
 Two bounds hold at once, items and bytes; what finds no room is refused and the caller applies the
-subscriber's policy. Control frames (answers, `gap`, `closing`) and feeds (snapshots in pieces)
-have room of their own in the same channel, so their order among the data holds and no data can
-crowd them out.
+subscriber's policy. Control frames (answers, `gap`, `closing`) and lazy frames (snapshots in
+pieces) have room of their own in the same channel, so their order among the data holds and no data
+can crowd them out.
 
 A channel is first in, first out, and that is what most of this is. For the policies that would
 rather lose what is old, the channel is emptied once, when it is first full (`sift`): the frames
@@ -20,7 +20,7 @@ import trio
 
 from triode.app.delivery.backlog import Backlog
 from triode.app.delivery.direct_message import DirectFrame, Directs
-from triode.app.delivery.lazy_frame import Feed
+from triode.app.delivery.lazy_frame import LazyFrame
 from triode.app.wire.frame import FRAME_BYTES
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ class Outbox:
                 self._count(staying)
 
     def take_nowait(self, max_bytes: int) -> list[Frame]:
-        """All that waits, up to about `max_bytes` and at most one feed, which then comes last.
-        Empty: nothing waits. What was taken before is written.
+        """All that waits, up to about `max_bytes` and at most one lazy frame, which then comes
+        last. Empty: nothing waits. What was taken before is written.
         """
         # Only now: that its writer asks for more says that what it had is out.
         self._let_go()
@@ -198,10 +198,10 @@ class Outbox:
             taken.append(frame)
             size += frame.size
             # Its pieces are made while it is written, and what came after it must wait for them.
-            if isinstance(frame, Feed):
+            if isinstance(frame, LazyFrame):
                 break
         self._taken = taken
-        # Of a feed nothing is made before there is room for it.
+        # Of a lazy frame nothing is made before there is room for it.
         self.in_hand = sum(frame.size for frame in taken if not frame.is_lazy)
         return taken
 
@@ -227,7 +227,7 @@ class Outbox:
         self.queued -= 1
         self._uncount(first)
         self.oldest_at = at
-        return self._take([first], 0 if isinstance(first, Feed) else max_bytes)
+        return self._take([first], 0 if isinstance(first, LazyFrame) else max_bytes)
 
     def wake(self) -> None:
         """Let whoever waits for progress look at its client."""

@@ -9,7 +9,7 @@ The subscriber has chosen (`Policy`), for each filter and for its rooms:
   have no places: they lose the oldest.
 - `disconnect`: the client ends.
 
-What is lost is a gap, counted and told. From the first full queue until the settlement (`heal`)
+What is lost is a gap, counted and told. From the first full queue until the settlement (`resync`)
 the policy decides about all that comes of the same source, whether there is room again or not: it
 must not overtake what it would be applied to.
 """
@@ -62,7 +62,7 @@ def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
             else:
                 hub.metrics.drops["control", "answers_unread"] += 1
                 hub.end(client, end_reasons.SLOW, "at once")
-        elif client.arrears and client.arrears.holds(source):
+        elif client.losses and client.losses.holds(source):
             _defer(hub, client, outbox, frame, source)
         else:
             frame = _bare(client, frame)
@@ -116,9 +116,9 @@ def _rested(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> F
 
 def _skip(hub: HubPort, client: Client, frame: Skipped) -> None:
     """A write that a resting filter was not evaluated for; others are counted by the audience."""
-    source, arrears = frame.source, client.arrears
+    source, losses = frame.source, client.losses
     assert source is not None
-    if arrears is not None and isinstance(source, Audience) and source in arrears.latest:
+    if losses is not None and isinstance(source, Audience) and source in losses.latest:
         give_up(hub, client, source)
     _lose(hub, client, frame, TOO_COSTLY)
     gap = life.lose(client).gaps.get(source)
@@ -131,7 +131,7 @@ def lose_all(hub: HubPort, client: Client, source: Source, frames: list[Frame]) 
     and would rather have what is old. False: that is not so, and nothing was done. It is what
     `enqueue` does frame by frame.
     """
-    gap = client.arrears.gaps.get(source) if client.arrears is not None else None
+    gap = client.losses.gaps.get(source) if client.losses is not None else None
     if gap is None or _policy(client, source) is not Policy.DROP_NEWEST:
         return False
     gap.missed += len(frames)
@@ -177,8 +177,8 @@ def part(client: Client, source: Source) -> None:
     outbox = client.outbox
     assert outbox is not None
     outbox.sift(partial(_kept, source))
-    if client.arrears and client.arrears.holds(source):
-        client.arrears.leave(source)
+    if client.losses and client.losses.holds(source):
+        client.losses.leave(source)
         for frame in [frame for frame in outbox.ring if frame.source is source]:
             outbox.forget(frame)
 
@@ -189,13 +189,13 @@ def _kept(source: Source, frame: Frame) -> Frame:
 
 def hear(client: Client, source: Source) -> None:
     """The client hears this source from now on (again): first comes its state."""
-    if client.arrears is not None:
-        client.arrears.left.discard(source)
+    if client.losses is not None:
+        client.losses.left.discard(source)
 
 
 def _bare(client: Client, frame: Frame) -> Frame:
     """The frame as it may be sent now. A room's own positions are about nothing else."""
-    if not client.arrears or isinstance(frame.source, Room):
+    if not client.losses or isinstance(frame.source, Room):
         return frame
     return without_positions(frame, client.kind)
 
@@ -230,14 +230,14 @@ def _sifted(
 
 def _defer(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """Deal with a frame that may not go into the queue now."""
-    arrears = client.arrears
-    assert arrears is not None
+    losses = client.losses
+    assert losses is not None
     policy = _policy(client, source)
-    gap = arrears.gaps.get(source)
+    gap = losses.gaps.get(source)
     if gap is not None and gap.reason == TOO_COSTLY:
         _lose(hub, client, frame, TOO_COSTLY)  # its queue has nothing to do with it
     elif isinstance(source, Audience) and (
-        source in arrears.latest or (policy is Policy.LATEST and source not in arrears.gaps)
+        source in losses.latest or (policy is Policy.LATEST and source not in losses.gaps)
     ):
         _merge(hub, client, source, frame)
     elif policy is Policy.DISCONNECT:
@@ -251,18 +251,18 @@ def _defer(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: S
 
 def _merge(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> None:
     """Remember that a place has changed."""
-    arrears, place = client.arrears, frame.place
-    assert arrears is not None
-    latest = arrears.latest.get(audience)
+    losses, place = client.losses, frame.place
+    assert losses is not None
+    latest = losses.latest.get(audience)
     if place is None or not audience.selection.filter.indexable:
         if latest is not None:
             give_up(hub, client, audience)
         _lose(hub, client, frame)
         return
     if latest is None:
-        latest = arrears.latest[audience] = Latest(frame.seq)
+        latest = losses.latest[audience] = Latest(frame.seq)
     _count(hub, client, Policy.LATEST, "superseded", latest.take(place, frame.seq))
-    if sum(len(each.places) for each in arrears.latest.values()) > hub.settings.queue_items:
+    if sum(len(each.places) for each in losses.latest.values()) > hub.settings.queue_items:
         give_up(hub, client, audience)
 
 
@@ -270,11 +270,11 @@ def give_up(hub: HubPort, client: Client, audience: Audience) -> None:
     """Too much of a filter has changed for values one by one: they are lost, and it is healed as a
     whole.
     """
-    arrears = client.arrears
-    assert arrears is not None
-    latest = arrears.latest.pop(audience)
+    losses = client.losses
+    assert losses is not None
+    latest = losses.latest.pop(audience)
     _count(hub, client, Policy.LATEST, QUEUE_FULL, len(latest.places))
-    arrears.gaps[audience] = Gap(latest.first, latest.last, latest.events, QUEUE_FULL)
+    losses.gaps[audience] = Gap(latest.first, latest.last, latest.events, QUEUE_FULL)
 
 
 def _keep(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
@@ -285,8 +285,8 @@ def _keep(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: So
             _lose(hub, client, frame)
             return
         _lose(hub, client, old)
-    assert client.arrears is not None
-    client.arrears.rings.add(source)
+    assert client.losses is not None
+    client.losses.rings.add(source)
     outbox.keep(frame)
 
 
@@ -294,11 +294,11 @@ def _lose(hub: HubPort, client: Client, frame: Frame, reason: str = QUEUE_FULL) 
     source = frame.source
     assert source is not None
     _count(hub, client, _policy(client, source), reason)
-    arrears = life.lose(client)
+    losses = life.lose(client)
     if _is_heard(client, source):
-        arrears.lose(source, frame.seq, reason)
+        losses.lose(source, frame.seq, reason)
     else:  # who has left it asks for no repair
-        arrears.left.add(source)
+        losses.left.add(source)
 
 
 def _is_heard(client: Client, source: Source) -> bool:

@@ -16,7 +16,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from triode.app.delivery.lazy_frame import FEED_BYTES, Feed
+from triode.app.delivery.lazy_frame import LAZY_BYTES, LazyFrame
 from triode.app.delivery.snapshot import snapshot_pieces
 from triode.app.runtime.turns import steps
 from triode.app.wire.frame import FRAME_BYTES, Frame, control
@@ -105,13 +105,13 @@ def _at_once(replayer: Replayer, since: Position, max_bytes: int | None) -> Fram
     return Frame(b"".join(made), count=count)
 
 
-class Missed(Feed):
+class Missed(LazyFrame):
     """The events that a client missed, as it takes them. For this client alone."""
 
     __slots__ = ("_run",)
 
     def __init__(self, replayer: Replayer, since: Position) -> None:
-        super().__init__(iter(()), size=FEED_BYTES, count=0)
+        super().__init__(iter(()), size=LAZY_BYTES, count=0)
         self._run = steps(ANY, partial(replayer.pieces, since), (b"", 0))
         # A pause, and the pin: it is of now, not of when a writer comes to it.
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Healing: the settlement of a client's arrears, in one step, when its queue is empty.
+"""Healing: the settlement of a client's losses, in one step, when its queue is empty.
 
     gap …                        how much is lost of each source, and between which positions
     what waited in the ring      the newest events, for those who would rather lose the oldest
@@ -35,7 +35,7 @@ from triode.store.event import Event
 from triode.store.value import MISSING, approx_bytes
 
 if TYPE_CHECKING:
-    from triode.app.delivery.losses import Arrears, Gap, Latest
+    from triode.app.delivery.losses import Gap, Latest, Losses
     from triode.app.delivery.outbox import Outbox
     from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
@@ -46,34 +46,34 @@ CALM_S: Final = 10.0
 FIRST_WAIT_S: Final = 1.0
 
 
-def heal(hub: HubPort, client: Client) -> bool:
-    """Queue what settles a client's arrears; its outbox is empty. False: nothing can be done now.
+def resync(hub: HubPort, client: Client) -> bool:
+    """Queue what settles a client's losses; its outbox is empty. False: nothing can be done now.
 
     What its group is still owed is flushed first, so all this comes after everything older.
     """
-    if not client.arrears or client.group is None:
+    if not client.losses or client.group is None:
         return False
     now = trio.current_time()
-    if not client.arrears.latest and now < due_at(client):
+    if not client.losses.latest and now < due_at(client):
         return False
     client.group.flush()
-    arrears, outbox = client.arrears, client.outbox
+    losses, outbox = client.losses, client.outbox
     if client.end is not None or outbox is None:
         return False
-    arrears.left.clear()
+    losses.left.clear()
     room = FRAME_BYTES
-    for audience, latest in list(arrears.latest.items()):
+    for audience, latest in list(losses.latest.items()):
         size = _size_of(hub, latest, room)
         if size is None:
             give_up(hub, client, audience)
         else:
             room -= size
-    newest = _newest(hub, client, arrears)
-    frames = newest if now < due_at(client) else _settled(hub, client, arrears, outbox, newest)
+    newest = _newest(hub, client, losses)
+    frames = newest if now < due_at(client) else _settled(hub, client, losses, outbox, newest)
     life.settle(client)
     if frames:
         # Where something is still owed, only what rooms have said keeps its positions.
-        is_part = bool(client.arrears)
+        is_part = bool(client.losses)
         if is_part:
             frames = [_bare(client, frame) for frame in frames]
         enqueue(hub, client, [joined(frames, verbatim=is_part)])
@@ -81,22 +81,22 @@ def heal(hub: HubPort, client: Client) -> bool:
 
 
 def _settled(
-    hub: HubPort, client: Client, arrears: Arrears, outbox: Outbox, newest: list[Frame]
+    hub: HubPort, client: Client, losses: Losses, outbox: Outbox, newest: list[Frame]
 ) -> list[Frame]:
     """What settles all that may be by now. What has to wait for longer stays."""
     now = trio.current_time()
-    gaps = {s: gap for s, gap in arrears.gaps.items() if now >= _due_at(client, s, gap)}
+    gaps = {s: gap for s, gap in losses.gaps.items() if now >= _due_at(client, s, gap)}
     for source, gap in gaps.items():
-        del arrears.gaps[source]
+        del losses.gaps[source]
         if isinstance(source, Audience):
             gap.settle(source.rest)
             source.rest.is_known = False
             source.rest.is_ordered = True
-    has_waited = not any(gap.reason == QUEUE_FULL for gap in arrears.gaps.values())
+    has_waited = not any(gap.reason == QUEUE_FULL for gap in losses.gaps.values())
     ring: list[Frame] = []
     if has_waited:
         ring = [_bare(client, frame) for frame in outbox.empty_ring()]
-        arrears.rings.clear()
+        losses.rings.clear()
     if any(gap.reason == QUEUE_FULL for gap in gaps.values()):
         _pause(hub, client)
     told = [_told(hub, client, source, gap) for source, gap in gaps.items() if gap.missed]
@@ -105,8 +105,8 @@ def _settled(
 
 def due_at(client: Client) -> float:
     """When something of what a client has lost may be healed."""
-    if client.arrears and client.arrears.gaps:
-        return min(_due_at(client, *each) for each in client.arrears.gaps.items())
+    if client.losses and client.losses.gaps:
+        return min(_due_at(client, *each) for each in client.losses.gaps.items())
     return -math.inf
 
 
@@ -170,14 +170,14 @@ def _size_of(hub: HubPort, latest: Latest, room: int) -> int | None:
     return room - left
 
 
-def _newest(hub: HubPort, client: Client, arrears: Arrears) -> list[Frame]:
+def _newest(hub: HubPort, client: Client, losses: Losses) -> list[Frame]:
     """The newest value of each place that has changed; the last has the position."""
     owed = [
         (audience, path, pending)
-        for audience, latest in arrears.latest.items()
+        for audience, latest in losses.latest.items()
         for path, pending in latest.places.items()
     ]
-    arrears.latest = {}
+    losses.latest = {}
     position = str(hub.store.position).encode()
     frames: list[Frame] = []
     for audience, path, pending in owed:
@@ -187,7 +187,7 @@ def _newest(hub: HubPort, client: Client, arrears: Arrears) -> list[Frame]:
             event = Event("update", path, hub.store.document.get(path))
         type_, members = members_of(event, pending.time_ms, pending.events - 1)
         # With a gap a snapshot comes after it, which has the position.
-        id = position if len(frames) == len(owed) - 1 and not arrears.gaps else None
+        id = position if len(frames) == len(owed) - 1 and not losses.gaps else None
         name = audience.filter_json
         data = document_frame(client.kind, type_, name, members, id)
         most, missed = client.max_event, pending.events - 1

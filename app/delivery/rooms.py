@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from triode.app.delivery.lazy_frame import FEED_BYTES, VerbatimFeed
+from triode.app.delivery.lazy_frame import LAZY_BYTES, VerbatimLazyFrame
 from triode.app.delivery.room import KeptRoom, Message, Room
 from triode.app.wire.frame import FRAME_BYTES, Frame, VerbatimFrame, message_frame
 from triode.app.wire.refusal import Refusal
@@ -234,7 +234,7 @@ class Rooms(dict[str, "Room[Client]"]):
         if sum(len(message.body) for message in messages) <= FRAME_BYTES:
             return [VerbatimFrame(b"".join(frames), count=count)]
         # Until they are taken they are those that the room remembers too, and no copies.
-        return [VerbatimFeed(_batches(frames), size=FEED_BYTES, count=count)]
+        return [VerbatimLazyFrame(_batches(frames), size=LAZY_BYTES, count=count)]
 
     def _epoch(self, room: Room[Client]) -> str:
         return f"{self._hub.store.epoch}-{room.epoch}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from triode.app.delivery.lazy_frame import SharedFeed
+    from triode.app.delivery.lazy_frame import SharedLazyFrame
     from triode.app.wire.frame import Frame
 
 # So many replays and so many snapshots are kept, each at most FRAME_BYTES.
@@ -59,7 +59,7 @@ class Shelf:
         self.replays = Replays()
         # What keeps the last snapshots in memory; their audiences know them.
         self.snapshots: deque[Frame] = deque(maxlen=SNAPSHOTS_KEPT)
-        self.feeds: WeakSet[SharedFeed] = WeakSet()
+        self.feeds: WeakSet[SharedLazyFrame] = WeakSet()
 
     @property
     def bytes(self) -> int:
@@ -68,12 +68,12 @@ class Shelf:
         return self.replays.bytes + snapshots + sum(feed.kept for feed in self.feeds)
 
     def feed_share(self) -> int:
-        """What one feed may keep, of all that are there now."""
+        """What one lazy frame may keep, of all that are there now."""
         return FEEDS_BYTES // max(1, len(self.feeds))
 
     def settle(self) -> int:
-        """Let no feed keep more than its share, which was larger when there were fewer. Says what
-        is kept then.
+        """Let no lazy frame keep more than its share, which was larger when there were fewer. Says
+        what is kept then.
         """
         share = self.feed_share()
         for feed in self.feeds:

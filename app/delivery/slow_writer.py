@@ -3,7 +3,7 @@
 A client whose socket would not take all leaves the flushing and gets an outbox, and a writer: a
 task that lives until the outbox is empty. What finds no room in it is dealt with by the
 subscriber's policy (`overflow`). What is dropped is counted; before a client flows again it is told
-(`gap`), and what it watches is repaired by a snapshot (`heal`).
+(`gap`), and what it watches is repaired by a snapshot (`resync`).
 
 Two rules keep the promises:
 
@@ -21,8 +21,8 @@ import trio
 
 from triode.app.delivery import life, overflow
 from triode.app.delivery.group import events_in
-from triode.app.delivery.lazy_frame import Feed
-from triode.app.delivery.resync import due_at, heal
+from triode.app.delivery.lazy_frame import LazyFrame
+from triode.app.delivery.resync import due_at, resync
 from triode.app.delivery.unevaluated import Refused
 from triode.app.runtime.turns import between
 from triode.app.wire import end_reasons
@@ -43,7 +43,7 @@ log = logging.getLogger("triode")
 WRITE_BYTES: Final = 16 * 1024
 
 
-class Writers:
+class SlowWriters:
     """The slow side of the hub. `nursery` is where writers run, while the hub runs."""
 
     def __init__(self, hub: HubPort) -> None:
@@ -98,7 +98,7 @@ class Writers:
         return overflow.lose_all(self._hub, client, source, frames)
 
     def resume(self, client: Client) -> None:
-        """Let whoever writes to a slow client look again whether it can be healed."""
+        """Let whoever writes to a slow client look again whether it can be resynced."""
         if client.outbox is not None and not client.outbox.queued and not client.writing:
             self.enqueue(client, [Frame(b"", count=0)])
 
@@ -107,8 +107,8 @@ class Writers:
         # A lane without direct writes (ASGI) has a task of its own that drains the outbox.
         if outbox is None or client.send_now is None or client.writing or self.nursery is None:
             return
-        # All that came at once may have gone from the queue into the arrears.
-        if outbox.queued or (client.arrears and trio.current_time() >= due_at(client)):
+        # All that came at once may have gone from the queue into the losses.
+        if outbox.queued or (client.losses and trio.current_time() >= due_at(client)):
             client.writing = True
             self.nursery.start_soon(self._write, client)
 
@@ -141,8 +141,8 @@ class Writers:
                 return
             try:
                 frames = outbox.take_nowait(WRITE_BYTES)
-                if not frames and not heal(self._hub, client):
-                    # Again: the flush before a heal may have brought something, and be it an end.
+                if not frames and not resync(self._hub, client):
+                    # Again: the flush before a resync may have brought something, and be it an end.
                     frames = outbox.take_nowait(WRITE_BYTES)
                     if not frames:
                         if client.chunks is not None:
@@ -193,7 +193,7 @@ class Writers:
                     yield piece
         if any(small):
             yield b"".join(small)
-        if isinstance(frames[-1], Feed):
+        if isinstance(frames[-1], LazyFrame):
             for piece in frames[-1].pieces():
                 with self._hub.backlog.writing(piece):
                     yield piece

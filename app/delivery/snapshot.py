@@ -1,9 +1,9 @@
 """Snapshots: what a filter selects now, as frames.
 
 A small one is a single frame; those made last are kept, so that all who ask at the same position
-share it. A big one is a feed: it pins the document, so that it is one state however long the client
-takes, and is encoded piece by piece as the client takes it. So is what one client gets at once
-beyond a frame. A value too big for a frame goes out as one event in pieces: SSE is a byte stream
+share it. A big one is a lazy frame: it pins the document, so that it is one state however long the
+client takes, and is encoded piece by piece as the client takes it. So is what one client gets at
+once beyond a frame. A value too big for a frame goes out as one event in pieces: SSE is a byte stream
 anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
 
 A filter for which the document is too big has no snapshot: in its place stands a `gap` with the
@@ -19,7 +19,7 @@ from weakref import ref
 
 import trio
 
-from triode.app.delivery.lazy_frame import FEED_BYTES, Feed, SharedFeed
+from triode.app.delivery.lazy_frame import LAZY_BYTES, LazyFrame, SharedLazyFrame
 from triode.app.delivery.rest import TOO_COSTLY
 from triode.app.delivery.unevaluated import Refused
 from triode.app.runtime.turns import SPARE, SPARE_STEPS, allowance, steps
@@ -85,8 +85,8 @@ def snapshot(
     most: int = 0,
     work: Work | None = None,
 ) -> Frame:
-    """The snapshot of an audience's filter at the store's position: a frame, or a feed when it is
-    big, takes more than `work` has left, or is not to be encoded `at_once`.
+    """The snapshot of an audience's filter at the store's position: a frame, or a lazy frame when
+    it is big, takes more than `work` has left, or is not to be encoded `at_once`.
 
     With `id` its last frame carries the position: say so only for the last snapshot of several that
     belong together. `droppable`: it stands for a change, and may be lost to a full queue as that.
@@ -99,8 +99,8 @@ def snapshot(
         return known
     source = audience if droppable else None
     if audience.rest.is_refused and trio.current_time() < audience.rest.until:
-        return Feed(
-            iter((refusal(hub.store.position, audience, kind, source),)), source, seq, FEED_BYTES
+        return LazyFrame(
+            iter((refusal(hub.store.position, audience, kind, source),)), source, seq, LAZY_BYTES
         )
     frame = _make(
         hub,
@@ -112,9 +112,9 @@ def snapshot(
         most=most,
         work=Meter(hub.settings.match_work) if work is None else work,
     )
-    # A feed holds a pin, and of what it has made: it lives only as long as somebody reads it.
+    # A lazy frame holds a pin, and of what it has made: it lives only as long as somebody reads it.
     audience.snapshots[key] = (seq, ref(frame))
-    if not isinstance(frame, SharedFeed):
+    if not isinstance(frame, SharedLazyFrame):
         hub.shelf.snapshots.append(frame)
     return frame
 
@@ -127,7 +127,7 @@ def _kept(
     if kept is None or kept[0] != hub.store.seq:
         return None
     frame = kept[1]()
-    return None if isinstance(frame, SharedFeed) and not frame.is_whole else frame
+    return None if isinstance(frame, SharedLazyFrame) and not frame.is_whole else frame
 
 
 def _make(
@@ -166,7 +166,7 @@ def _make(
     pin = _pin(store)
     refused = partial(refusal, store.position, audience, kind, source)
     again = partial(paced_pieces, hub.settings, next(pin), audience, kind, position, refused, most)
-    feed = SharedFeed(again, pin, source, store.seq, share=hub.shelf.feed_share)
+    feed = SharedLazyFrame(again, pin, source, store.seq, share=hub.shelf.feed_share)
     hub.shelf.feeds.add(feed)
     return feed
 
@@ -332,12 +332,12 @@ def selection(store: Store, filter: Filter, ref: dict[str, Any], work: Work) -> 
     return Frame(control("ws", "ok", ref | {"id": str(store.position), "items": items}))
 
 
-def selection_feed(store: Store, filter: Filter, ref: dict[str, Any], max_work: int) -> Frame:
+def lazy_selection(store: Store, filter: Filter, ref: dict[str, Any], max_work: int) -> Frame:
     """The same piece by piece. It must be known that `max_work` steps are enough."""
     members = ref | {"id": str(store.position)}
     pin = _pin(store)
     pieces = steps(max_work, partial(_selected, pin, next(pin), filter, members), b"")
-    return Feed(_fragments(pieces), size=FEED_BYTES)
+    return LazyFrame(_fragments(pieces), size=LAZY_BYTES)
 
 
 def _selected(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from triode.app.delivery.audience import Audience
     from triode.app.delivery.group import Group
-    from triode.app.delivery.losses import Arrears
+    from triode.app.delivery.losses import Losses
     from triode.app.delivery.outbox import Outbox
     from triode.app.delivery.room import Room
     from triode.app.wire.chunks import Chunks
@@ -95,7 +95,6 @@ class Client:
 
     __slots__ = (
         "active_at",
-        "arrears",
         "chunks",
         "connected_at",
         "deflate_from",
@@ -111,6 +110,7 @@ class Client:
         "kind",
         "lane",
         "lease",
+        "losses",
         "max_event",
         "outbox",
         "pingable",
@@ -169,7 +169,7 @@ class Client:
         # While it flows, its group counts too: see `Group.sent_to`.
         self.sent = 0
         self.sent_bytes = 0
-        self.arrears: Arrears | None = None
+        self.losses: Losses | None = None
         self.heals = 0
         self.healed_at = _NEVER
         self.heal_wait_s = 0.0
@@ -198,7 +198,7 @@ class Client:
             return "gone" if self.is_gone else "finishing"
         if self.group is None:
             return "new"
-        if self.arrears:
+        if self.losses:
             return "healing"
         return "flowing" if self.outbox is None else "slow"
 

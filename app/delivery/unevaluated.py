@@ -26,6 +26,6 @@ class Skipped(Frame):
 
 
 class Refused(bytes):
-    """A piece of a feed: in place of a snapshot that takes too much, what the client is told."""
+    """A piece of a lazy frame, in place of a snapshot that takes too much: the client is told."""
 
     audience: Audience

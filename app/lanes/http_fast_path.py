@@ -27,7 +27,7 @@ Send = Callable[[bytes], Awaitable[None]]
 BODY_BYTES: Final = 64 * 1024
 
 
-class Exchange:
+class FastPath:
     """Answers requests of direct routes on connections that Hypercorn waits on."""
 
     def __init__(self, routes: DirectRoutes) -> None:

@@ -52,7 +52,7 @@ SEND_PIECE_BYTES: Final = 64 * 1024
 
 
 class Direct(Protocol):
-    """`app.lanes.http_fast_path.Exchange`: requests that are answered without Hypercorn."""
+    """`app.lanes.http_fast_path.FastPath`: requests that are answered without Hypercorn."""
 
     def find(self, head: Head) -> Any:
         """The route of such a request, None for any other. Their bodies are short."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from triode.app.lanes.native import refused
-from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.dispatcher import Dispatcher, ListenerLimits
 from triode.app.net.listener import serve as accept_on
 from triode.app.runtime import supervisor
 from triode.app.wire.refusal import Refusal
@@ -92,7 +92,7 @@ async def _answer(
         connection.close()  # HTTP/2 without TLS, which understands no answer of ours
         return False
 
-    reception = Reception(
+    dispatcher = Dispatcher(
         wants=lambda _: True,
         native=partial(_tell_one, triode, since),
         handoff=closed,
@@ -109,10 +109,10 @@ async def _answer(
         copies = [held.enter_context(sock.dup()) for sock in sockets]
         await accept_on(
             copies,
-            connect=reception.connect,
+            connect=dispatcher.connect,
             nursery=connections,
             counts=triode.metrics.listener,
-            hold=reception.door.wait_for_room,
+            hold=dispatcher.door.wait_for_room,
         )
 
 

@@ -7,7 +7,7 @@
 Whoever cannot be served is told so when its request is known, and in a way that its kind of client
 survives: before, there is no answer that fits all of them.
 
-Nothing that happens on a connection gets out of its task: see `Reception.connect`.
+Nothing that happens on a connection gets out of its task: see `Dispatcher.connect`.
 
 Idle memory counts (docs/design.md 5): while a native stream is served, its task holds one frame of
 ours beside those of the lane, and the request head is the lane's alone, to drop with `del head`.
@@ -65,7 +65,7 @@ class ListenerLimits:
     connections: int = 0
 
 
-class Reception:
+class Dispatcher:
     """What each connection goes through until a lane serves it. `connect` is what `serve` wants."""
 
     def __init__(

@@ -22,7 +22,7 @@ def state_of(client: Client) -> State:
     """`healing`: it is owed more than its queue holds, and is not repaired yet. `slow`: it is owed
     what its connection has not taken. Else it flows.
     """
-    if client.arrears:
+    if client.losses:
         return "healing"
     outbox = client.outbox
     if client.writing or (outbox is not None and outbox.bytes):

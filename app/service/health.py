@@ -66,7 +66,7 @@ def gauges(triode: Triode, document_bytes: int) -> list[Gauge]:
     outboxes = [c.outbox for c in hub.clients.values() if c.outbox is not None and c.outbox.bytes]
     now = trio.current_time()
     oldest = max((now - box.oldest_at for box in outboxes), default=0.0)
-    healing = sum(1 for client in hub.clients.values() if client.arrears)
+    healing = sum(1 for client in hub.clients.values() if client.losses)
     files, files_limit = open_files()
     history = store.history
     messages = triode.messages

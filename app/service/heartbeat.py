@@ -85,7 +85,7 @@ def _look_at(triode: Triode, client: Client, now: float) -> None:
     if client.kind == "ws" and client.pingable and now - client.active_at > settings.idle_s:
         hub.end(client, end_reasons.IDLE)
         return
-    if client.arrears and now >= due_at(client):
+    if client.losses and now >= due_at(client):
         hub.writers.resume(client)
     if now - client.pinged_at >= settings.heartbeat_s - TICK_S / 2 and not _is_fed(client):
         client.pinged_at = now

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from triode.app.delivery.snapshot import selection, selection_feed
+from triode.app.delivery.snapshot import lazy_selection, selection
 from triode.app.runtime.decoding import AT_ONCE_BYTES, decode_in_turns
 from triode.app.runtime.turns import allowance
 from triode.app.service import renewal, stream_start
@@ -209,7 +209,7 @@ class Session:
             require_pin_room(triode.ledger)
             # Of the document as it is by now: the client may have been sent what has changed
             # meanwhile. So it may have grown, too.
-            frame = selection_feed(triode.store, filter, ref, 2 * triode.settings.max_work)
+            frame = lazy_selection(triode.store, filter, ref, 2 * triode.settings.max_work)
         triode.hub.push(client, frame)
 
     async def _subscribe(self, command: dict[str, Any], ref: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A whole listening side over loopback for tests: accept loop, reception, both lanes, a small ASGI
+"""A whole listening side over loopback for tests: accept loop, dispatcher, both lanes, a small ASGI
 application."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import Direct
 from triode.app.net.connection import Connection
-from triode.app.net.dispatcher import ListenerLimits, Reception
+from triode.app.net.dispatcher import Dispatcher, ListenerLimits
 from triode.app.net.door import Door
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
@@ -185,7 +185,7 @@ async def running(
         hypercorn = HypercornLane(
             app, wants, handoff, config=config, state=state, direct=direct, idle=idle
         )
-        reception = Reception(
+        dispatcher = Dispatcher(
             wants=wants,
             native=native,
             handoff=lambda connection, opaque: hypercorn.serve(connection, opaque=opaque),
@@ -200,21 +200,21 @@ async def running(
         addresses = await services.start(
             lambda task_status: serve(
                 open_sockets("127.0.0.1", 0),
-                connect=reception.connect,
+                connect=dispatcher.connect,
                 nursery=connections,
                 counts=counts,
                 make_room=idle.close_oldest,
-                hold=reception.door.wait_for_room,
+                hold=dispatcher.door.wait_for_room,
                 task_status=task_status,
                 **options,
             )
         )
         yield Server(
             addresses[0][1],
-            reception.counts,
+            dispatcher.counts,
             admission,
             hypercorn,
-            reception.door,
+            dispatcher.door,
             connections,
             state,
         )

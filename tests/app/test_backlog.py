@@ -56,7 +56,7 @@ async def test_what_many_have_lost_their_position_of_is_held_once(autojump_clock
             await triode.write(Set(("a",), value * 1_000))
             await trio.testing.wait_all_tasks_blocked()
         clients = list(triode.hub.clients.values())
-        assert all(client.arrears for client in clients)
+        assert all(client.losses for client in clients)
         before = triode.hub.backlog.bytes
         body = b'{"type":"said","id":"abc:1","value":"%b"}' % (b"x" * 50_000)
         assert triode.hub.send(clients, lambda _: Frame(ws_frame(TEXT, body))) == 10

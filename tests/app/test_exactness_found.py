@@ -16,7 +16,7 @@ from triode.app.blueprints.events import AsgiLane, EventStream
 from triode.app.config.settings import Settings
 from triode.app.delivery import lazy_frame as lazy_frame_module
 from triode.app.delivery import snapshot as snapshot_module
-from triode.app.delivery.lazy_frame import SharedFeed
+from triode.app.delivery.lazy_frame import SharedLazyFrame
 from triode.app.delivery.subscriber import Client
 from triode.app.lanes.native import NativeLane
 from triode.app.service import running, stream_start
@@ -531,7 +531,7 @@ async def test_who_hardly_reads_a_big_snapshot_does_not_make_us_keep_it(
         [subscription] = client.subscriptions.values()
         [(_, known)] = subscription.audience.snapshots.values()
         feed = known()
-        assert isinstance(feed, SharedFeed)
+        assert isinstance(feed, SharedLazyFrame)
         assert sum(map(len, feed._made)) <= 1500
         del feed
         await triode.write(Set(("a", 0), "later"))

@@ -261,7 +261,7 @@ async def test_nothing_of_a_filter_comes_after_it_was_left() -> None:
             await settle()
             assert lane.messages()[-1]["id"] == str(triode.store.position)
             assert client.outbox is None
-            assert not client.arrears
+            assert not client.losses
 
 
 async def overflow(triode: Triode, lane: FakeLane) -> int:
@@ -307,9 +307,9 @@ async def test_who_has_kept_up_for_a_while_is_healed_at_once_again(
         await settle()
         for _ in range(3):
             await overflow(triode, lane)
-        assert client.arrears  # the third has to wait
+        assert client.losses  # the third has to wait
         await trio.sleep(2.1)
-        assert not client.arrears
+        assert not client.losses
         await trio.sleep(20)
         heals = client.heals
         await overflow(triode, lane)

@@ -438,7 +438,7 @@ async def test_room_positions_are_told_while_the_document_has_a_gap() -> None:
         for number in range(8):
             triode.write_nowait(Set(("a",), number))
             await settle()
-        assert one.client.arrears
+        assert one.client.losses
         await one.session.receive(json.dumps({"type": "join", "room": "r", "since": position}))
         one.lane.feed(None)
         [message] = await one.messages()

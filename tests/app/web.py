@@ -39,7 +39,7 @@ class Answer:
         return json.loads(self.body)
 
 
-class Exchange:
+class FastPath:
     """One request as ASGI sees it. `body` goes by chunks; then nothing, until `hang_up` is set.
 
     `take` is awaited with the answer after each piece of it: a client that reads slowly.
@@ -107,7 +107,7 @@ class Web:
         chunks: Sequence[bytes] = (),
         headers: dict[str, str] | None = None,
         **more: Any,
-    ) -> Exchange:
+    ) -> FastPath:
         """A request that has not been made yet; see `run`."""
         path, _, query = target.partition("?")
         fields = {"Host": "triode.localhost"} | (headers or {})
@@ -128,13 +128,13 @@ class Web:
             "server": ("triode.localhost", 80),
             "extensions": {},
         }
-        return Exchange(scope, chunks, **more)
+        return FastPath(scope, chunks, **more)
 
-    async def run(self, exchange: Exchange) -> Answer:
+    async def run(self, exchange: FastPath) -> Answer:
         """Make a request and wait until the application has done with it."""
         return await self.run_for(exchange, 100)
 
-    async def run_for(self, exchange: Exchange, deadline_s: float) -> Answer:
+    async def run_for(self, exchange: FastPath, deadline_s: float) -> Answer:
         """As `run`, with another deadline."""
         with trio.fail_after(deadline_s):
             app: Any = self.app

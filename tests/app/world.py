@@ -642,7 +642,7 @@ async def _pump(triode: Triode, peer: Peer) -> None:
 
 def _is_calm(client: Client) -> bool:
     """Whether nothing that it has lost waits for its time."""
-    gaps = client.arrears.gaps.values() if client.arrears else ()
+    gaps = client.losses.gaps.values() if client.losses else ()
     rests = any(gap.reason == TOO_COSTLY for gap in gaps)
     return not rests and due_at(client) <= trio.current_time()
 
