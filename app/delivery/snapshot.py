@@ -3,8 +3,8 @@
 A small one is a single frame; those made last are kept, so that all who ask at the same position
 share it. A big one is a lazy frame: it pins the document, so that it is one state however long the
 client takes, and is encoded piece by piece as the client takes it. So is what one client gets at
-once beyond a frame. A value too big for a frame goes out as one event in pieces: SSE is a byte stream
-anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
+once beyond a frame. A value too big for a frame goes out as one event in pieces: SSE is a byte
+stream anyhow, and WebSocket has fragments (RFC 6455 section 5.4).
 
 A filter for which the document is too big has no snapshot: in its place stands a `gap` with the
 reason `too_costly`. It rests (see `rest`), and is tried again by itself.
