@@ -20,6 +20,7 @@ from triode.app.cli import DEFAULT_URL
 from triode.app.config.option_text import option_text
 from triode.app.config.settings import Settings
 from triode.app.config.validation import warnings
+from triode.app.log.folder import VOLATILE, file_system
 
 # Begins the address of a Unix socket.
 UNIX: Final = "unix:"
@@ -86,7 +87,10 @@ def _kept(settings: Settings) -> str:
         "full": "what is answered outlives a power failure",
         "relaxed": "what is answered outlives a crash, not a power failure",
     }
-    return f"kept in {settings.data.absolute()}; {promise[settings.durability]}"
+    where = f"kept in {settings.data.absolute()}"
+    if file_system(settings.data) in VOLATILE:
+        return f"{where}, which is in memory: it ends with a restart of the machine"
+    return f"{where}; {promise[settings.durability]}"
 
 
 def _lanes(settings: Settings) -> str:

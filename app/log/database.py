@@ -150,7 +150,8 @@ class Database:
 
     def append(self, batch: Batch) -> None:
         """One commit. Raises `LogFull` and `LogBroken`."""
-        self._require_room()
+        if not self.has_room():
+            raise LogFull("the disk is full")
         row = tables.summed(batch.last, batch.first, batch.data)
         self._commit(("INSERT INTO batch VALUES(?, ?, ?, ?)", row), size=len(batch.data))
         self.folder.note(batch.last)
@@ -158,16 +159,17 @@ class Database:
         if self._wal_bytes >= CHECKPOINT_BYTES:
             self.checkpoint()
 
-    def _require_room(self) -> None:
+    def has_room(self) -> bool:
         """Once it was full, writing begins again only when there is much room: what is given up
         for it then must not be eaten up by the next writes.
         """
         if not self._full:
-            return
+            return True
         free = self._one("PRAGMA freelist_count") * self._one("PRAGMA page_size")
         if free + self.folder.free_bytes() < ROOM_BYTES:
-            raise LogFull("the disk is full")
+            return False
         self._full = not self.folder.keep_reserve()
+        return True
 
     def _commit(self, *statements: tuple[str, tuple[Any, ...]], size: int) -> None:
         if self._broken:

@@ -21,6 +21,8 @@ from triode.app.log.log import LogInUse, LogRefused
 
 RESERVE_BYTES: Final = 16 * 1024 * 1024
 # Locks and syncs on these are promises of another machine.
+# What is in memory only.
+VOLATILE: Final = frozenset({"tmpfs", "ramfs"})
 NETWORK: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone",
      "fuse.glusterfs", "fuse.ceph", "fuse.davfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
@@ -135,12 +137,16 @@ class Folder:
         """Keep some room for when there is none. False: there is none."""
         with contextlib.suppress(FileNotFoundError):
             if self._reserve.stat().st_size == RESERVE_BYTES:
+                self._reserve.chmod(0o600)  # once it was made for all to read
                 return True
         if self.free_bytes() < 3 * RESERVE_BYTES:
             return False
         try:
-            with self._reserve.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            file = _open(self._reserve)
+            try:
+                os.posix_fallocate(file, 0, RESERVE_BYTES)
+            finally:
+                os.close(file)
         except OSError:
             self.give_reserve()
             return False

@@ -184,6 +184,9 @@ class Log(Protocol):
         thing.
         """
 
+    async def has_room(self) -> bool:
+        """Whether it takes writes: false from `LogFull` until there is room again."""
+
     async def tidy(self) -> None:
         """What is better done when nobody waits. Called often, and cheap when there is nothing."""
 

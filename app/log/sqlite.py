@@ -134,6 +134,10 @@ class SqliteLog:
         time.sleep(PAUSE_S)
         self._alone.acquire()
 
+    async def has_room(self) -> bool:
+        """See `Database.has_room`."""
+        return await self._in_thread(self._db.has_room)
+
     async def tidy(self) -> None:
         """Write the WAL back, when it is worth it."""
         await self._in_thread(self._db.tidy)

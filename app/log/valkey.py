@@ -282,6 +282,11 @@ class ValkeyLog:
             f"the log is at {self.address}, not in a file: back that server up, or read /store"
         )
 
+    async def has_room(self) -> bool:
+        """What it refused, it may take the next time."""
+        await trio.lowlevel.checkpoint()
+        return True
+
     async def tidy(self) -> None:
         """There is nothing to do."""
         await trio.lowlevel.checkpoint()

@@ -40,7 +40,12 @@ async def save_when_due(triode: Triode) -> None:
             continue
         try:
             await save(triode)
-            journal.full = trio.Event()
+            # Old log may go now; whether that is room enough, the log knows.
+            while journal.full.is_set():
+                if await journal.log.has_room():
+                    journal.full = trio.Event()
+                else:
+                    await trio.sleep(LOOK_EVERY_S)
         except LogFull:
             log.warning("there is no room for a snapshot; it is tried again")
             await trio.sleep(AGAIN_AFTER_S)

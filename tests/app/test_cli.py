@@ -371,13 +371,19 @@ def test_the_start_up_block_says_what_is_in_force() -> None:
     assert SECRET not in text
 
 
-def test_the_start_up_block_says_where_the_document_is_kept() -> None:
+def test_the_start_up_block_says_where_the_document_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     files = OpenFiles(limit=20_000, before=20_000, wanted=11_000)
     text = shown(Settings(data=Path("/srv/kept")), files)
     assert "kept in /srv/kept; what is answered outlives a power failure" in text
     relaxed = shown(Settings(data=Path("/srv/kept"), durability="relaxed"), files)
     assert "outlives a crash, not a power failure" in relaxed
     assert "in memory: it ends with this process" in shown(Settings(), files)
+    monkeypatch.setattr("triode.app.cli.banner.file_system", lambda _: "tmpfs")
+    volatile = shown(Settings(data=Path("/run/kept")), files)
+    assert "kept in /run/kept, which is in memory: it ends with a restart" in volatile
+    assert "power failure" not in volatile
 
 
 def test_an_open_server_says_so() -> None:

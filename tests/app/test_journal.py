@@ -23,6 +23,7 @@ from triode.app.log.memory import MemoryLog
 from triode.app.service import boot, running
 from triode.app.service.boot import let_go
 from triode.app.service.execute import execute
+from triode.app.service.health import health
 from triode.app.service.journal import BATCH_ITEMS
 from triode.app.service.saving import save
 from triode.app.service.session import Session
@@ -50,6 +51,7 @@ class SlowLog(MemoryLog):
         self.batches: list[Batch] = []
         self._gate = trio.Event()
         self.fails_with: Exception | None = None
+        self.is_full = False
 
     async def append(self, data: bytes, count: int) -> None:
         await self._gate.wait()
@@ -57,6 +59,10 @@ class SlowLog(MemoryLog):
             raise self.fails_with
         self.batches.append(Batch(self._last + 1, self._last + count, data))
         await super().append(data, count)
+
+    async def has_room(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return not self.is_full
 
     def open_up(self) -> None:
         """From now on no commit waits."""
@@ -469,6 +475,24 @@ class TestFaults:
             log.fails_with = None
             assert str(await triode.write(Increment(("n",)))) == "e0:2"
         assert [batch.last for batch in log.batches] == [1, 2]
+
+    async def test_full_is_said_until_there_is_room(self, autojump_clock: object) -> None:
+        """It was said for a moment only: until a snapshot was made, with the room kept for that."""
+        log = SlowLog()
+        log.open_up()
+        async with running_on(log, {"n": 0}) as triode:
+            log.fails_with, log.is_full = LogFull("the disk is full"), True
+            with pytest.raises(Refusal):
+                await triode.write(Increment(("n",)))
+            for _ in range(3):
+                await trio.sleep(5)
+                assert health(triode)["checks"]["log"]["status"] == "degraded"
+            saved = triode.journal and triode.journal.saved
+            log.fails_with, log.is_full = None, False
+            await trio.sleep(2)
+            assert health(triode)["checks"]["log"]["status"] == "ok"
+            assert triode.journal is not None
+            assert triode.journal.saved is saved, "one snapshot is enough"
 
     async def test_a_broken_log_ends_all_and_nobody_is_told_a_lie(self) -> None:
         log, lane = SlowLog(), FakeLane()

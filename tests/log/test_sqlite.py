@@ -194,7 +194,8 @@ class TestFull:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         database = opened(tmp_path)
-        assert (tmp_path / "triode.reserve").stat().st_size == RESERVE_BYTES
+        reserve = (tmp_path / "triode.reserve").stat()
+        assert (reserve.st_size, reserve.st_mode & 0o777) == (RESERVE_BYTES, 0o600)
         database.append(Batch(1, 1, b"1\n{}"))
         free = RESERVE_BYTES
         monkeypatch.setattr("triode.app.log.folder.Folder.free_bytes", lambda _: free)
@@ -209,7 +210,9 @@ class TestFull:
         made = database.begin_snapshot(1)
         database.add_piece(made, b"{}")
         database.finish_snapshot(made)
+        assert not database.has_room()
         free = 1 << 40
+        assert database.has_room()
         database.append(Batch(2, 2, b"1\n{}"))
         assert (tmp_path / "triode.reserve").exists()
         database.close()
