@@ -81,6 +81,8 @@ def url_of(address: Any, *, tls: bool) -> str:
 
 
 def _kept(settings: Settings) -> str:
+    if settings.log is not None:
+        return f"shared, in {settings.log}"
     if settings.data is None:
         return "in memory: it ends with this process (--data DIR keeps it)"
     promise = {

@@ -120,7 +120,10 @@ def run(
         )
         sys.exit(LOG_BROKEN)
     except LogError as error:
-        click.echo(f"triode: --data: {error}\n{_DATA_ADVICE}", err=True)
+        if settings.log is None:
+            click.echo(f"triode: --data: {error}\n{_DATA_ADVICE}", err=True)
+        else:
+            click.echo(f"triode: --log: {error}", err=True)
         sys.exit(CANNOT_START)
     except CannotListen as error:
         click.echo(f"triode: {error}", err=True)

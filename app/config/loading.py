@@ -68,7 +68,7 @@ def load(
         except ValueError as exc:
             faulty.add(field_name)
             faults.append(f"{source} {exc}{_given(raw, spec, str(exc))}{_hint(source, raw)}")
-    if not values.get("demo"):
+    if not values.get("demo") and "log" not in values:
         values.setdefault("data", data)
     settings = Settings(**values)
     settings = replace(settings, sockets=_sockets(toml, toml_name, settings.ws_rate, faults))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
+from triode.app.config.log_address import LogAddress, parse_log_address
 from triode.limits.grant import EVERYTHING, Grant
 from triode.limits.rate import PRESETS, Rate, parse_rate
 from triode.store.filter import FilterError, parse_filter, split_filters
@@ -182,6 +183,11 @@ def read_data(value: object) -> Path | None:
     """A folder to keep the log in, which need not be there yet; None for `memory`."""
     text = read_text(value)
     return None if text == "memory" else Path(text).expanduser()
+
+
+def read_log(value: object) -> LogAddress:
+    """The address of a shared log."""
+    return parse_log_address(read_text(value))
 
 
 def read_origins(value: object) -> tuple[str, ...]:

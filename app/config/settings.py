@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from triode.app.config.log_address import LogAddress
 from triode.app.config.option import Option, option
 from triode.app.config.readers import (
     choice,
@@ -31,6 +32,7 @@ from triode.app.config.readers import (
     read_grant,
     read_hosts,
     read_jwt_key,
+    read_log,
     read_mode,
     read_networks,
     read_origins,
@@ -294,6 +296,13 @@ class Settings:
         f"Folder in which the document is kept; memory: in none. Unset: {DATA_HERE} for "
         "`triode serve`, memory elsewhere and with demo.",
         "DIR",
+    )
+    log: LogAddress | None = option(
+        None,
+        read_log,
+        "Valkey or Redis server that keeps the document for several Triodes, in place of a folder.",
+        "URL",
+        secret=True,
     )
     durability: str = option(
         "full",

@@ -25,6 +25,8 @@ def contradictions(settings: Settings, faulty: Set[str]) -> Iterator[str]:
         yield from _open_without_auth(settings)
     if not faulty & {"unix", "fd"} and settings.unix is not None and settings.fd is not None:
         yield "unix and fd are two places to listen: choose one"
+    if not faulty & {"data", "log"} and settings.data is not None and settings.log is not None:
+        yield "data and log are two places for the document: choose one"
     if not faulty & {"certfile", "keyfile"}:
         yield from _useless_certificate(settings)
     if not faulty & {"idle_s", "heartbeat_s"}:
@@ -107,6 +109,7 @@ def warnings(settings: Settings) -> Iterator[str]:
     if settings.control_from and not settings.auth:
         yield "--control-from does nothing: without --admin-token or --jwt-key all may control."
     if settings.data is None and settings.durability != "full":
-        yield "--durability does nothing: the document is kept in memory (--data memory)."
+        where = "by the server of --log" if settings.log else "in memory (--data memory)"
+        yield f"--durability does nothing: the document is kept {where}."
     if settings.anonymous_read and not settings.auth:
         yield "--anonymous-read does nothing: without --admin-token or --jwt-key all is readable."

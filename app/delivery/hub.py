@@ -74,6 +74,8 @@ class Hub:
         self.backlog = Backlog()
         self.writers = SlowWriters(self)
         self.shelf = Shelf()
+        # What clients are told of the log while it is not in reach.
+        self.status: dict[str, Any] | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with

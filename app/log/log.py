@@ -143,7 +143,7 @@ class Log(Protocol):
         """Keep a batch of so many entries behind all that is there. On return a crash cannot take
         it back, and `take` gives it, or has given it.
 
-        Raises `LogFull`, `LogUnknown` and `LogBroken`.
+        Raises `LogFull`, `LogUnknown`, `LogAway` and `LogBroken`.
         """
 
     def take(self) -> News | None:

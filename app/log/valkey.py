@@ -35,6 +35,7 @@ from triode.app.log.log import (
     Alive,
     Anew,
     Batch,
+    LogAway,
     LogError,
     LogFull,
     LogRefused,
@@ -63,6 +64,7 @@ log = logging.getLogger("triode")
 UNTAKEN_BYTES: Final = 16 * 1024 * 1024
 # Between two tries to connect. Who is slower than Member's window does not give back what is lost.
 AGAIN_S: Final = (0.05, 0.3)
+PATIENCE_S: Final = 4.0
 # At the start: then it is said what is wrong.
 OPEN_S: Final = 10.0
 # So long the node may still be counted in when it has gone.
@@ -72,8 +74,10 @@ LEAVE_S: Final = 1.0
 class ValkeyLog:
     """See `log.SharedLog`. `run` has to run whenever anything is waited for here."""
 
-    def __init__(self, address: LogAddress) -> None:
+    def __init__(self, address: LogAddress, *, patience_s: float = PATIENCE_S) -> None:
+        """`patience_s`: of a batch that cannot be sent."""
         self.address = address
+        self._patience_s = patience_s
         self._keys = Keys(address.name)
         self._member = Member(secrets.token_hex(6), new_epoch, now())
         self._pieces = Pieces(address, self._keys)
@@ -161,9 +165,12 @@ class ValkeyLog:
         await self._attendance.run()
 
     async def append(self, data: bytes, count: int) -> None:
-        """Raises `LogFull` and `LogUnknown`."""
-        while not self._member.can_append:
-            await self._changed.park()
+        """Raises `LogFull`, `LogUnknown` and `LogAway`."""
+        with trio.move_on_after(self._patience_s):
+            while not self._member.can_append:
+                await self._changed.park()
+        if not self._member.can_append:
+            raise LogAway(self._attendance.why or f"{self.address} takes no writes now")
         self._is_out, self._outcome = True, None
         self.do(self._member.append(data, count, now()))
         while self._is_out:

@@ -186,6 +186,10 @@ def _log(triode: Triode) -> dict[str, Any]:
         return {"status": "failed", **position, "why": str(journal.broken)}
     if journal.full.is_set():
         return {"status": "degraded", **position, "why": "the disk is full: nothing is written"}
+    if journal.shared is not None:
+        if not journal.shared.is_live:
+            return {"status": "degraded", **position, "why": "the log is not in reach"}
+        return {"status": "ok", **position, "kept": "shared", "node": journal.shared.node}
     return {"status": "ok", **position, "kept": triode.settings.durability}
 
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 import trio
 
 from triode.app.log.commits import Commits
-from triode.app.log.log import Batch, LogFull, LogUnknown
+from triode.app.log.log import Batch, LogAway, LogFull, LogUnknown
 from triode.app.runtime.turns import in_turns
 from triode.app.service.decision import grant_kept, keep_record
 from triode.app.service.entry_encoding import is_long, written_down
@@ -30,7 +29,14 @@ from triode.app.service.others_writes import writes_of
 from triode.app.service.reach import check_reach
 from triode.app.service.replica import Replica
 from triode.app.service.under_way import Write
-from triode.app.service.write_refusals import full, not_written, unknown, unknown_yet
+from triode.app.service.write_refusals import (
+    full,
+    not_written,
+    unavailable,
+    unknown,
+    unknown_for_good,
+    unknown_yet,
+)
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.principal import OWNER
 from triode.store.entry import Bounds, Entry, encode_batch, encode_entry
@@ -38,7 +44,7 @@ from triode.store.json_type import JsonError
 from triode.store.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import Any
 
     from triode.app.log.log import Log, LogBroken, SharedLog
@@ -54,7 +60,6 @@ log = logging.getLogger("triode")
 # One commit: more would make those wait longer who come first.
 BATCH_ITEMS: Final = 512
 BATCH_BYTES: Final = 1024 * 1024
-TURN_S: Final = 0.002
 IDLE_S: Final = 0.2
 
 
@@ -71,13 +76,12 @@ class Journal:
         self.shared = cast("SharedLog", log) if log.is_shared else None
         # What a shared log asks for beside batches; `running` says how.
         self.attend: Callable[[Any], Awaitable[None]] = _nothing_but_batches
-        self._whole = trio.StrictFIFOLock()
         settings = triode.settings
         # Those that this process was started with. What the log says holds until they are in it.
         self.wanted = Bounds(
             settings.max_document_bytes, settings.max_work, triode.store.max_footprint
         )
-        self.replica = Replica(triode, self.wanted)
+        self.replica = Replica(triode, self.wanted, is_shared=log.is_shared)
         self._queue: deque[Write] = deque()
         self.under_way = 0
         self._bytes = 0
@@ -243,7 +247,8 @@ class Journal:
         finally:
             self._ended = True
             self._room.unpark_all()
-            self._give_up([write for writes in (*self._sent, self._queue) for write in writes])
+            left = [write for writes in (*self._sent, self._queue) for write in writes]
+            self._refuse(left, unknown)
 
     async def _send(self) -> None:
         while True:
@@ -288,14 +293,22 @@ class Journal:
             self._done(writes)
             self.full.set()
             self._triode.metrics.writes_failed += len(writes)
-            for write in writes:
-                write.settle(None, full(error))
+            self._refuse(writes, partial(full, error))
             return
-        except LogUnknown as error:
+        except LogUnknown:
             self._sent.pop()
             self._done(writes)
-            log.error("what became of %d writes is not known: %s", len(writes), error)
-            self._give_up(writes)
+            self._triode.metrics.writes_unknown += len(writes)
+            self._refuse(writes, unknown_for_good)
+            return
+        except LogAway:
+            # Those behind it have waited as long, or nearly.
+            self._sent.pop()
+            writes += self._queue
+            self._queue.clear()
+            self._done(writes)
+            self._triode.metrics.writes_failed += len(writes)
+            self._refuse(writes, unavailable)
             return
         finally:
             self._at_log = None
@@ -313,24 +326,13 @@ class Journal:
             while (batch := self.log.take()) is not None:
                 if not isinstance(batch, Batch):
                     await self.attend(batch)
-                elif self.shared is None:
-                    await self._apply_batch(batch)
+                elif not batch.is_own:
+                    await self._carry_out_others(batch)
                 else:
-                    async with self._whole:
-                        await self._apply_batch(batch)
+                    await self.replica.carry_out(self._sent[0])
+                    self._done(self._sent.popleft())
         finally:
             self._is_applying = False
-
-    @asynccontextmanager
-    async def between_batches(self) -> AsyncIterator[None]:
-        """Hold up what is carried out, where it may not be in the middle of a batch: others begin
-        only behind a whole one.
-        """
-        if self.shared is None:
-            yield
-        else:
-            async with self._whole:
-                yield
 
     async def catch_up(self, seq: int) -> None:
         """Before `run`: carry out what a shared log has up to the entry `seq`."""
@@ -338,27 +340,11 @@ class Journal:
             await self.log.news()
             await self._apply_all()
 
-    async def _apply_batch(self, batch: Batch) -> None:
-        if batch.is_own:
-            await self._apply(self._sent[0])
-            self._done(self._sent.popleft())
-        else:
-            await self._apply_others(batch)
-
-    async def _apply_others(self, batch: Batch) -> None:
+    async def _carry_out_others(self, batch: Batch) -> None:
         writes = await writes_of(batch)
         # What we write from now on is not earlier than what we have seen.
         self.last_ms = max(self.last_ms, *(write.time_ms for write in writes))
-        await self._apply(writes)
-
-    async def _apply(self, writes: list[Write]) -> None:
-        until = trio.current_time() + TURN_S
-        for write in writes:
-            await self._triode.hub.flusher.room()
-            await self.replica.apply(write)
-            if trio.current_time() > until:
-                await trio.lowlevel.checkpoint()
-                until = trio.current_time() + TURN_S
+        await self.replica.carry_out(writes)
 
     def look(self) -> None:
         """Nobody waits for ever for a disk: whoever has for `log_deadline` is told so. What is at
@@ -378,7 +364,7 @@ class Journal:
         self._triode.metrics.writes_unknown += len(late)
         self._triode.metrics.writes_failed += len(waiting)
         if late:
-            log.error("the disk has not answered for %g s: %d writes", deadline_s, len(late))
+            log.error("the log has not answered for %g s: %d writes", deadline_s, len(late))
 
     def _count(self, writes: list[Write]) -> None:
         self.under_way += len(writes)
@@ -389,7 +375,7 @@ class Journal:
         self._bytes -= sum(len(write.line) for write in writes)
         self._room.unpark_all()
 
-    def _give_up(self, writes: list[Write]) -> None:
+    def _refuse(self, writes: list[Write], refusal: Callable[[], Refusal]) -> None:
         for write in writes:
             if not write.is_settled:
-                write.settle(None, unknown())
+                write.settle(None, refusal())

@@ -11,6 +11,7 @@ import trio
 from triode.app.runtime.metrics import Gauge
 
 if TYPE_CHECKING:
+    from triode.app.config.settings import Settings
     from triode.app.service.triode import Triode
 
 
@@ -21,11 +22,17 @@ def log_facts(triode: Triode) -> dict[str, Any]:
         return {"kept": "memory"}
     saved = journal.saved
     return {
-        "kept": "disk" if settings.data is not None else "elsewhere",
+        "kept": _kept(settings),
         "durability": settings.durability,
         "full": journal.full.is_set(),
         "snapshot": None if saved is None else {"seq": saved.seq, "time": saved.time_ms},
     }
+
+
+def _kept(settings: Settings) -> str:
+    if settings.log is not None:
+        return "shared"
+    return "disk" if settings.data is not None else "elsewhere"
 
 
 def log_gauges(triode: Triode) -> list[Gauge]:

@@ -8,10 +8,13 @@ number in the log all the same, and changes nothing.
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from triode.app.runtime.turns import in_turns
+import trio
+
+from triode.app.runtime.turns import TimedTurn, in_turns
 from triode.app.service.decision import begin_bounds, first_answer, keep_record, note, status_of
 from triode.app.wire.refusal import Refusal
 from triode.limits.meter import Meter
@@ -21,6 +24,8 @@ from triode.store.records import Record
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from triode.app.service.applier import Applier
     from triode.app.service.under_way import Write
     from triode.limits.principal import Principal
@@ -39,9 +44,23 @@ BYTES_A_STEP: Final = 100
 class Replica:
     """The document of one Triode as the log says it is. `bounds` are those of the log."""
 
-    def __init__(self, triode: Applier, bounds: Bounds) -> None:
+    def __init__(self, triode: Applier, bounds: Bounds, *, is_shared: bool = False) -> None:
         self._triode = triode
         self.bounds = bounds
+        # What others begin from has to be between two batches: they read on from a whole one.
+        self.between_batches: AbstractAsyncContextManager[None]
+        self.between_batches = trio.StrictFIFOLock() if is_shared else nullcontext()
+
+    async def carry_out(self, writes: list[Write]) -> None:
+        """All of a batch, one after the other."""
+        async with self.between_batches:
+            timed = TimedTurn()
+            for write in writes:
+                await self._triode.hub.flusher.room()
+                await self.apply(write)
+                if timed.is_over:
+                    await trio.lowlevel.checkpoint()
+                    timed.begin()
 
     def meter(self) -> Meter:
         """For what a write may take at once."""

@@ -147,7 +147,7 @@ async def _load(triode: Triode) -> None:
             "--load %s is left out: it is for a new log, and the one in %s has a document already "
             "(at %s)",
             path,
-            triode.settings.data,
+            triode.settings.log or triode.settings.data,
             store.position,
         )
         await trio.lowlevel.checkpoint()

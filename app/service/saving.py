@@ -76,7 +76,7 @@ async def save(triode: Triode, finish: Callable[[int], Awaitable[None]] | None =
     store, journal = triode.store, triode.journal
     assert journal is not None
     with ExitStack() as stack:
-        async with journal.between_batches():
+        async with journal.replica.between_batches:
             root = stack.enter_context(store.document.pin())
             seq = store.seq
             head, tables = pieces_of(store, journal.replica.bounds, journal.last_ms)

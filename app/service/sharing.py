@@ -96,6 +96,7 @@ async def _make(triode: Triode, anew: Anew) -> None:
 async def _begin_anew(triode: Triode, anew: Anew) -> None:
     _, shared = _shared(triode)
     log.warning("the document is made anew from the log (%s), at %s", anew.reason, anew.last)
+    triode.ready = False
     try:
         if anew.snapshots:
             await _make(triode, anew)
@@ -104,6 +105,8 @@ async def _begin_anew(triode: Triode, anew: Anew) -> None:
     except LogError as error:
         log.warning("it could not be: %s", error)
         shared.begin_failed()
+    finally:
+        triode.ready = True
 
 
 def _send_away(triode: Triode) -> None:
@@ -135,7 +138,9 @@ def _tell(triode: Triode, *, is_live: bool) -> None:
         log.info("the log is in reach: writes are taken")
     else:
         log.error("the log is not in reach: nothing is written, and what is read may be old")
+    hub = triode.hub
     body = {"live": is_live, "time": triode.clock.unix_ms()}
-    triode.hub.send(
-        list(triode.hub.clients.values()), lambda kind: Frame(control(kind, "status", body))
-    )
+    if (hub.status is None) != is_live:
+        hub.status = None if is_live else body
+        clients = list(hub.clients.values())
+        hub.send(clients, lambda kind: Frame(control(kind, "status", body)))

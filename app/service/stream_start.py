@@ -161,6 +161,8 @@ def begin(hub: Hub, client: Client, request: StreamRequest, *, version: str) -> 
         data = b"retry: %d\n" % retry_ms + data
     # Nothing can be lost before it: its position is true whatever is lost later.
     hub.push(client, VerbatimFrame(data))
+    if hub.status is not None:
+        hub.push(client, Frame(control(client.kind, "status", hub.status)))
     _first(hub, client, audiences, request, missed)
 
 

@@ -24,7 +24,7 @@ import trio
 from triode.app.access.access import Gate
 from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
-from triode.app.log.sqlite import SqliteLog
+from triode.app.log.opening import log_of
 from triode.app.runtime.build import version
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.epoch import new_epoch
@@ -119,8 +119,8 @@ class Triode:
         self.ledger = open_ledger(settings, self.hub, self.store, self.tokens)
         self.bodies = self.ledger.accounts["bodies"]
         self.messages = self.ledger.accounts["messages"]
-        if log is None and settings.data is not None:
-            log = SqliteLog(settings.data, is_synced=settings.durability == "full")
+        if log is None:
+            log = log_of(settings)
         self.journal = None if log is None else Journal(self, log)
         # For servers of our own: signals of a host application are its matter.
         self.on_hangup: Callable[[], Awaitable[None]] | None = None

@@ -38,20 +38,38 @@ def unknown() -> Refusal:
 
 
 def unknown_yet() -> Refusal:
-    """The disk has had it for long, and does not say."""
+    """The log has had it for long, and does not say."""
     return _refusal(
         503,
         "Outcome unknown",
-        "the disk does not answer; this may still be written: read the place again, or send it "
+        "the log does not answer; this may still be written: read the place again, or send it "
         "again with the key that it had",
         STUCK_S,
     )
 
 
-def not_written() -> Refusal:
-    """The disk has others' for long, and did not get this one."""
+def unknown_for_good() -> Refusal:
+    """A shared log was begun anew while it had this."""
     return _refusal(
-        503, "Log stuck", "the disk does not answer; nothing of this was written", STUCK_S
+        503,
+        "Outcome unknown",
+        "the log was lost in part meanwhile, and it is not known whether this was written: read "
+        "the place again, or send it again with the key that it had",
+        STUCK_S,
+    )
+
+
+def unavailable() -> Refusal:
+    """A shared log is not in reach, and has nothing of this."""
+    return _refusal(
+        503, "Log unavailable", "the log is not in reach; nothing of this was written", STUCK_S
+    )
+
+
+def not_written() -> Refusal:
+    """The log has others' for long, and did not get this one."""
+    return _refusal(
+        503, "Log stuck", "the log does not answer; nothing of this was written", STUCK_S
     )
 
 

@@ -33,6 +33,7 @@ OWN_EVENTS: Final = frozenset(
         "update",
         "delete",
         "gap",
+        "status",
         "expiring",
         "heartbeat",
         "closing",

@@ -294,7 +294,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "gauges": {"type": "object", "additionalProperties": {"type": "number"}},
             "log": object_(
                 {
-                    "kept": {"enum": ["memory", "disk", "elsewhere"]},
+                    "kept": {"enum": ["memory", "disk", "shared", "elsewhere"]},
                     "durability": {"enum": ["full", "relaxed"]},
                     "full": {"type": "boolean", "description": "No room: writes are refused"},
                     "snapshot": {"type": ["object", "null"], "description": "seq, and when (ms)"},
