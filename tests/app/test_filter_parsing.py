@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import count
 from unittest.mock import patch
 
@@ -102,3 +104,38 @@ async def test_what_cannot_be_loaded_ends_the_request_and_not_the_server() -> No
             await readable(triode.gate, OWNER, ["$.a"])
         assert refused.value.status == 503
         assert len(await readable(triode.gate, OWNER, ["$.a", "$.b"])) == 2
+
+
+async def test_two_who_ask_at_once_load_it_once() -> None:
+    module = filter_parsing._Module("triode.store.jsonpath")
+    imported: list[tuple[str, float]] = []
+
+    def importing(name: str) -> None:
+        imported.append((name, sys.getswitchinterval()))
+
+    before_s = sys.getswitchinterval()
+    with patch.object(filter_parsing, "import_module", side_effect=importing):
+        # Holds those who ask; left when they have it.
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(module.load)
+    assert [name for name, _ in imported] == ["triode.store.jsonpath"]
+    # Meanwhile the loop has the interpreter again within a moment, and it is as it was afterwards.
+    assert imported[0][1] == pytest.approx(filter_parsing.SWITCH_S)
+    assert sys.getswitchinterval() == before_s
+
+
+def test_what_the_library_would_use_is_not_loaded_but_there_for_others() -> None:
+    """It is half of what takes time, in one piece. In a process that has loaded neither."""
+    code = """if True:
+        import sys, trio
+        from triode.app.service import filter_parsing
+        trio.run(filter_parsing._jsonpath.load)
+        assert "triode.store.jsonpath" in sys.modules
+        assert "regex" not in sys.modules
+        import jsonpath_rfc9535
+        assert jsonpath_rfc9535.find("$[?match(@, 'a.*')]", ["ab", "b"]).values() == ["ab"]
+        import regex
+        assert regex.fullmatch("a", "a") and sys.modules["regex"] is regex
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
