@@ -1,5 +1,6 @@
 """What a browser opens: the console at `/`, the description at `/docs` with `/openapi.json` behind
-it, and the client library at `/client.js` with its types at `/client.d.ts`.
+it, the client library at `/client.js` with its types at `/client.d.ts`, and its element for plain
+pages at `/triode-value.js`.
 
 The pages use nothing from elsewhere, and say so in their Content-Security-Policy: it allows files
 of this server, the one script and the one style that a page holds itself by their hash, and
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from triode.app.service.triode import Triode
 
 STATIC: Final = Path(__file__).resolve().parent.parent / "static"
-CLIENT: Final = STATIC / "client.js"  # made by `npm run build` in clients/js
+# Made by `npm run build` in clients/js.
+CLIENT: Final = STATIC / "client.js"
+ELEMENT: Final = STATIC / "triode-value.js"
 # The wheel brings the types along, a checkout has them where they are written.
 _PACKED, _WRITTEN = STATIC / "client.d.ts", STATIC.parents[1] / "clients" / "js" / "triode.d.ts"
 CLIENT_TYPES: Final = _PACKED if _PACKED.exists() else _WRITTEN
@@ -51,7 +54,7 @@ def blueprint(triode: Triode) -> Blueprint:
     console, docs = Page(STATIC / "index.html"), Page(STATIC / "docs.html")
     # Where Deno and some editors look for the types of what they import from an address.
     client = Page(CLIENT, {"X-TypeScript-Types": "./client.d.ts"})
-    client_types = Page(CLIENT_TYPES)
+    client_types, element = Page(CLIENT_TYPES), Page(ELEMENT)
     # Read once: what is asked for is looked up in a table and never becomes a path of the system.
     parts = {path.name: Page(path) for path in (STATIC / "console").iterdir()}
 
@@ -84,6 +87,10 @@ def blueprint(triode: Triode) -> Blueprint:
     @bp.get("/client.d.ts")
     async def client_d_ts() -> Response:
         return client_types.answer()
+
+    @bp.get("/triode-value.js")
+    async def triode_value_js() -> Response:
+        return element.answer()
 
     return bp
 

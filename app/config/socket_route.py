@@ -24,7 +24,7 @@ from triode.limits.rate import Rate
 RESERVED: Final = frozenset({
     "client.d.ts", "client.js", "connections", "console", "docs", "events", "health", "healthz",
     "metrics", "openapi.json", "publish", "readyz", "stats", "store", "streams", "token", "tokens",
-    "ws",
+    "triode-value.js", "ws",
 })  # fmt: skip
 KEYS: Final = ("path", "tags", "rate")
 

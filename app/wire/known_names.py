@@ -51,6 +51,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/docs": _FILE,
     "/client.js": _FILE,
     "/client.d.ts": _FILE,
+    "/triode-value.js": _FILE,
     "/console/{name}": _FILE,
 }
 

@@ -114,6 +114,10 @@ type Step<Doc, Key> = Doc extends readonly (infer Element)[]
         : never
     : never;
 
+/** Where the type of the document is told once, for the hooks and stores of frameworks:
+ *  `declare module 'triode-client' { interface Register { document: Shop } }`. */
+export interface Register {}
+
 /** The value of a place. `any` for a path that is not known when it is compiled. */
 export type At<Doc, Path extends string> = string extends Path
   ? any
@@ -136,7 +140,7 @@ export type Place<Doc, Path extends string> = [At<Doc, Path>] extends [never]
   : Path;
 
 /** Any filter, for who says the type of its value: `watch<Price>('$.prices[0]')`. */
-type Told<Value> = [Value] extends [never] ? never : string;
+export type Told<Value> = [Value] extends [never] ? never : string;
 
 /** What has changed in a view. Of a `snapshot` anything may have. */
 export interface Change {

@@ -61,8 +61,10 @@ const base64url = (text) =>
     .replace(/\//g, '_')
     .replace(/=/g, '');
 
-// What a server serves is below the path it is mounted at. In a bundle this file is somewhere else.
-const OWN = /\/client\.js(\?|$)/.test(import.meta.url) ? new URL('.', import.meta.url).href : '/';
+// What a server serves is below the path it is mounted at. In a bundle this file is elsewhere. (Vite and
+// others take a `new URL` of `import.meta.url` itself for a file to bring along.)
+const HERE = import.meta.url;
+const OWN = /\/client\.js(\?|$)/.test(HERE) ? new URL('.', HERE).href : '/';
 const OPTIONS =
   'attempts autoConnect batchMs delayMs fetch jitter maxDelayMs queueLimit tags timeoutMs token WebSocket';
 

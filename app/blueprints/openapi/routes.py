@@ -361,6 +361,15 @@ PATHS: Final[Schema] = {
             security=OPEN,
         )
     },
+    "/triode-value.js": {
+        "get": route(
+            "pages",
+            "The element `<triode-value>`, for pages without a framework",
+            ok("JavaScript", TEXT, "text/javascript"),
+            parameters=[VERSION],
+            security=OPEN,
+        )
+    },
     "/client.d.ts": {
         "get": route(
             "pages",
