@@ -41,6 +41,7 @@ from hypercorn.protocol.ws_stream import WSStream
 from triode.app.config.settings import DEFAULTS
 from triode.app.net.http2_frames import Frames, TooManyFrames
 from triode.app.runtime.effort import APP_S, Effort
+from triode.app.service.hypercorn_wires import note_reset
 
 if TYPE_CHECKING:
     from hypercorn.protocol.events import Event as StreamEvent
@@ -142,6 +143,7 @@ class Http2(H2Protocol):
             return True
         if self._triode is not None:
             self._triode.metrics.http2_stuck += 1
+        note_reset(self.streams.get(event.stream_id))
         await self._reset_unless_whole(event.stream_id)
         await self._close_stream(event.stream_id)
         return False
@@ -198,6 +200,7 @@ class _TimelyStream:
     def __init__(self, stream: Any, deadline_s: float) -> None:
         self._stream = stream
         self._deadline_s = deadline_s
+        self.is_late = False
         self.transport_stream = getattr(stream, "transport_stream", stream)
 
     def __getattr__(self, name: str) -> Any:
@@ -208,6 +211,7 @@ class _TimelyStream:
         with trio.move_on_after(self._deadline_s):
             await self._stream.send_all(data)
             return
+        self.is_late = True
         await trio.aclose_forcefully(self._stream)
         raise trio.BrokenResourceError("the peer took nothing")
 

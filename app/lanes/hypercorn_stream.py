@@ -95,6 +95,8 @@ class HandoffStream:
         self._body: Body | None = None
         self._answered = False  # the first bytes of the final answer to this request are out
         self._closed = False
+        # A send has taken longer than it may.
+        self.is_late = False
         self._ended = False  # the peer has sent its end of file
         self._free_since = trio.current_time()
         self._head_begun: float | None = None
@@ -317,6 +319,7 @@ class HandoffStream:
                     piece = view[at : at + SEND_PIECE_BYTES]
                     await self.connection.send_all(piece, self._limits.write_deadline_s)
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self.is_late = isinstance(exc, trio.TooSlowError)
             self._end()  # also ends the reading side, which may be waiting for an answer to be over
             raise trio.BrokenResourceError(str(exc)) from exc
 

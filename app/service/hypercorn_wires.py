@@ -14,8 +14,8 @@ goodbye (`shutdown.end_with_hypercorn`), for which there is as long as Hypercorn
 (`--graceful-timeout`).
 
 Seen with Hypercorn 0.18; where something is missing (other servers, connections that `triode serve`
-hands to Hypercorn, which have all this already) nothing is watched. HTTP/2 has deadlines of its own
-(`app/lanes/http2.py`): here it is only told when the end begins.
+hands to Hypercorn, which have all this already) nothing is watched, only asked how it ended. HTTP/2
+has deadlines of its own (`app/lanes/http2.py`), and is only told here when the end begins.
 """
 
 from __future__ import annotations
@@ -28,21 +28,38 @@ from typing import Any, Final
 import trio
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-# The entry for the connection in the scope of a request of our own application.
+# The entry for the connection in the scope of a request of our own application, and its name at a
+# stream of HTTP/2.
 WIRE: Final = "triode.wire"
 
 
 class Wire:
-    """One connection of Hypercorn's. `late`: it was aborted because a send took too long."""
+    """One connection of Hypercorn's, or one of the many streams of one. Where it is not `watched`
+    there are deadlines below, which say themselves that one has passed.
+    """
 
-    __slots__ = ("_socket", "graceful_s", "late", "terminated")
+    __slots__ = ("_socket", "_stream", "graceful_s", "is_reset", "terminated")
 
-    def __init__(self, socket: Any, terminated: Any, graceful_s: float) -> None:
-        """Without a `socket` it is one of many streams of a connection, and never aborted."""
+    def __init__(self, stream: Any, socket: Any, terminated: Any, graceful_s: float) -> None:
+        """`stream` is what Hypercorn sends through. Without a `socket` it is never aborted, without
+        `terminated` not watched.
+        """
+        self._stream = stream
         self._socket = socket
-        self.late = False
+        # Because a send took too long.
+        self.is_reset = False
         self.terminated = terminated
         self.graceful_s = graceful_s
+
+    @property
+    def late(self) -> bool:
+        """Whether it has ended because a send took too long."""
+        return self.is_reset or getattr(self._stream, "is_late", False)
+
+    @property
+    def watched(self) -> bool:
+        """Whether its sends have no other deadline, and its end nobody else who tells it."""
+        return self.terminated is not None
 
     def abort(self) -> None:
         """Throw away what is unsent, and make a send that waits fail."""
@@ -60,13 +77,26 @@ def wire_of(send: Any) -> Wire | None:
         protocol = stream.send.__self__
         server = protocol.send.__self__
         transport = getattr(server.stream, "transport_stream", server.stream)
-        if not isinstance(transport, trio.SocketStream):
-            return None
-        shared = hasattr(protocol, "stream_buffers")
-        socket = None if shared else transport.socket
-        return Wire(socket, stream.context.terminated, server.config.graceful_timeout)
+        is_shared = hasattr(protocol, "stream_buffers")
+        is_ours = not isinstance(transport, trio.SocketStream)
+        wire = Wire(
+            server.stream,
+            None if is_shared or is_ours else transport.socket,
+            None if is_ours else stream.context.terminated,
+            server.config.graceful_timeout,
+        )
+        if is_shared:
+            setattr(stream, WIRE, wire)
+        return wire
     except AttributeError:
         return None
+
+
+def note_reset(stream: Any) -> None:
+    """A stream of HTTP/2 is reset because its client takes nothing."""
+    wire = getattr(stream, WIRE, None)
+    if wire is not None:
+        wire.is_reset = True
 
 
 class HypercornWires:
@@ -79,6 +109,8 @@ class HypercornWires:
 
     def begin(self, wire: Wire) -> None:
         """A piece of a stream is going to be sent."""
+        if not wire.watched:
+            return
         if self._wire is None:
             self._wire = wire
             self._reached.set()
@@ -97,7 +129,7 @@ class HypercornWires:
             late.append(wire)
         for wire in late:
             del self._sending[wire]
-            wire.late = True
+            wire.is_reset = True
             wire.abort()
         return len(late)
 

@@ -119,6 +119,13 @@ async def counter(api: Api, name: str) -> int:
     return counters[name]
 
 
+async def ends(api: Api) -> dict[str, int]:
+    """How many clients have ended, by reason."""
+    stats = (await api.request("GET", "/stats")).json()
+    found: dict[str, int] = stats["counters"]["ends_total"]
+    return found
+
+
 async def floods(api: Api) -> int:
     return await counter(api, "http2_floods_total")
 
@@ -223,6 +230,7 @@ async def test_a_peer_that_reads_nothing_at_all_is_ended(make_server: ServerFact
 
         await clients_are(api, 1)
         await clients_are(api, 0)
+        assert (await ends(api))["write_timeout"] == 1
         await api.delete(".big")
 
 
@@ -235,7 +243,7 @@ async def test_a_reader_that_takes_nothing_meets_the_write_deadline(
     async with open_api(server) as api, open_http2(server, window=0) as client:
         await api.put(".big", "x" * 4 * MIB)
         await api.get(".big")
-        before = server.memory()
+        before, before_ends = server.memory(), (await ends(api)).get("write_timeout", 0)
         for stream in streams:
             client.get(stream, "/events?filter=.big")
         await client.send()
@@ -251,4 +259,5 @@ async def test_a_reader_that_takes_nothing_meets_the_write_deadline(
         assert await counter(api, "http2_stuck_total") >= len(streams)
 
         await clients_are(api, 0)
+        assert (await ends(api))["write_timeout"] - before_ends == len(streams)
         await api.delete(".big")
