@@ -34,7 +34,7 @@ _ADVICE: Final = {
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Not of a server, but of this folder, which none may have.",
+    help="Of this folder instead of a server's; no server may run on it.",
 )
 @server_options
 def backup(target: Target, file: Path, force: bool, data: Path | None) -> None:

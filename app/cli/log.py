@@ -36,7 +36,7 @@ _ADVICE: Final = {404: "It keeps its document in memory, and no log; triode tail
     "--data",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Not of a server, but of this folder, which none may have, or of this backup.",
+    help="Of this folder or backup instead of a server's; no server may run on it.",
 )
 @server_options
 def log(target: Target, count: int, follow: bool, data: Path | None) -> None:

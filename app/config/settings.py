@@ -238,7 +238,10 @@ class Settings:
         10.0, duration(0.001), "Time in which a client may take nothing of what it is sent.", "TIME"
     )
     heal_wait_max_s: float = option(
-        30.0, duration(0), "Longest wait of who never keeps up for its next snapshot.", "TIME"
+        30.0,
+        duration(0),
+        "Longest wait between snapshots for a client that cannot keep up.",
+        "TIME",
     )
     filter_wait_max_s: float = option(
         64.0,
