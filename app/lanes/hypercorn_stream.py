@@ -261,9 +261,12 @@ class HandoffStream:
         except BadHead as refusal:
             return await self._refuse(refusal)
         if taken < len(data):
-            # Pipelined: Hypercorn must not see the next head before it is idle.
+            # Pipelined: Hypercorn must not see the next head before it is idle. Or chunks of a few
+            # bytes: of those some at a time.
             self.connection.buffer[:0] = data[taken:]
             data = data[:taken]
+            if not body.done:
+                await self._step(APP_S)
         return data
 
     async def _receive(self, deadline: float, max_bytes: int = RECEIVE_BYTES) -> bytes | None:

@@ -99,16 +99,21 @@ async def play(one: Abuse, rounds: int, holds: bool) -> tuple[int, list[Wait], H
 def weigh(names: tuple[str, ...]) -> bool:
     """Print what each hoard made the server take. Whether one took more than is allowed."""
     most = memory.LIMIT * memory.SLACK
-    click.echo(f"{'hoard':<36}{'peak MB':>9}{'then MB':>9}{'ledger MB':>11}  verdict")
+    click.echo(
+        f"{'hoard':<36}{'peak MB':>9}{'then MB':>9}{'ledger MB':>11}  verdict; most, stopped by"
+    )
     bad = False
     for hoard in (*memory.TABLE, *hoards.TABLE):
         if names and not any(name in hoard.name for name in names):
             continue
-        peak, now, held = memory.play(hoard)
-        bad |= peak > most
-        verdict = f"over {most / 1e6:.0f} MB" if peak > most else "kept"
+        weight = memory.play(hoard)
+        bad |= weight.peak > most
+        verdict = f"over {most / 1e6:.0f} MB" if weight.peak > most else "kept"
+        account, peak = weight.most
         click.echo(
-            f"{hoard.name:<36}{peak / 1e6:>9.0f}{now / 1e6:>9.0f}{held / 1e6:>11.0f}  {verdict}"
+            f"{hoard.name:<36}{weight.peak / 1e6:>9.0f}{weight.now / 1e6:>9.0f}"
+            f"{weight.held / 1e6:>11.0f}  {verdict}; {account} {peak / 1e6:.0f} MB, "
+            f"{', '.join(weight.stopped) or 'nothing'}"
         )
     return bad
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -220,8 +220,20 @@ def peak_of(server: Server) -> Iterator[Callable[[], int]]:
         looking.join()
 
 
-def play(hoard: Hoard) -> tuple[int, int, int]:
-    """The peak of resident memory, what it is at the end, and what the ledger says then."""
+class Weight(NamedTuple):
+    """The peak of resident memory, what it is at the end, what the ledger says then, and what there
+    was most of in it: an account's name and its peak. `stopped`: what said that it is enough.
+    """
+
+    peak: int
+    now: int
+    held: int
+    most: tuple[str, int]
+    stopped: list[str]
+
+
+def play(hoard: Hoard) -> Weight:
+    """One hoard, on a server of its own."""
     everybody: Settings = {**OPEN, "memory": LIMIT, "max_clients_per_ip": 2_000}
     with tempfile.TemporaryDirectory() as home:
         server = Server("native", {**everybody, **hoard.settings}, Path(home))
@@ -232,9 +244,13 @@ def play(hoard: Hoard) -> tuple[int, int, int]:
                 client = Hoarder(server, http)
                 hoard.act(client)
                 threading.Event().wait(SETTLE_S)
-                held = http.get("/stats").json()["memory"]["held"]
+                book = http.get("/stats").json()["memory"]
                 now = server.memory()
                 client.close()
-                return peak(), now, held
+                accounts: dict[str, dict[str, int]] = book["accounts"]
+                stopped = [name for name, one in accounts.items() if one["refused"]]
+                stopped += [f"{name} let go" for name in book["relieved"]]
+                most = max(accounts, key=lambda name: accounts[name]["peak"])
+                return Weight(peak(), now, book["held"], (most, accounts[most]["peak"]), stopped)
         finally:
             server.kill()

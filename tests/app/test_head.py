@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.app.serving import lane
-from triode.app.net.body_length import Body
+from triode.app.net.body_length import MOST_LINES, Body
 from triode.app.net.request_head import (
     BadHead,
     Head,
@@ -368,6 +368,18 @@ def test_body_ends_where_it_ends(framing: bytes, data: bytes, step: int) -> None
         seen += taken
     assert seen == len(data)
     assert counted.feed(b"x") == 0
+
+
+def test_of_many_small_chunks_some_are_looked_at_in_one_go() -> None:
+    """11 000 of them, in what a socket gives at once, held everybody up for 20 ms."""
+    counted = body(CHUNKED)
+    data = b"1\r\nx\r\n" * 100 + b"0\r\n" + b"A: b\r\n" * 100 + b"\r\nGET"
+    taken: list[int] = []
+    while not counted.done:
+        taken.append(counted.feed(data[sum(taken) :]))
+    assert sum(taken) == len(data) - len(b"GET")
+    assert max(taken[:-1]) == 6 * MOST_LINES // 2
+    assert len(taken) == 7
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .clients import Api, open_sse
+from .clients import Api, exchange, open_sse
 from .server import Server
 
 pytestmark = pytest.mark.trio
@@ -134,3 +134,13 @@ async def test_the_last_id_in_the_query(server: Server, api: Api) -> None:
         connected = await stream.next()
         assert connected.event == "connected"
         assert json.loads(connected.data)["resumed"] is True
+
+
+async def test_a_body_of_many_small_chunks(server: Server, api: Api) -> None:
+    text = json.dumps("x" * 3000).encode()
+    head = "PUT /store?path=.a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    chunks = b"".join(b"1\r\n%c\r\n" % one for one in text)
+    request = f"{head}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
+    answer = await exchange(server, request + chunks + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert await api.get(".a") == "x" * 3000
