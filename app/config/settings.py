@@ -221,7 +221,12 @@ class Settings:
         "The same of one address; 0 is off; unset: half of it, and loopback is off.",
         "N",
     )
-    head_deadline_s: float = option(10.0, duration(0.001), "Time for a request head.", "TIME")
+    head_deadline_s: float = option(
+        10.0,
+        duration(0.001),
+        "Time for a request head, a TLS handshake before it included.",
+        "TIME",
+    )
 
     # delivery
     queue_items: int = option(100, _count, "Events that wait for one slow client.", "N")

@@ -173,10 +173,12 @@ class Dispatcher:
         None: close without a word. One deadline for all of it, so a byte now and then buys no
         time. Raises Refusal.
         """
+        is_begun = False  # the handshake
         with trio.move_on_after(self._limits.head_deadline_s) as scope:
             if self._ssl_context is not None:
                 # Under the same deadline: a handshake that stands still costs what a head does.
                 await trio.lowlevel.wait_readable(connection.sock)
+                is_begun = True
                 await self._admit("tls")
                 await connection.secure_with(self._ssl_context)
                 if connection.alpn == "h2":
@@ -185,7 +187,10 @@ class Dispatcher:
         assert scope.cancelled_caught
         # Browsers open connections ahead of need: who said nothing is owed no answer.
         if not connection.buffer:
-            self.counts.silent += 1
+            if is_begun and not connection.secure:
+                self.counts.late_handshakes += 1
+            else:
+                self.counts.silent += 1
             return None
         self.counts.late_heads += 1
         raise Refusal(408, f"The request head took more than {self._limits.head_deadline_s:g} s.")

@@ -49,6 +49,7 @@ class ListenerCounts:
     turned_away: int = 0
     refused_heads: int = 0
     late_heads: int = 0
+    late_handshakes: int = 0
     silent: int = 0
     idle_closed: int = 0
     native: int = 0

@@ -112,6 +112,16 @@ class Metrics:
         """The listener counts them."""
         return self.listener.turned_away
 
+    @property
+    def late_heads(self) -> int:
+        """The listener counts them."""
+        return self.listener.late_heads
+
+    @property
+    def late_handshakes(self) -> int:
+        """The listener counts them."""
+        return self.listener.late_handshakes
+
     def as_json(self) -> dict[str, Any]:
         """Every counter, labelled ones as nested objects (`drops[policy][reason]`)."""
         return {family.key: family.as_json(self) for family in FAMILIES}
@@ -186,6 +196,8 @@ FAMILIES: Final = (
     Family("accept_errors", "Failed accepts, such as too many open files"),
     Family("idle_closed", "Idle connections closed to make room for new ones"),
     Family("turned_away", "Connections refused because there were too many"),
+    Family("late_heads", "Requests whose head had not come when its deadline passed"),
+    Family("late_handshakes", "TLS handshakes that were not done by then"),
     Family("http2_floods", "HTTP/2 connections ended for frames without content"),
     Family("http2_stuck", "HTTP/2 streams reset because their client took nothing"),
     Family("errors_total", "Unexpected exceptions"),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import socket
+import ssl
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.app.certificate import make_certificate
 from tests.app.serving import running
+from triode.app.config.tls import tls_context
 from triode.app.net import idle_connections
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, peer_ip
@@ -215,7 +220,14 @@ async def test_a_broken_listening_socket_ends_the_loop() -> None:
                 await serve([listener], connect=connect, nursery=nursery, accept=accept)
 
 
-@pytest.mark.parametrize("begun", ["GET /events HTT", "GET /events HTTP/1.1\r\nHost: x\r\n"])
+UPGRADE = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-We"
+# The beginning of a TLS record with a ClientHello of 508 bytes.
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "begun", ["GET /events HTT", "GET /events HTTP/1.1\r\nHost: x\r\n", UPGRADE]
+)
 async def test_a_slow_head_is_cut_and_told(begun: str) -> None:
     async with running(listener=QUICK) as server:
         client = await server.connect()
@@ -238,6 +250,46 @@ async def test_bytes_that_trickle_buy_no_time() -> None:
         # The answer comes at the deadline; the reset once the server no longer reads after it.
         assert 0.15 < trio.current_time() - began < 1
         await client.close()
+        await server.settled()
+
+
+@pytest.mark.parametrize("said", [b"\x16", HELLO], ids=["a byte", "half a hello"])
+async def test_a_handshake_that_stands_still_is_cut_and_counted(
+    tmp_path: Path, said: bytes
+) -> None:
+    make_certificate(tmp_path / "pem")
+    context = tls_context(tmp_path / "pem", tmp_path / "pem")
+    async with running(listener=QUICK, ssl_context=context) as server:
+        client = await server.connect()
+        await client.send(said)
+        assert await client.ended() == b""
+        assert (server.counts.late_handshakes, server.counts.silent) == (1, 0)
+        silent = await server.connect()
+        assert await silent.ended() == b""
+        assert (server.counts.late_handshakes, server.counts.silent) == (1, 1)
+        for one in (client, silent):
+            await one.close()
+        await server.settled()
+
+
+async def test_who_says_nothing_behind_a_handshake_is_cut(tmp_path: Path) -> None:
+    """As on a plain connection, and in the same time: it began with the connection."""
+    make_certificate(tmp_path / "pem")
+    context = tls_context(tmp_path / "pem", tmp_path / "pem")
+    ours = ssl.create_default_context(cafile=tmp_path / "pem")
+    limits = ListenerLimits(head_deadline_s=1, linger_s=0.2)
+    async with running(listener=limits, ssl_context=context) as server:
+        for said, count in ((b"", "silent"), (b"GET / HT", "late_heads")):
+            stream = await trio.open_ssl_over_tcp_stream(
+                "127.0.0.1", server.port, ssl_context=ours, https_compatible=True
+            )
+            await stream.send_all(said)
+            await stream.do_handshake()
+            with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some():
+                    pass
+            await trio.aclose_forcefully(stream)
+            assert getattr(server.counts, count) == 1
         await server.settled()
 
 
