@@ -62,7 +62,7 @@ class EntryError(ValueError):
 
 _to_json: Final = msgspec.json.Encoder().encode
 _of_json: Final = msgspec.json.Decoder(Entry).decode
-_HEAD: Final = b"%d\n" % VERSION
+_HEAD: Final = b"%d" % VERSION
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -75,13 +75,13 @@ def encode_entry(entry: Entry) -> bytes:
 
 def encode_batch(lines: Iterable[bytes]) -> bytes:
     """The entries of one commit."""
-    return _HEAD + b"\n".join(lines)
+    return b"\n".join((_HEAD, *lines))
 
 
 def batch_lines(data: bytes) -> list[bytes]:
     """The entries of one commit, as they were written. Raises `EntryError`."""
     head, _, body = data.partition(b"\n")
-    if head != _HEAD[:-1]:
+    if head != _HEAD:
         raise EntryError(
             f"a batch of version {head[:20].decode('ascii', 'replace')!r}; this Triode reads "
             f"version {VERSION}: use a newer one"

@@ -30,7 +30,10 @@ from triode.app.log.log import Batch, LogError
 from triode.store.lineage import Lineage
 
 # So small that the WAL is written back, and old log goes, many times before a cut.
-SMALL = {"CHECKPOINT_IDLE_BYTES": 16 * 1024, "CHECKPOINT_BYTES": 64 * 1024, "TRIM_BYTES": 8 * 1024}
+SMALL = {
+    "CHECKPOINT_IDLE_BYTES": 16 * 1024, "CHECKPOINT_BYTES": 64 * 1024,
+    "CHECKPOINT_PIECES_BYTES": 24 * 1024, "TRIM_BYTES": 8 * 1024,
+}  # fmt: skip
 # Cuts of one machine; then a new one.
 LIVES = 25
 
@@ -173,6 +176,7 @@ class Machine:
         for _ in range(rng.randrange(1, 6)):
             pieces.append(rng.randbytes(rng.randrange(1, 10_000)))
             log.add_piece(made, pieces[-1])
+            log.tidy_pieces()
             if rng.random() < 0.3:
                 self._append(log)
         log.finish_snapshot(made)
