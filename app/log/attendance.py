@@ -142,7 +142,7 @@ class Attendance:
                 await self.changed.park()
             call = self._calls.popleft()
             try:
-                reply = await link.run(call.script, call.args)
+                reply = await link.run(call.script, call.args, self._keys.pieces(call.snapshot))
             except ServerError as error:
                 if error.code != "OOM" or call.script != "append":
                     raise
@@ -155,7 +155,7 @@ class Attendance:
                     status, seq, time_ms = reply
                     self._log.do(self._member.appended(status.decode(), seq, time_ms, now()))
                 case "salvage":
-                    self._log.do(self._member.salvaged(now()))
+                    self._log.do(self._member.salvaged(reply[0].decode(), now()))
 
     def _attached(self, reply: Sequence[object]) -> None:
         try:

@@ -74,11 +74,12 @@ def read_attached(reply: Sequence[object]) -> Attached:
 
 class Call(NamedTuple):
     """Run a script on the connection for commands, and hand in what it says: `attached`,
-    `appended`, `salvaged`.
+    `appended`, `salvaged`. The keys of the pieces of `snapshot` go behind the others.
     """
 
     script: Name
     args: tuple[str | bytes, ...]
+    snapshot: Kept | None = None
 
 
 class Read(NamedTuple):
@@ -103,7 +104,8 @@ class Reload(NamedTuple):
     say `reloaded` or `reload_failed`. Until then there is no document.
 
     `reason` is "boot", "behind" (the log between was trimmed) or "rewound": what this node has
-    behind `common` is not in the log. Of it `lost` is known, and of `lost_count` operations.
+    behind `common` is not in the log; -1: it was quite another log. Of it `lost` is known, and of
+    `lost_count` operations.
     """
 
     reason: str
@@ -115,7 +117,8 @@ class Reload(NamedTuple):
 
 class Seed(NamedTuple):
     """The server has no log that could be gone on with. Make a snapshot of the document as it is,
-    put its pieces there, then say `seeded` or `seed_failed`.
+    put its pieces there, then say `seeded`; or `seed_failed`, and another node will do. When the
+    connection is lost it is no longer wanted.
     """
 
     seq: int

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from triode.app.config.log_address import LogAddress
+    from triode.app.log.calls import Kept
     from triode.app.log.resp import Arg, Connection, Reply
     from triode.app.log.scripts import Name
 
@@ -42,6 +43,12 @@ class Keys:
     def piece(self, snapshot: int | str, number: int) -> str:
         """A piece of a snapshot."""
         return f"{self._prefix}snap:{snapshot}:{number}"
+
+    def pieces(self, snapshot: Kept | None) -> list[str]:
+        """All pieces of a snapshot; none of none."""
+        if snapshot is None:
+            return []
+        return [self.piece(snapshot.id, number) for number in range(snapshot.pieces)]
 
 
 class Link:

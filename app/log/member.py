@@ -115,6 +115,10 @@ class Member:
         self._ask_at = inf
         # Calls of `attach` without a reply: what is older than the newest says nothing.
         self._asks = 0
+        self._asked_seq = 0
+        # Who had a lease when this node was last a part of the log. While a server recovers it
+        # knows only who has found it already.
+        self._roster = ""
         # Calls without a reply, and since when there was none.
         self._owed = 0
         self._waits_since = inf
@@ -125,12 +129,10 @@ class Member:
         self._in_flight = 0
         # Where the log was when this node attached: a batch whose fate is not known may be there.
         self._goal = 0
-        self._is_seeding = False
-        self._seeded: Kept | None = None
-        self._declines = False
-        # The document was made from a snapshot: of seq 0 there may be one, too.
+        # The document was made from a snapshot.
         self.is_based = False
         self._reload_terms: Terms = ()
+        self._end_recovery()
 
     def __repr__(self) -> str:
         return f"<Member {self.node} {self.state.value} at {self.position}>"
@@ -193,7 +195,12 @@ class Member:
     def _disconnect(self) -> None:
         self.state = State.AWAY
         self._asks = self._owed = self._in_flight = 0
+        self._end_recovery()
         self._waits_since = self._ask_at = inf
+
+    def _end_recovery(self) -> None:
+        self._is_seeding = self._declines = False
+        self._seeded: Kept | None = None
 
     def _take(self) -> list[Action]:
         actions, self._actions = self._actions, []
@@ -209,16 +216,16 @@ class Member:
     def _ask(self, state: State) -> None:
         self.state = state
         self._asks += 1
+        self._asked_seq = self.seq
         self._ask_at = inf
         at = last_term(self.terms, self.seq)
-        roster = ",".join(self.server.nodes) if self.server else ""
         bids = "0" if self._declines else "1"
         window_ms, lease_ms = int(self._window_s * 1000), int(LEASE_S * 1000)
         self._call(
             Call(
                 "attach",
                 (
-                    self.node, str(at.number), at.epoch, str(self.seq), bids, roster,
+                    self.node, str(at.number), at.epoch, str(self.seq), bids, self._roster,
                     self._new_epoch(), str(window_ms), str(lease_ms),
                 ),
             )
@@ -244,8 +251,7 @@ class Member:
             if reply.state == "recovering":
                 self._recover(reply)
             else:
-                self._declines = self._is_seeding = False
-                self._seeded = None
+                self._end_recovery()
                 self._judge(reply)
         return self._take()
 
@@ -254,10 +260,12 @@ class Member:
         if self.is_reloading:
             self._ask_again(State.ASKING, PROBE_S)
             return
-        shared = common(self.terms, self.seq, server.terms, server.seq)
-        if self.seq and shared < self.seq:
+        # Of what came by the stream meanwhile the server had not heard yet, when it answered.
+        asked = self._asked_seq
+        shared = common(self.terms, asked, server.terms, server.seq)
+        if self.terms and shared < asked:
             self._reload("rewound", shared)
-        elif not self.seq and not self.is_based and server.snapshots:
+        elif not self.terms and server.snapshots:
             self._reload("boot", 0)
         elif server.follows:
             self._go_on(server)
@@ -272,6 +280,7 @@ class Member:
             self._goal = server.seq
             self._actions.append(Read(stream_id(server.terms, self.seq)))
         self.terms = server.terms
+        self._roster = ",".join(server.nodes)
         self._contact = self._now
         self._ask_again(State.OPEN, PROBE_S)
         self._say_live(True)
@@ -310,12 +319,14 @@ class Member:
         ]  # fmt: skip
         for entry in entries:
             args += entry.fields()
-        self._call(Call("salvage", tuple(args)))
+        self._call(Call("salvage", tuple(args), snapshot))
 
-    def salvaged(self, now: float) -> list[Action]:
+    def salvaged(self, status: str, now: float) -> list[Action]:
         """The reply of `salvage`. Whatever it says, the log says more."""
         self._see(now)
         self._replied()
+        if status == "missing":
+            self._end_recovery()
         if self._asks == 0 and self.state is State.RECOVERING:
             self._ask(State.RECOVERING)
         return self._take()
@@ -343,7 +354,7 @@ class Member:
         self._drop_batch()
         lost = self.recent.behind(shared) if reason == "rewound" else []
         snapshots = self.server.snapshots
-        self._actions.append(Reload(reason, snapshots, shared, lost, self.seq - shared))
+        self._actions.append(Reload(reason, snapshots, shared, lost, self.seq - max(shared, 0)))
         self._reload_terms = self.server.terms
         self._forget()
         self.is_reloading = True

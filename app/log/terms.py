@@ -70,15 +70,15 @@ def holds(terms: Terms, epoch: str, seq: int) -> bool:
 
 
 def common(ours: Terms, our_seq: int, theirs: Terms, their_seq: int) -> int:
-    """Up to where two logs are equal; 0 if they share no term. `our_seq` and `their_seq` are where
-    they end.
+    """Up to where two logs are equal; -1 if they share no term, so not even what they began with.
+    `our_seq` and `their_seq` are where they end.
     """
     ours, theirs = as_of(ours, our_seq), as_of(theirs, their_seq)
     ends = {term.epoch: end for term, end in _with_ends(theirs, their_seq)}
     for term, end in reversed(list(_with_ends(ours, our_seq))):
         if term.epoch in ends:
             return min(end, ends[term.epoch])
-    return 0
+    return -1
 
 
 def _with_ends(terms: Terms, seq: int) -> Sequence[tuple[Term, int]]:

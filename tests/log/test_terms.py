@@ -71,9 +71,9 @@ def test_an_entry_belongs_to_the_term_that_has_its_number(
         # The oldest are no longer known.
         ("7 a 0;8 b 95", 99, "8 b 95;9 c 98", 120, 98),
         # Nothing in common, or nothing at all.
-        ("7 a 0", 40, "7 b 0", 40, 0),
-        ("", 0, "7 b 0", 40, 0),
-        ("7 b 0", 40, "", 0, 0),
+        ("7 a 0", 40, "7 b 0", 40, -1),
+        ("", 0, "7 b 0", 40, -1),
+        ("7 b 0", 40, "", 0, -1),
     ],
 )
 def test_two_logs_are_equal_up_to_the_end_of_what_both_have(

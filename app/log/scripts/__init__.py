@@ -8,30 +8,31 @@ All of one document is in one slot: `tri:{D}:…`. Keys, in this order, of every
                        e epoch, b body; in this order
     3 nodes   zset     node → end of its lease, ms of the server
     4 bids    hash     node → "term seq node,node,…", while recovering
-    5…        strings  the pieces of the snapshot to be named; `snapshot` alone
+    5…        strings  the pieces of the snapshot to be named, for `snapshot` and `salvage`
 
     script    arguments                               reply
     attach    node term epoch seq bids roster         [state, lineage, seq, now ms, left ms,
               new_epoch window_ms lease_ms             elected, round, follows, snap, nodes,
                                                        bytes of the log]
     append    node no epoch count body                ["ok" | "old" | "attach", seq, time ms]
-    salvage   node round replaces base lineage seq    ["ok" | "attach", seq]
+    salvage   node round replaces base lineage seq    ["ok" | "missing" | "attach", seq]
               snap, then for each entry id n c t e b
     snapshot  epoch "id seq term pieces"              ["ok" | "old" | "missing" | "attach", text]
 
 attach    state is `open`, `recovering`, or `format` (then the second item is the log's format).
           `term epoch seq` is the node's position; `bids` 1 unless it has given up giving back;
-          `roster` are the nodes that the last reply named. A log that belongs to another run of the
-          server is recovering from then on, and whoever attaches bids. The window is over when all
-          in the rosters have bid, or after `window_ms`. Then the best bid (term, then seq) is
-          elected if it is better than what the log has; else the term begins, as `new_epoch`.
+          `roster` are the nodes that had a lease when it was last a part of the log. A log that
+          belongs to another run of the server is recovering from then on, and whoever attaches
+          bids. The window is over when all in the rosters have bid, or after `window_ms`. Then the
+          best bid (term, then seq) is elected if it is better than what the log has; else the term
+          begins, as `new_epoch`.
           `follows` is 1 if the entry behind the position is there, or the position is the end.
 append    is refused (`attach`) in another epoch than the open one. A number that was appended is
           answered as it was then; one below it is `old`.
 salvage   only of the elected node in its `round`. `replaces` 0: the entries follow `base`, which
           has to be the log's end. 1: they and the snapshot `snap` take the place of the log.
           `lineage` is the node's as of `seq`, its last entry here.
-snapshot  the text is the snapshot that is no longer kept, or the number of the missing piece.
+snapshot  the text is the snapshot that is no longer kept. `missing`: a piece is not there.
 
     lineage   "term epoch since;…"   oldest first, at most 64; the term has what is behind `since`
     snap      "id seq term pieces;…" newest first, at most 2; term is that of the position seq

@@ -42,8 +42,8 @@ local function is_better(a_term, a_seq, b_term, b_seq)
   return a_term > b_term or (a_term == b_term and a_seq > b_seq)
 end
 
--- The best bid over what the log has, the highest term of all, and whether all have bid that one
--- of the bidders has seen of late.
+-- The best bid over what the log has, whether there is anything at all, and whether all have bid
+-- that one of the bidders has seen of late.
 local function count_bids()
   local flat = redis.call('HGETALL', BIDS)
   local bid, names = {}, {}
@@ -52,18 +52,17 @@ local function count_bids()
     names[#names + 1] = flat[i]
   end
   table.sort(names)
-  local best, best_term, best_seq, top, is_known, is_whole = '', log_term, log_seq, log_term, false, true
+  local best, best_term, best_seq, is_known, is_whole = '', log_term, log_seq, false, true
   for _, name in ipairs(names) do
     local t, s, seen = string.match(bid[name], '^(%d+) (%d+) (.*)$')
     t, s = tonumber(t), tonumber(s)
-    if t > top then top = t end
     if is_better(t, s, best_term, best_seq) then best, best_term, best_seq = name, t, s end
     for other in string.gmatch(seen, '[^,]+') do
       is_known = true
       if not bid[other] then is_whole = false end
     end
   end
-  return best, top, best_term > 0, is_known and is_whole
+  return best, best_term > 0, is_known and is_whole
 end
 
 -- The elected node if it has something to give and is still at it; else ''.
@@ -82,8 +81,8 @@ local function still_elected()
   return elected
 end
 
-local function begin(top)
-  log_term, log_epoch = top + 1, new_epoch
+local function begin()
+  log_term, log_epoch = log_term + 1, new_epoch
   records[#records + 1] = text(log_term) .. ' ' .. log_epoch .. ' ' .. text(log_seq)
   lineage = table.concat(records, ';', math.max(1, #records - KEPT + 1))
   state = 'open'
@@ -102,14 +101,14 @@ if state == 'recovering' then
     redis.call('HSET', META, 'opened', text(now))
   end
   elected = still_elected()
-  local best, top, is_something, is_whole = count_bids()
+  local best, is_something, is_whole = count_bids()
   if not is_whole then
     left = math.max(0, opened + window_ms * (is_something and 1 or NEW_WINDOWS) - now)
   end
   if elected == '' and left == 0 then
     elected = best
     if best == '' then
-      begin(top)
+      begin()
     else
       redis.call('HINCRBY', META, 'round', 1)
       redis.call('HSET', META, 'elected', best, 'progress', text(now))
@@ -117,9 +116,15 @@ if state == 'recovering' then
   end
 end
 
--- Whether the log goes on right behind the node's entry.
+-- Whether the log goes on right behind the node's entry. The term there is the log's, not what the
+-- node takes for its term: that may be one that never came to anything.
 local follows = 1
 if seq < log_seq then
+  term = 0
+  for _, record in ipairs(records) do
+    local number, since = string.match(record, '^(%d+) %w+ (%d+)')
+    if tonumber(since) <= seq then term = tonumber(number) end
+  end
   local next_one = redis.call('XRANGE', LOG, '(' .. id(term, seq), '+', 'COUNT', 1)[1]
   follows = 0
   if next_one then

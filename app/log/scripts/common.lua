@@ -24,6 +24,15 @@ local function add(entry_id, nonce, count, time_ms, epoch, body)
   redis.call('XADD', LOG, entry_id, 'n', nonce, 'c', count, 't', time_ms, 'e', epoch, 'b', body)
 end
 
+-- Whether all pieces of the snapshot are there; if so they stay.
+local function keep_pieces()
+  for i = 5, #KEYS do
+    if redis.call('EXISTS', KEYS[i]) == 0 then return false end
+  end
+  for i = 5, #KEYS do redis.call('PERSIST', KEYS[i]) end
+  return true
+end
+
 -- Whether this server, in this run, opened the term that it has.
 local function is_ours(srv)
   return srv == replication_id()

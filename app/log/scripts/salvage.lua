@@ -8,6 +8,7 @@ if not is_ours(m[1]) or m[2] ~= 'recovering' or m[3] ~= node or m[4] ~= round th
   return {'attach', 0}
 end
 if replaces then
+  if not keep_pieces() then return {'missing', 0} end
   redis.call('DEL', LOG)
   for _, field in ipairs(redis.call('HKEYS', META)) do
     if string.sub(field, 1, 2) == 'p:' then redis.call('HDEL', META, field) end
