@@ -115,7 +115,6 @@ class Member:
         self._ask_at = inf
         # Calls of `attach` without a reply: what is older than the newest says nothing.
         self._asks = 0
-        self._asked_seq = 0
         # Who had a lease when this node was last a part of the log. While a server recovers it
         # knows only who has found it already.
         self._roster = ""
@@ -216,7 +215,6 @@ class Member:
     def _ask(self, state: State) -> None:
         self.state = state
         self._asks += 1
-        self._asked_seq = self.seq
         self._ask_at = inf
         at = last_term(self.terms, self.seq)
         bids = "0" if self._declines else "1"
@@ -260,10 +258,10 @@ class Member:
         if self.is_reloading:
             self._ask_again(State.ASKING, PROBE_S)
             return
-        # Of what came by the stream meanwhile the server had not heard yet, when it answered.
-        asked = self._asked_seq
-        shared = common(self.terms, asked, server.terms, server.seq)
-        if self.terms and shared < asked:
+        # What came by the stream meanwhile may be newer than the answer. Had this node been ahead
+        # in the open term when it asked, the server would be recovering.
+        shared = common(self.terms, self.seq, server.terms, max(server.seq, self.seq))
+        if self.terms and shared < self.seq:
             self._reload("rewound", shared)
         elif not self.terms and server.snapshots:
             self._reload("boot", 0)
@@ -476,6 +474,7 @@ class Member:
         self._actions.append(Apply(entry, is_own))
 
     def _drop_batch(self) -> None:
-        if self._batch is not None:
+        # What was never sent is in no log, and has time.
+        if self._batch is not None and self._sends:
             self._batch = None
             self._actions.append(Unknown())

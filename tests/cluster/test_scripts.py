@@ -284,6 +284,12 @@ async def test_a_full_server_refuses_batches_and_nothing_else(real: Connection) 
     assert (await both.run("attach", args))[0] == "open"
 
 
+async def test_a_server_without_a_replication_id_is_no_place_for_a_log(real: Connection) -> None:
+    text = script("attach").replace("master_replid", "hidden")
+    with pytest.raises(ServerError, match=r"NOFENCE"):
+        await real.call("EVAL", text, 4, *KEYS, "a", 0, "", 0, 1, "", "x", 500, 10000)
+
+
 async def test_a_replica_runs_nothing(real: Connection) -> None:
     await real.call("REPLICAOF", "127.0.0.1", "1")
     with pytest.raises(ServerError, match=r"^READONLY"):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from tests.log.node import Node
 
+    Step = Callable[[World, Node], None]
+
 # Of one world, before all is well again.
 STEPS: Final = 2000
 # Between what goes wrong, on average.
@@ -68,9 +70,9 @@ def thaw(world: World, node: Node) -> None:
     node.thaw()
 
 
-GOES_ON: Final[tuple[tuple[Callable[[World, Node], None], int], ...]] = (
+GOES_ON: Final[tuple[tuple[Step, int], ...]] = (
     (serve, 24), (deliver, 24), (read, 14), (tail, 14), (write, 14), (connect, 8), (finish, 6),
-    (wait, 14), (snapshot, 1), (thaw, 1), (flow, 12),
+    (wait, 14), (snapshot, 2), (thaw, 1), (flow, 12),
 )  # fmt: skip
 
 
@@ -103,6 +105,10 @@ def restart(world: World, node: Node) -> None:
     world.restart(lost_states(world))
 
 
+def bounce(world: World, node: Node) -> None:
+    world.bounce(lost_states(world))
+
+
 def restart_empty(world: World, node: Node) -> None:
     world.restart_empty()
 
@@ -113,6 +119,12 @@ def flush(world: World, node: Node) -> None:
 
 def cut(world: World, node: Node) -> None:
     world.cut(node)
+
+
+def cut_in_salvage(world: World, node: Node) -> None:
+    for other in world.nodes:
+        if other.link and any(call.script == "salvage" for call in other.link.up):
+            world.cut(other, 0.8)
 
 
 def arrive(world: World, node: Node) -> None:
@@ -138,17 +150,19 @@ def turn_clock(world: World, node: Node) -> None:
 
 
 def kill(world: World, node: Node) -> None:
-    world.kill(node)
+    # One that others wait for, if there is one.
+    elected = world.primary.data.meta.get("elected")
+    world.kill(next((other for other in world.nodes if other.name == elected), node))
 
 
 def fill(world: World, node: Node) -> None:
     world.primary.is_full = not world.primary.is_full
 
 
-GOES_WRONG: Final[tuple[tuple[Callable[[World, Node], None], int], ...]] = (
-    (fail_over, 8), (split, 4), (heal, 3), (switch_back, 1), (restart, 4), (restart_empty, 1),
-    (flush, 2), (cut, 16), (arrive, 12), (freeze, 5), (long_pause, 4), (trim, 2), (turn_clock, 1),
-    (kill, 2), (fill, 2),
+GOES_WRONG: Final[tuple[tuple[Step, int], ...]] = (
+    (fail_over, 8), (split, 4), (heal, 3), (switch_back, 1), (restart, 4), (bounce, 3),
+    (restart_empty, 1), (flush, 2), (cut, 16), (cut_in_salvage, 16), (arrive, 16),
+    (freeze, 5), (long_pause, 4), (trim, 2), (turn_clock, 1), (kill, 2), (fill, 2),
 )  # fmt: skip
 
 

@@ -245,7 +245,7 @@ class Server:
     def _append(self, args: Sequence[str | bytes], now_ms: int) -> Reply:
         node, no, epoch, ops = map(str, args[:4])
         meta = self.meta
-        if not self._is_ours() or meta["state"] != "open" or meta["epoch"] != epoch:
+        if not self._is_ours() or meta.get("state") != "open" or meta.get("epoch") != epoch:
             return ["attach", 0, 0]
         known = meta.get(f"p:{node}")
         if known is not None:
@@ -263,7 +263,7 @@ class Server:
     def _salvage(self, args: Sequence[str | bytes], now_ms: int, pieces: Sequence[str]) -> Reply:
         node, round_, replaces, base, lineage, seq, snap = map(str, args[:7])
         meta = self.meta
-        if not self._is_ours() or meta["state"] != "recovering":
+        if not self._is_ours() or meta.get("state") != "recovering":
             return ["attach", 0]
         if meta["elected"] != node or meta["round"] != round_:
             return ["attach", 0]
@@ -290,7 +290,7 @@ class Server:
     def _snapshot(self, args: list[str], pieces: Sequence[str]) -> Reply:
         epoch, named = args
         meta = self.meta
-        if not self._is_ours() or meta["state"] != "open" or meta["epoch"] != epoch:
+        if not self._is_ours() or meta.get("state") != "open" or meta.get("epoch") != epoch:
             return ["attach", ""]
         seq = int(named.split(" ")[1])
         newest, _, older = meta.get("snap", "").partition(";")

@@ -6,9 +6,9 @@ It does for `Member` what the real engine does, one small thing at a time.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.log.model_valkey import Refused
+from tests.log.model_valkey import Data, Refused
 from triode.app.log.calls import (
     Apply,
     Attached,
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from triode.app.log.calls import Action
 
 
+# Of small steps, in no time at all.
+ROUNDS: Final = 3000
+
+
 class Document(NamedTuple):
     """What was applied, in order, and as one number."""
 
@@ -55,7 +59,7 @@ class Link:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.up: deque[Call] = deque()
-        self.down: deque[tuple[Call, object]] = deque()
+        self.down: deque[tuple[Call, object, Data]] = deque()
         self.after: str | None = None
         self.entries: deque[LogEntry] = deque()
 
@@ -83,9 +87,12 @@ class Node:
         self.is_aside = False
         self.is_frozen = False
         self._frozen_at = 0.0
+        # What the server was when it gave the last reply.
+        self._told_by = Data()
         # Attached, of those calls that were made before it froze: they say nothing.
         self._old_asks = -1
         self._batches = 0
+        self._is_sent = False
 
     def __repr__(self) -> str:
         return f"<Node {self.member!r}>"
@@ -121,7 +128,7 @@ class Node:
         if self.is_frozen and self.world.now - self._frozen_at >= LEASE_S and self.link:
             self.world.count("long freezes")
             up = sum(call.script == "attach" for call in self.link.up)
-            down = sum(call.script == "attach" for call, _ in self.link.down)
+            down = sum(call.script == "attach" for call, _, _ in self.link.down)
             self._old_asks = up + down
         self.is_frozen = False
 
@@ -133,7 +140,8 @@ class Node:
         if link is None or not link.up:
             return False
         call = link.up.popleft()
-        link.down.append((call, self.world.execute(link.server, call)))
+        reply = self.world.execute(link.server, call)
+        link.down.append((call, reply, link.server.data))
         return True
 
     def deliver(self) -> bool:
@@ -141,7 +149,7 @@ class Node:
         link, now, member = self.link, self.world.now, self.member
         if link is None or not link.down or self.is_frozen:
             return False
-        call, reply = link.down.popleft()
+        call, reply, self._told_by = link.down.popleft()
         if isinstance(reply, Refused):
             if str(reply) == "OOM":
                 self.do(member.refused(now))
@@ -192,6 +200,7 @@ class Node:
             return False
         self._batches += 1
         self.batch = f"{self.name}:{self._batches}"
+        self._is_sent = False
         ops = self.world.random.randint(1, 3)
         self.do(self.member.append(self.batch.encode(), ops, self.world.now))
         return True
@@ -264,11 +273,13 @@ class Node:
 
     def exhaust(self) -> None:
         """All that can be done without time passing."""
+        rounds = 0
         while not self.is_frozen and (
             self.tick() or self.serve() or self.deliver() or self.read() or self.tail()
             or self.finish_reload() or self.finish_seed()
         ):  # fmt: skip
-            pass
+            rounds += 1
+            self.world.require(rounds < ROUNDS, "goes round in circles")
 
     def is_settled(self) -> bool:
         """It has all that the primary has, and nothing is under way."""
@@ -305,6 +316,7 @@ class Node:
                 case Seed():
                     self.is_seeding = True
                 case Unknown():
+                    self.world.require(self._is_sent, "unknown, and never sent")
                     self.batch = ""
                     self.world.count("unknown")
                 case Full():
@@ -318,6 +330,7 @@ class Node:
     def _check_call(self, call: Call) -> None:
         if call.script == "append":
             self.world.require(self._old_asks < 0, "appended before it attached again")
+            self._is_sent = True
 
     def _apply(self, entry: LogEntry, is_own: bool) -> None:
         world = self.world
@@ -340,8 +353,7 @@ class Node:
         world = self.world
         world.count(f"reload: {action.reason}")
         if action.reason == "rewound":
-            assert self.link is not None
-            world.check_rewound(self, action, self.link.server)
+            world.check_rewound(self, action, self._told_by)
             gone = {name for name, seq in self.applied.items() if seq > action.common}
             world.require({entry.nonce for entry in action.lost} <= gone, "lost, and not applied")
             world.announced |= gone

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 
 from tests.log.chaos import STEPS, run
+from tests.log.mutations import MUTATIONS, notices
 from tests.log.world import Violation, World
 
 
@@ -37,6 +38,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mutations", action="store_true")
     args = parser.parse_args()
+    if args.mutations:
+        missed = 0
+        for mutation in MUTATIONS:
+            noticed = notices(mutation, args.seed)
+            missed += not noticed
+            print(f"{mutation.name:60} {noticed or 'NOT NOTICED'}", flush=True)
+        sys.exit(f"{missed} of {len(MUTATIONS)} were not noticed" if missed else 0)
     began = time.monotonic()
     try:
         counts = soak(args.steps, args.seed)

@@ -84,11 +84,16 @@ class World:
         known = self.content.setdefault((epoch, seq), content)
         self.require(known == content, f"{epoch}:{seq} is two states")
 
-    def check_rewound(self, node: Node, reload: Reload, server: Server) -> None:
+    def check_rewound(self, node: Node, reload: Reload, data: Data) -> None:
         """A node says that it has something which the log has not: it had better be so."""
         seq = reload.common + reload.lost_count
-        if server.data.meta.get("lineage", "").count(";") < 63:
-            for entry in server.data.log:
+        assert node.link is not None
+        now = node.link.server.data
+        if now.meta.get("lineage") == data.meta.get("lineage"):
+            # What was written since is there as well.
+            data = now
+        if data.meta.get("lineage", "").count(";") < 63:
+            for entry in data.log:
                 if (entry.epoch, entry.seq) == (node.epoch, seq) and self.content.get(
                     (entry.epoch, seq)
                 ) == node.content:
@@ -108,6 +113,11 @@ class World:
         for begun in server.begun:
             self._check_begun(server, begun)
         server.begun.clear()
+        last = server.data.log[-2:]
+        self.require(
+            [entry.time_ms for entry in last] == sorted(entry.time_ms for entry in last),
+            "the time of the log goes back",
+        )
         if call.script == "attach":
             return read_attached(reply)
         return reply
@@ -169,7 +179,7 @@ class World:
             server = self.stale if node.is_aside and self.stale else self.primary
             node.connect(Link(server))
 
-    def cut(self, node: Node) -> None:
+    def cut(self, node: Node, late: float = 0.4) -> None:
         """The connection breaks. What was sent may arrive or not, or only much later."""
         link = node.link
         if link is None:
@@ -177,10 +187,10 @@ class World:
         self.count("cuts")
         for call in link.up:
             fate = self.random.random()
-            if fate < 0.3:
-                self.execute(link.server, call)
-            elif fate < 0.6:
+            if fate < late:
                 self.delayed.append((link.server, call))
+            elif fate < 0.8:
+                self.execute(link.server, call)
         node.cut()
 
     def arrive(self) -> None:
@@ -235,6 +245,15 @@ class World:
         old.is_primary = False
         self._drop_links(old)
         self._take_over(self._new_server(old.earlier(states)))
+
+    def bounce(self, states: int) -> None:
+        """The primary was a replica for a moment, of one that lacks so many writes, and is the
+        primary again. Connections stay.
+        """
+        self.count("bounces")
+        server = self.primary
+        server.put(server.earlier(states))
+        server.replication_id = f"r{self.name()}"
 
     def restart_empty(self) -> None:
         """It had no file."""

@@ -4,6 +4,7 @@ local META, LOG, NODES, BIDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 -- A primary gets a new one whenever it may hold another history: promotion, restart, restore.
 local function replication_id()
   return string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+    or error({err = 'NOFENCE this server does not tell its replication id'})
 end
 
 local function now_ms()
