@@ -38,7 +38,10 @@ PURE_OS = {"os.urandom"}
 # Pure modules of `app`: parsing, formatting and accounting that the lanes share.
 PURE_IN_APP = [
     "app/log/calls.py",
+    "app/log/giving_back.py",
     "app/log/member.py",
+    "app/log/outgoing.py",
+    "app/log/patience.py",
     "app/log/recent.py",
     "app/log/terms.py",
     "app/wire/chunks.py",

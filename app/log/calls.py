@@ -100,8 +100,8 @@ class Apply(NamedTuple):
 
 
 class Reload(NamedTuple):
-    """Begin anew from one of these snapshots, the newest first, or as new if there is none; then
-    say `reloaded` or `reload_failed`. Until then there is no document.
+    """Begin anew from one of these snapshots, the newest first; then say `reloaded` or
+    `reload_failed`. Until then there is no document.
 
     `reason` is "boot", "behind" (the log between was trimmed) or "rewound": what this node has
     behind `common` is not in the log; -1: it was quite another log. Of it `lost` is known, and of

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from triode.app.log.calls import (
     Action,
@@ -38,15 +38,23 @@ from triode.app.log.calls import (
     Read,
     Reconnect,
     Reload,
-    Seed,
     Unknown,
+)
+from triode.app.log.giving_back import GivingBack
+from triode.app.log.outgoing import Outbound
+from triode.app.log.patience import (
+    LEASE_S,
+    NOT_LIVE_S,
+    POLL_S,
+    PROBE_S,
+    REPLY_S,
+    WAIT_S,
+    WINDOW_S,
 )
 from triode.app.log.recent import LogEntry, Recent
 from triode.app.log.terms import (
     Terms,
-    as_of,
     common,
-    format_terms,
     holds,
     last_term,
     stream_id,
@@ -57,21 +65,6 @@ if TYPE_CHECKING:
 
     from triode.app.log.calls import Kept
 
-# Bids are waited for so long by the server's clock, where not all are there sooner.
-WINDOW_S: Final = 0.5
-LEASE_S: Final = 10.0
-# Attaching is the sign of life, and what finds a server that lost something without a word.
-PROBE_S: Final = 1.0
-# While the server recovers, or has no snapshot to begin with.
-POLL_S: Final = 0.05
-WAIT_S: Final = 0.5
-# Without a reply for so long the connection is not trusted.
-REPLY_S: Final = 2.0
-# Without contact for so long the clients are told.
-NOT_LIVE_S: Final = 3.0
-# Of one call that gives back entries.
-SALVAGE_BYTES: Final = 1024 * 1024
-
 
 class State(Enum):
     """How it stands with the server."""
@@ -80,12 +73,6 @@ class State(Enum):
     ASKING = "asking"
     RECOVERING = "recovering"
     OPEN = "open"
-
-
-class _Batch(NamedTuple):
-    no: int
-    ops: int
-    body: bytes
 
 
 class Member:
@@ -121,17 +108,14 @@ class Member:
         # Calls without a reply, and since when there was none.
         self._owed = 0
         self._waits_since = inf
-        self._batch: _Batch | None = None
-        self._last_no = 0
-        self._sends = 0
-        # The number of the batch that was sent and not answered on this connection.
-        self._in_flight = 0
+        self._out = Outbound(node)
         # Where the log was when this node attached: a batch whose fate is not known may be there.
         self._goal = 0
-        # The document was made from a snapshot.
+        # The document is that of a snapshot, and what came behind. What a new log begins with is
+        # its first snapshot: until there is one nothing is applied.
         self.is_based = False
         self._reload_terms: Terms = ()
-        self._end_recovery()
+        self._giving_back = GivingBack(node)
 
     def __repr__(self) -> str:
         return f"<Member {self.node} {self.state.value} at {self.position}>"
@@ -142,14 +126,9 @@ class Member:
         return f"{self.terms[-1].epoch if self.terms else '-'}:{self.seq}"
 
     @property
-    def lag(self) -> int:
-        """Operations that the log had more than this node, when it last told."""
-        return max(0, self.server.seq - self.seq) if self.server else 0
-
-    @property
     def can_append(self) -> bool:
         """Whether a batch may be handed in."""
-        return self.state is State.OPEN and not self.is_reloading and self._batch is None
+        return self.state is State.OPEN and self.is_based and self._out.batch is None
 
     @property
     def next_at(self) -> float:
@@ -193,13 +172,10 @@ class Member:
 
     def _disconnect(self) -> None:
         self.state = State.AWAY
-        self._asks = self._owed = self._in_flight = 0
-        self._end_recovery()
+        self._asks = self._owed = 0
+        self._out.cut()
+        self._giving_back.end()
         self._waits_since = self._ask_at = inf
-
-    def _end_recovery(self) -> None:
-        self._is_seeding = self._declines = False
-        self._seeded: Kept | None = None
 
     def _take(self) -> list[Action]:
         actions, self._actions = self._actions, []
@@ -217,7 +193,7 @@ class Member:
         self._asks += 1
         self._ask_at = inf
         at = last_term(self.terms, self.seq)
-        bids = "0" if self._declines else "1"
+        bids = "1" if self.is_based and not self._giving_back.declines else "0"
         window_ms, lease_ms = int(self._window_s * 1000), int(LEASE_S * 1000)
         self._call(
             Call(
@@ -249,7 +225,7 @@ class Member:
             if reply.state == "recovering":
                 self._recover(reply)
             else:
-                self._end_recovery()
+                self._giving_back.end()
                 self._judge(reply)
         return self._take()
 
@@ -261,9 +237,9 @@ class Member:
         # What came by the stream meanwhile may be newer than the answer. Had this node been ahead
         # in the open term when it asked, the server would be recovering.
         shared = common(self.terms, self.seq, server.terms, max(server.seq, self.seq))
-        if self.terms and shared < self.seq:
+        if self.is_based and shared < self.seq:
             self._reload("rewound", shared)
-        elif not self.terms and server.snapshots:
+        elif not self.is_based and server.snapshots:
             self._reload("boot", 0)
         elif server.follows:
             self._go_on(server)
@@ -276,6 +252,7 @@ class Member:
     def _go_on(self, server: Attached) -> None:
         if self.state is not State.OPEN or self.terms != server.terms:
             self._goal = server.seq
+            self._out.doubt()
             self._actions.append(Read(stream_id(server.terms, self.seq)))
         self.terms = server.terms
         self._roster = ",".join(server.nodes)
@@ -293,38 +270,21 @@ class Member:
     def _recover(self, server: Attached) -> None:
         wait_s = server.left_ms / 1000 if server.left_ms else POLL_S
         self._ask_again(State.RECOVERING, min(max(wait_s, 0.001), POLL_S))
-        if server.elected != self.node or self.is_reloading:
+        if server.elected != self.node or not self.is_based:
             return
-        shared = common(self.terms, self.seq, server.terms, server.seq)
-        if shared == server.seq and self.recent.floor <= shared:
-            entries = self.recent.behind(shared, SALVAGE_BYTES)
-            self._salvage(entries, shared)
-        elif self._seeded is not None:
-            # With the last entries: nodes that are a little behind need not begin anew.
-            entries = self.recent.newest(SALVAGE_BYTES)
-            self._salvage(entries, entries[0].since if entries else self.seq, self._seeded)
-        elif not self._is_seeding:
-            self._is_seeding = True
-            self._actions.append(Seed(self.seq))
-
-    def _salvage(self, entries: list[LogEntry], base: int, snapshot: Kept | None = None) -> None:
-        assert self.server is not None
-        self._ask_at = inf
-        seq = entries[-1].seq if entries else self.seq
-        args: list[str | bytes] = [
-            self.node, str(self.server.round), "1" if snapshot else "0", str(base),
-            format_terms(as_of(self.terms, seq)), str(seq), str(snapshot or ""),
-        ]  # fmt: skip
-        for entry in entries:
-            args += entry.fields()
-        self._call(Call("salvage", tuple(args), snapshot))
+        given = self._giving_back.next(server, self.terms, self.seq, self.recent)
+        if isinstance(given, Call):
+            self._ask_at = inf
+            self._call(given)
+        elif given is not None:
+            self._actions.append(given)
 
     def salvaged(self, status: str, now: float) -> list[Action]:
         """The reply of `salvage`. Whatever it says, the log says more."""
         self._see(now)
         self._replied()
         if status == "missing":
-            self._end_recovery()
+            self._giving_back.end()
         if self._asks == 0 and self.state is State.RECOVERING:
             self._ask(State.RECOVERING)
         return self._take()
@@ -332,17 +292,15 @@ class Member:
     def seeded(self, snapshot: Kept, now: float) -> list[Action]:
         """The pieces of the snapshot that was asked for are at the server."""
         self._see(now)
-        if self._is_seeding:
-            self._seeded = snapshot
-            if self.state is State.RECOVERING and self._asks == 0:
-                self._ask(State.RECOVERING)
+        wanted = self._giving_back.seeded(snapshot)
+        if wanted and self.state is State.RECOVERING and self._asks == 0:
+            self._ask(State.RECOVERING)
         return self._take()
 
     def seed_failed(self, now: float) -> list[Action]:
         """There will be no such snapshot: another node may try."""
         self._see(now)
-        self._declines = self._is_seeding
-        self._is_seeding = False
+        self._giving_back.seed_failed()
         return self._take()
 
     # ── beginning anew ──────────────────────────────────────────────────────────────────────────
@@ -364,16 +322,13 @@ class Member:
         self.recent = Recent()
         self.is_based = False
 
-    def reloaded(self, snapshot: Kept | None, now: float) -> list[Action]:
-        """The document is what this one of the snapshots has; None: there was none, and it is as
-        new.
-        """
+    def reloaded(self, snapshot: Kept, now: float) -> list[Action]:
+        """The document is what this one of the snapshots has."""
         self._see(now)
         self.is_reloading = False
-        self.is_based = snapshot is not None
-        if snapshot is not None:
-            self.terms, self.seq = self._reload_terms, snapshot.seq
-            self.recent = Recent(snapshot.seq)
+        self.is_based = True
+        self.terms, self.seq = self._reload_terms, snapshot.seq
+        self.recent = Recent(snapshot.seq)
         if self.state is not State.AWAY:
             self._ask(State.ASKING)
         return self._take()
@@ -391,7 +346,7 @@ class Member:
     def tailed(self, entries: Iterable[LogEntry], now: float) -> list[Action]:
         """Entries came, in the order of the stream."""
         self._see(now)
-        if self.state is not State.OPEN or self.is_reloading:
+        if self.state is not State.OPEN or not self.is_based:
             return self._take()
         for entry in entries:
             if entry.seq <= self.seq:
@@ -400,19 +355,14 @@ class Member:
                 self._ask(State.ASKING)
                 break
             self._contact = now
-            batch = self._batch
-            is_own = batch is not None and entry.nonce == f"{self.node}:{batch.no}"
-            self._apply(entry, is_own)
+            self._apply(entry, self._out.is_in(entry))
         self._send()
         return self._take()
 
     def append(self, body: bytes, ops: int, now: float) -> list[Action]:
         """The next batch, of so many operations. It is sent until its fate is known."""
         self._see(now)
-        assert self._batch is None, "one batch at a time"
-        self._last_no += 1
-        self._sends = 0
-        self._batch = _Batch(self._last_no, ops, body)
+        self._out.put(body, ops)
         self._send()
         return self._take()
 
@@ -420,28 +370,16 @@ class Member:
         """Send the batch, if it is not under way. Only where all is applied that the log had when
         this node attached: what was sent before may be among that.
         """
-        batch = self._batch
-        if batch is None or self._in_flight or self.state is not State.OPEN:
-            return
-        if not self.is_reloading and self.seq >= self._goal:
-            self._in_flight = batch.no
-            self._sends += 1
-            args = (self.node, str(batch.no), self.terms[-1].epoch, str(batch.ops), batch.body)
-            self._call(Call("append", args))
-
-    def _landed(self) -> _Batch | None:
-        """The reply of `append` came. The batch that it is about, if its fate is not known yet:
-        it may have come by the stream before.
-        """
-        self._replied()
-        no, self._in_flight = self._in_flight, 0
-        batch = self._batch
-        return batch if batch is not None and batch.no == no else None
+        if self.state is State.OPEN and self.is_based and self.seq >= self._goal:
+            call = self._out.call(self.terms[-1].epoch)
+            if call is not None:
+                self._call(call)
 
     def appended(self, status: str, seq: int, time_ms: int, now: float) -> list[Action]:
         """The reply of `append`."""
         self._see(now)
-        batch = self._landed()
+        self._replied()
+        batch = self._out.landed()
         if self.state is not State.OPEN:
             return self._take()
         if status == "attach":
@@ -450,31 +388,34 @@ class Member:
             self._drop_batch()
         elif batch is not None and seq - batch.ops == self.seq:
             self._contact = now
-            term, nonce = self.terms[-1], f"{self.node}:{batch.no}"
+            term, nonce = self.terms[-1], self._out.nonce()
             entry = LogEntry(term.number, seq, nonce, batch.ops, time_ms, term.epoch, batch.body)
             self._apply(entry, True)
-        elif batch is None:
+        elif batch is not None:
+            self._out.place()
+        else:
             self._send()
         return self._take()
 
     def refused(self, now: float) -> list[Action]:
         """The server has no memory for `append`, and did not run it."""
         self._see(now)
-        if self._landed() is not None:
+        self._replied()
+        if self._out.landed() is not None:
             # What was sent before, on a connection that broke, may still arrive.
-            self._batch = None
-            self._actions.append(Full() if self._sends == 1 else Unknown())
+            self._out.done()
+            self._actions.append(Full() if self._out.sends == 1 else Unknown())
         return self._take()
 
     def _apply(self, entry: LogEntry, is_own: bool) -> None:
         if is_own:
-            self._batch = None
+            self._out.done()
         self.seq = entry.seq
         self.recent.add(entry, self._now)
         self._actions.append(Apply(entry, is_own))
 
     def _drop_batch(self) -> None:
         # What was never sent is in no log, and has time.
-        if self._batch is not None and self._sends:
-            self._batch = None
+        if self._out.batch is not None and self._out.sends:
+            self._out.done()
             self._actions.append(Unknown())

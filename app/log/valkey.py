@@ -135,7 +135,10 @@ class ValkeyLog:
     def begin_at(self, snapshot: Snapshot | None) -> None:
         """The document is what this snapshot has: from now on `take` gives what came after it."""
         kept = next((k for k in self._kept() if snapshot and int(k.id) == snapshot.id), None)
-        self.do(self._member.reloaded(kept, now()))
+        if kept is None:
+            self.begin_failed()
+        else:
+            self.do(self._member.reloaded(kept, now()))
 
     def begin_failed(self) -> None:
         """The snapshot could not be read; there will be another `Anew`."""

@@ -255,6 +255,8 @@ async def test_so_many_terms_are_remembered(real: Connection) -> None:
             said = await both.run("attach", args)
             both.now_ms += 2000
         assert said[0] == "open"
+        if not number:
+            assert await both.run("snapshot", ("e0", "first 0 1 0")) == ["ok", ""]
     assert isinstance(said[1], str)
     terms = parse_terms(said[1])
     assert [term.epoch for term in terms] == [f"e{number}" for number in range(6, 70)]
@@ -270,7 +272,7 @@ async def test_a_log_of_another_format_is_left_alone(real: Connection) -> None:
 
 async def test_a_full_server_refuses_batches_and_nothing_else(real: Connection) -> None:
     both = await both_of(real)
-    args = ("a", "0", "", "0", "1", "", "x", "500", "10000")
+    args = ("a", "0", "", "0", "0", "", "x", "500", "10000")
     await both.run("attach", args)
     both.now_ms += 2000
     assert (await both.run("attach", args))[0] == "open"
@@ -294,5 +296,5 @@ async def test_a_replica_runs_nothing(real: Connection) -> None:
     await real.call("REPLICAOF", "127.0.0.1", "1")
     with pytest.raises(ServerError, match=r"^READONLY"):
         await real.call(
-            "EVAL", script("attach"), 4, *KEYS, "a", "0", "", "0", "1", "", "x", "500", "10000"
+            "EVAL", script("attach"), 4, *KEYS, "a", "0", "", "0", "0", "", "x", "500", "10000"
         )

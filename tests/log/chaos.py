@@ -56,7 +56,7 @@ def wait(world: World, node: Node) -> None:
 
 def snapshot(world: World, node: Node) -> None:
     if node.pinned is None:
-        node.pin()
+        node.begin_new() or node.pin()
     else:
         node.name_snapshot()
 

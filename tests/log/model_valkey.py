@@ -143,9 +143,12 @@ class Server:
         live = {n: at for n, at in self.nodes.items() if now_ms < at <= now_ms + lease_ms}
         self.nodes = {**live, node: now_ms + lease_ms}
         last = self._last_term()
-        ahead = meta.get("state") == "open" and epoch == last[1] and seq > self._seq()
+        ahead = meta.get("state") == "open" and (
+            (epoch == last[1] and seq > self._seq()) or (bids == "1" and not meta.get("snap"))
+        )
         if not self._is_ours() or ahead:
             self._open(now_ms)
+            meta = self.meta
         left, elected = 0, ""
         if meta["state"] == "recovering":
             self.bids[node] = f"{term} {seq_text} {roster}" if bids == "1" else "0 0 "
@@ -169,8 +172,9 @@ class Server:
 
     def _open(self, now_ms: int) -> None:
         self.bids = {}
-        if not self.meta.get("lineage"):
+        if not self.meta.get("snap"):
             self.log = []
+            self.meta = {"round": self.meta.get("round", "0")}
         self.meta.update(
             format="1", srv=self.replication_id, state="recovering", opened=str(now_ms), elected="",
             lineage=self.meta.get("lineage", ""), seq=str(self._seq()),
@@ -294,7 +298,7 @@ class Server:
             return ["attach", ""]
         seq = int(named.split(" ")[1])
         newest, _, older = meta.get("snap", "").partition(";")
-        if seq > self._seq() or (newest and seq < int(newest.split(" ")[1])):
+        if seq > self._seq() or (newest and seq <= int(newest.split(" ")[1])):
             return ["old", ""]
         if not all(piece in self.data.pieces for piece in pieces):
             return ["missing", ""]

@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 from tests.log.chaos import run
 from tests.log.model_valkey import Server
 from tests.log.world import World
+from triode.app.log.giving_back import GivingBack
 from triode.app.log.member import Member
+from triode.app.log.outgoing import Outbound
 
 # Worlds in which a fault has to show.
 WORLDS: Final = 300
@@ -135,7 +137,7 @@ MUTATIONS: Final = (
     Mutation(
         "what this node has is always in the log",
         Member._judge,
-        "if self.terms and shared < self.seq:",
+        "if self.is_based and shared < self.seq:",
         "if False:",
     ),
     Mutation(
@@ -193,8 +195,8 @@ MUTATIONS: Final = (
     Mutation(
         "a lost batch is not sent again",
         Member._disconnect,
-        "self._asks = self._owed = self._in_flight = 0",
-        "self._asks = self._owed = 0",
+        "self._out.cut()",
+        "pass",
     ),
     Mutation(
         "its own batch before what came before it",
@@ -204,34 +206,35 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a reply is taken for that of another batch",
-        Member._landed,
-        "batch.no == no",
+        Outbound.landed,
+        "self.batch.no == no",
         "no >= 0",
         is_rare=True,
     ),
     Mutation(
         "nothing is done, though it was sent before",
         Member.refused,
-        "if self._sends == 1",
+        "if self._out.sends == 1",
         "if True",
+        is_rare=True,
     ),
     Mutation(
         "it gives back what it has not",
-        Member._recover,
-        "shared == server.seq and self.recent.floor <= shared",
+        GivingBack.next,
+        "shared == server.seq and server.snapshots and recent.floor <= shared",
         "True",
     ),
     Mutation(
         "it gives back behind another log's end",
-        Member._recover,
-        "shared == server.seq and self.recent.floor",
-        "self.recent.floor",
+        GivingBack.next,
+        "shared == server.seq and server.snapshots",
+        "server.snapshots",
         is_rare=True,
     ),
     Mutation(
         "pieces that another server has",
         Member._disconnect,
-        "self._end_recovery()",
+        "self._giving_back.end()",
         "pass",
         is_rare=True,
     ),
@@ -272,7 +275,9 @@ def mutated(mutation: Mutation) -> FunctionType:
 
 def notices(mutation: Mutation, seed: int = 0, worlds: int = WORLDS) -> str:
     """What the checks say with the fault in it; empty if nothing."""
-    owner = Member if mutation.of.__qualname__.startswith("Member") else Server
+    owner = {kind.__name__: kind for kind in (Server, Member, Outbound, GivingBack)}[
+        mutation.of.__qualname__.partition(".")[0]
+    ]
     name = mutation.of.__name__
     right = getattr(owner, name)
     setattr(owner, name, mutated(mutation))

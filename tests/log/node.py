@@ -22,7 +22,8 @@ from triode.app.log.calls import (
     Seed,
     Unknown,
 )
-from triode.app.log.member import LEASE_S, Member, State
+from triode.app.log.member import Member, State
+from triode.app.log.patience import LEASE_S
 from triode.app.log.recent import LogEntry
 from triode.app.log.terms import format_terms, last_term
 
@@ -74,7 +75,8 @@ class Node:
         self.name = name
         self.member = self.member_type(name, world.name, world.now)
         self.link: Link | None = None
-        self.content = 0
+        # What it has been started with: that of one node is what a new log begins with.
+        self.content = hash(name)
         # Of the last entry that it applied itself.
         self.epoch = ""
         # Each batch that was applied, and its last number.
@@ -82,6 +84,8 @@ class Node:
         self.reload: Reload | None = None
         self.is_seeding = False
         self.pinned: Pinned | None = None
+        # The first snapshot of a new log, since it connected.
+        self.offered = False
         self.batch = ""
         # Takes the stale primary for the one.
         self.is_aside = False
@@ -116,7 +120,7 @@ class Node:
 
     def _unlink(self) -> None:
         self.link = None
-        self.is_seeding = False
+        self.is_seeding = self.offered = False
         self._old_asks = -1
 
     def freeze(self) -> None:
@@ -218,10 +222,7 @@ class Node:
                 self.content, self.applied = document.content, dict(document.applied)
                 self.do(self.member.reloaded(kept, self.world.now))
                 return True
-        if reload.snapshots:
-            self.do(self.member.reload_failed(self.world.now))
-        else:
-            self.do(self.member.reloaded(None, self.world.now))
+        self.do(self.member.reload_failed(self.world.now))
         return True
 
     def _pin(self) -> Pinned:
@@ -237,7 +238,7 @@ class Node:
             return False
         self.is_seeding = False
         assert self.link is not None
-        if fails or not self.member.terms:
+        if fails or not self.member.is_based:
             self.do(self.member.seed_failed(self.world.now))
             return True
         pinned = self._pin()
@@ -249,9 +250,20 @@ class Node:
         self.do(self.member.seeded(pinned.kept, self.world.now))
         return True
 
+    def begin_new(self) -> bool:
+        """The log is a new one: name what this node has as what it begins with."""
+        member = self.member
+        if member.state is not State.OPEN or member.is_based or self.is_frozen:
+            return False
+        if member.server is None or member.server.snapshots or self.pinned or self.offered:
+            return False
+        self.offered = True
+        self.pinned = self._pin()
+        return True
+
     def pin(self) -> bool:
         """Begin a snapshot."""
-        if self.is_frozen or self.member.state is not State.OPEN or not self.member.seq:
+        if self.is_frozen or self.member.state is not State.OPEN or not self.member.is_based:
             return False
         self.pinned = self._pin()
         return True
@@ -276,16 +288,20 @@ class Node:
         rounds = 0
         while not self.is_frozen and (
             self.tick() or self.serve() or self.deliver() or self.read() or self.tail()
-            or self.finish_reload() or self.finish_seed()
+            or self.finish_reload() or self.finish_seed() or self._offer()
         ):  # fmt: skip
             rounds += 1
             self.world.require(rounds < ROUNDS, "goes round in circles")
+
+    def _offer(self) -> bool:
+        return self.begin_new() and self.name_snapshot()
 
     def is_settled(self) -> bool:
         """It has all that the primary has, and nothing is under way."""
         member, primary = self.member, self.world.primary
         return (
             member.state is State.OPEN
+            and member.is_based
             and self.link is not None
             and self.link.server is primary
             and format_terms(member.terms) == primary.data.meta.get("lineage")
@@ -308,7 +324,8 @@ class Node:
                     assert self.link is not None
                     self.link.after = after
                     self.link.entries.clear()
-                    self.world.show(self.member.terms[-1].epoch, self.member.seq, self.content)
+                    if self.member.is_based:
+                        self.world.show(self.member.terms[-1].epoch, self.member.seq, self.content)
                 case Apply(entry, is_own):
                     self._apply(entry, is_own)
                 case Reload():
@@ -358,4 +375,4 @@ class Node:
             world.require({entry.nonce for entry in action.lost} <= gone, "lost, and not applied")
             world.announced |= gone
         self.reload = action
-        self.content, self.applied, self.epoch = 0, {}, ""
+        self.content, self.applied, self.epoch = hash(self.name), {}, ""

@@ -31,12 +31,15 @@ from triode.app.log.calls import (
     UnknownFormat,
     read_attached,
 )
-from triode.app.log.member import LEASE_S, NOT_LIVE_S, REPLY_S, Member, State
+from triode.app.log.member import Member, State
+from triode.app.log.patience import LEASE_S, NOT_LIVE_S, REPLY_S
 from triode.app.log.recent import LogEntry
 from triode.app.log.terms import parse_terms
 
 # Of the model, here: 2000 steps each.
 STEPS = 60_000
+# What the log begins with.
+BASE = Kept("base", 0, 1, 1)
 # In which a fault has to show.
 WORLDS = 40
 
@@ -49,7 +52,7 @@ def open_at(lineage: str, seq: int, *snapshots: Kept, follows: bool = True) -> A
 
 def recovering_at(lineage: str, seq: int, elected: str = "") -> Attached:
     return Attached(
-        "recovering", parse_terms(lineage), seq, 0, 400, elected, 3, True, (), ("me",), 0
+        "recovering", parse_terms(lineage), seq, 0, 400, elected, 3, True, (BASE,), ("me",), 0
     )
 
 
@@ -71,7 +74,9 @@ def member(seq: int = 0) -> Member:
     """One that is open, and has applied so much."""
     made = Member("me", lambda: "eeee", 0.0)
     assert kinds(made.connected(0.0)) == ["attach"]
-    assert kinds(made.attached(open_at("1 aaaa 0", seq), 0.0)) == ["Read", "Live"]
+    assert kinds(made.attached(open_at("1 aaaa 0", seq, BASE), 0.0)) == ["Reload"]
+    assert kinds(made.reloaded(BASE, 0.0)) == ["attach"]
+    assert kinds(made.attached(open_at("1 aaaa 0", seq, BASE), 0.0)) == ["Read", "Live"]
     made.tailed([entry(number) for number in range(1, seq + 1)], 0.0)
     assert made.seq == seq
     return made
@@ -141,13 +146,17 @@ def test_a_new_node_begins_from_a_snapshot() -> None:
     assert kinds(one.tick(one.next_at)) == ["attach"]
 
 
-def test_a_snapshot_of_nothing_is_one() -> None:
+def test_a_new_log_begins_with_its_first_snapshot() -> None:
     one = Member("me", lambda: "eeee", 0.0)
     one.connected(0.0)
-    kept = Kept("snap", 0, 1, 1)
-    assert kinds(one.attached(open_at("1 aaaa 0", 0, kept), 0.0)) == ["Reload"]
-    one.reloaded(kept, 0.0)
-    assert kinds(one.attached(open_at("1 aaaa 0", 0, kept), 0.0)) == ["Read", "Live"]
+    assert kinds(one.attached(open_at("1 aaaa 0", 0), 0.0)) == ["Read", "Live"]
+    assert not is_ready(one)
+    # Another node has begun it, and written.
+    assert one.tailed([entry(1)], 0.5) == []
+    (call,) = one.tick(1.0)
+    assert isinstance(call, Call)
+    assert call.args[4] == "0"
+    assert kinds(one.attached(open_at("1 aaaa 0", 1, BASE), 1.0)) == ["Reload"]
 
 
 # ── time and connections ────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from tests.log.model_valkey import Data, Refused, Server
 from tests.log.node import Link, Node
 from triode.app.log.calls import Call, Reload, read_attached
-from triode.app.log.member import WINDOW_S
+from triode.app.log.patience import WINDOW_S
 from triode.app.log.terms import common, parse_terms
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class World:
                 kept = common(member.terms, member.seq, terms, begun.seq)
                 had = (terms[-2].number if len(terms) > 1 else 0, begun.seq)
                 self.require(
-                    not member.terms or kept == member.seq or at <= had,
+                    not member.is_based or kept == member.seq or at <= had,
                     "begun without what a node had bid",
                 )
         self.require((terms[-1].number, begun.seq) > best, "a term that is not the highest")
@@ -155,6 +155,8 @@ class World:
     def _check_can_boot(self, data: Data) -> None:
         seq = int(data.meta["seq"])
         snap = data.meta.get("snap", "")
+        if not snap:
+            self.require(seq == 0, "the log has no beginning")
         at = int(snap.split(";")[0].split(" ")[1]) if snap else 0
         for entry in data.log:
             if entry.seq > at:

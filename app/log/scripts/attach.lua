@@ -1,6 +1,7 @@
 -- A node says where it stands, and hears where the log stands. Where the server is not the one that
 -- began the term, the term is over: a window opens in which nodes bid with what they hold, the best
--- gives back what the server lacks, and then a new term begins.
+-- gives back what the server lacks, and then a new term begins. A log that names no snapshot is none:
+-- nobody could begin from it.
 local KEPT = 64          -- Lineage records.
 local STALLED_MS = 2000  -- An elected node that was not heard of for so long is passed over.
 local NEW_WINDOWS = 4    -- Windows to wait before a document begins from nothing.
@@ -29,10 +30,17 @@ redis.call('ZREMRANGEBYSCORE', NODES, '(' .. text(now + lease_ms), '+inf')
 redis.call('ZADD', NODES, text(now + lease_ms), node)
 
 -- Ahead in the very term that is open: the server lost the end of its log without a restart.
-local is_ahead = state == 'open' and epoch == log_epoch and seq > log_seq
+-- Or it has a document, and a new log has been begun with none.
+local is_ahead = state == 'open'
+  and ((epoch == log_epoch and seq > log_seq) or (bids and snap == ''))
 if not is_ours(m[2]) or is_ahead then
   redis.call('DEL', BIDS)
-  if lineage == '' then redis.call('DEL', LOG) end
+  if snap == '' then
+    local round = redis.call('HGET', META, 'round') or '0'
+    redis.call('DEL', META, LOG)
+    redis.call('HSET', META, 'round', round)
+    records, lineage, log_seq, log_term, log_epoch = {}, '', 0, 0, ''
+  end
   state = 'recovering'
   redis.call('HSET', META, 'format', '1', 'srv', replication_id(), 'state', state,
     'lineage', lineage, 'seq', text(log_seq), 'opened', text(now), 'elected', '')

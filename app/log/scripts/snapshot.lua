@@ -6,7 +6,7 @@ local m = redis.call('HMGET', META, 'srv', 'state', 'epoch', 'seq', 'snap')
 if not is_ours(m[1]) or m[2] ~= 'open' or m[3] ~= epoch then return {'attach', ''} end
 local seq = tonumber(string.match(named, '^%w+ (%d+)'))
 local newest, older = string.match(m[5] or '', '^([^;]+);?(.*)$')
-if seq > tonumber(m[4]) or (newest and seq < tonumber(string.match(newest, '^%w+ (%d+)'))) then
+if seq > tonumber(m[4]) or (newest and seq <= tonumber(string.match(newest, '^%w+ (%d+)'))) then
   return {'old', ''}
 end
 if not keep_pieces() then return {'missing', ''} end
