@@ -218,5 +218,8 @@ class _TimelyStream:
 
 def install() -> None:
     """Let Hypercorn use it, in this process."""
-    setattr(hypercorn.protocol, "H2Protocol", Http2)  # noqa: B010 # mypy lets no class be assigned
-    setattr(hypercorn.protocol.h2, "StreamBuffer", Buffer)  # noqa: B010 # as above
+    for module, name, ours in (
+        (hypercorn.protocol, "H2Protocol", Http2),
+        (hypercorn.protocol.h2, "StreamBuffer", Buffer),
+    ):
+        setattr(module, name, ours)
