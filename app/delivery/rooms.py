@@ -52,6 +52,8 @@ class Rooms(dict[str, "Room[Client]"]):
         # Rooms without members and when they were left, the one left first at the front.
         self._left: dict[str, tuple[Room[Client], float]] = {}
         self._many_until = 0.0
+        # How many clients are in how many rooms, counted together.
+        self.memberships = 0
         # Rooms that remember something, the one where nothing was said for longest at the front.
         self._logs: dict[Room[Client], None] = {}
         # Told of each message before anybody hears it, and of each new room (None).
@@ -65,6 +67,7 @@ class Rooms(dict[str, "Room[Client]"]):
         room = self.get(name)
         if room is None:
             room = self[name] = self._return(name) or self._new(name)
+        self.memberships += client not in room.members
         room.members[client] = None
         return room
 
@@ -76,6 +79,7 @@ class Rooms(dict[str, "Room[Client]"]):
 
     def exit(self, client: Client, room: Room[Client]) -> None:
         """A client is no member any more. A room without members vanishes."""
+        self.memberships -= client in room.members
         room.members.pop(client, None)
         if room.members or self.pop(room.name, None) is None:
             return
@@ -93,6 +97,11 @@ class Rooms(dict[str, "Room[Client]"]):
                 return
             del self._left[name]
             self._forget(room)
+
+    @property
+    def count(self) -> int:
+        """Rooms that are kept, with members or without."""
+        return len(self) + len(self._left)
 
     def _return(self, name: str) -> Room[Client] | None:
         """A room that was left not long ago."""

@@ -17,6 +17,8 @@ class Tags(Generic[C]):
     def __init__(self) -> None:
         self._of: dict[C, dict[str, str]] = {}
         self._by: dict[str, dict[str, dict[C, None]]] = {}
+        # Of all connections together.
+        self.count = 0
 
     def __len__(self) -> int:
         return len(self._of)
@@ -47,14 +49,17 @@ class Tags(Generic[C]):
         for name, value in tags.items():
             old = mine.pop(name, None)
             if old is not None:
+                self.count -= 1
                 self._drop(name, old, who)
             if value:
+                self.count += 1
                 mine[name] = value
                 self._by.setdefault(name, {}).setdefault(value, {})[who] = None
 
     def remove(self, who: C) -> None:
         """Forget a connection. Harmless when it is unknown."""
         for name, value in self._of.pop(who, {}).items():
+            self.count -= 1
             self._drop(name, value, who)
 
     def select(self, tags: Mapping[str, str]) -> list[C]:

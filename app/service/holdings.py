@@ -45,6 +45,10 @@ FILTERS_SHARE: Final = 0.125
 TOKENS_SHARE: Final = 0.0625
 # What an idle client takes, measured with tracemalloc (tests/app/test_idle_memory.py).
 CLIENT_BYTES: Final = 3_700
+# And a room with a name of 128 letters, that one client is in one, and one of its tags.
+ROOM_BYTES: Final = 600
+MEMBER_BYTES: Final = 330
+TAG_BYTES: Final = 640
 
 # What is made of clients' texts, and kept. They are the process's: all servers in it share them.
 CACHES: Final = (
@@ -82,7 +86,14 @@ def open_ledger(settings: Settings, hub: Hub, store: Store, tokens: Tokens) -> L
     ledger.account("tokens", tokens.max_bytes, read=lambda: tokens.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)
     ledger.account("queues", read=lambda: hub.backlog.bytes)
-    ledger.account("clients", read=lambda: len(hub.clients) * CLIENT_BYTES)
+    ledger.account(
+        "clients",
+        read=lambda: len(hub.clients) * CLIENT_BYTES + hub.tags.count * TAG_BYTES,
+    )
+    ledger.account(
+        "rooms",
+        read=lambda: hub.rooms.count * ROOM_BYTES + hub.rooms.memberships * MEMBER_BYTES,
+    )
     ledger.account("filters", int(ledger.limit * FILTERS_SHARE), read=lambda: store.index.bytes)
     remembered = store.index.remembered
     remembered.max_bytes = int(ledger.limit * REMEMBERED_SHARE)
@@ -137,6 +148,22 @@ def require_filter_room(ledger: Ledger, store: Store, filters: Iterable[Filter])
             503,
             "all filters that are watched here take too much memory for another one; watch one "
             "that others watch too, or retry later (the server's option memory is the bound)",
+            extra={"retry_after": 1},
+            headers={"Retry-After": "1"},
+        )
+
+
+def require_client_room(ledger: Ledger) -> None:
+    """Raises `Refusal` 503 when more is held than may be: not even the name of a room, or a tag,
+    has a place.
+    """
+    for name in ("clients", "rooms"):
+        ledger.accounts[name].settle()
+    if ledger.excess:
+        ledger.accounts["clients"].refused += 1
+        raise Refusal(
+            503,
+            "the server holds as much as it may (its option memory); retry later",
             extra={"retry_after": 1},
             headers={"Retry-After": "1"},
         )

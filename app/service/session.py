@@ -26,7 +26,11 @@ from triode.app.service.execute import (
     ref_of,
 )
 from triode.app.service.filter_parsing import readable
-from triode.app.service.holdings import require_filter_room, require_pin_room
+from triode.app.service.holdings import (
+    require_client_room,
+    require_filter_room,
+    require_pin_room,
+)
 from triode.app.service.reading import affordable
 from triode.app.service.under_way import UnderWay
 from triode.app.service.write_refusals import refusal_for
@@ -250,6 +254,7 @@ class Session:
             triode.gate.require_room(client.principal, name)
         if len(client.rooms.keys() | set(names)) > most:
             raise bad_request(f"too many rooms; {most} are allowed", limit=most)
+        require_client_room(triode.ledger)
         sinces = _sinces(command, names)
         was = command.get("was")
         if was is not None and type(was) is not str:
@@ -298,6 +303,7 @@ class Session:
         tags = as_own(check_tags(tags, removable=True))
         known = self._triode.hub.tags
         check_tag_count(own_of(known.merged(self._client, tags)))
+        require_client_room(self._triode.ledger)
         known.update(self._client, tags)
         self._ok(ref, {"tags": own_of(known.of(self._client))})
 

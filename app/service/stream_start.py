@@ -18,7 +18,7 @@ from triode.app.delivery.lazy_frame import joined
 from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
 from triode.app.service.filter_parsing import readable
-from triode.app.service.holdings import require_filter_room
+from triode.app.service.holdings import require_client_room, require_filter_room
 from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
@@ -88,6 +88,8 @@ async def admit(
         raise bad_request("heartbeat is for event streams; a WebSocket has the command ping")
     filters = tuple(await readable(gate, principal, request.texts))
     require_filter_room(triode.ledger, triode.store, filters)
+    if request.rooms or request.tags:
+        require_client_room(triode.ledger)
     tags = as_own(request.tags) | route_tags
     request = structs.replace(request, filters=filters, route=route, tags=tags)
     for room in request.rooms:

@@ -369,7 +369,7 @@ class Maker:
         for _ in range(rng.choice((0, 1, 2, self.size(2.3)))):
             name = rng.choice(
                 ("Accept", "Origin", "Cookie", "Last-Event-ID", "Authorization", "X-Forwarded-For",
-                 "Range", "Expect", "Upgrade", "Sec-WebSocket-Extensions", "X", "Content-Length")
+                 "Range", "Expect", "Upgrade", "Sec-WebSocket-Extensions", "X")
             )  # fmt: skip
             value = rng.choice(
                 ("*/*", "text/event-stream", "Bearer a.b.c", "1", "x" * self.size(4), "a," * 200,

@@ -12,7 +12,7 @@ from tests.behaviour.server import LANES, Lane, Server
 
 pytestmark = pytest.mark.trio
 
-COUNT = 50
+COUNT = 30
 # What others do beside a test makes caches cold.
 STEP_MS = 60.0
 
