@@ -31,7 +31,7 @@ from triode.app.serve import serve
 
 ROOT = Path(__file__).resolve().parents[1]
 # The services that have nothing to do with a write, by what they run.
-IDLE = ("pulse", "watch_loop", "dispose")
+IDLE = ("heartbeat", "watch_loop", "dispose")
 OURS = tuple(f"{ROOT}{os.sep}{name}{os.sep}" for name in ("app", "store", "limits"))
 
 

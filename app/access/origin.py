@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("triode")
 
 
-class Pages:
+class Origins:
     """The web pages of one server: what they may do, by the origin and the host of a request."""
 
     def __init__(self, settings: Settings, trusted: Networks, *, needs_token: bool) -> None:

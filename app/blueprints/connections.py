@@ -85,7 +85,7 @@ def blueprint(triode: Triode) -> Blueprint:
         when it has come. Raises `Refusal` 400, 401, 403.
         """
         triode.gate.require_admin(seen.principal)
-        triode.gate.pages.check_origin(seen.head)
+        triode.gate.origins.check_origin(seen.head)
         return selectors(seen.head.params)
 
     async def message(seen: Visit) -> Message | None:

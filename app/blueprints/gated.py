@@ -143,7 +143,7 @@ def gated(
                 triode, head, incoming, route, token=token, control=control
             )
             return None
-        triode.gate.pages.check_host(head)
+        triode.gate.origins.check_host(head)
         return options(triode, head) if request.method == "OPTIONS" else None
 
     async def leave(response: Response) -> Response:
@@ -174,7 +174,7 @@ async def arrive(
     `route` is its path without a prefix; None for what only says which methods a path has.
     """
     seen = Visit(head, body)
-    triode.gate.pages.check_host(head)
+    triode.gate.origins.check_host(head)
     if token:
         seen.principal, seen.fields = await triode.gate.visit(head, control=control)
     else:
@@ -190,7 +190,7 @@ def depart(triode: Triode, head: Head, seen: Visit | None, response: Response) -
     if seen is not None:
         fields |= seen.fields
     if head.method != "OPTIONS":
-        fields |= triode.gate.pages.fields(head)
+        fields |= triode.gate.origins.fields(head)
     add_fields(response, fields)
 
 
@@ -234,5 +234,5 @@ def options(triode: Triode, head: Head) -> Response:
     A browser sends a preflight without credentials, so none are wanted.
     """
     response = no_content({"Allow": ", ".join(allowed_methods())})
-    add_fields(response, triode.gate.pages.preflight_fields(head))
+    add_fields(response, triode.gate.origins.preflight_fields(head))
     return response

@@ -1,4 +1,4 @@
-"""Healing: the settlement of a client's losses, in one step, when its queue is empty.
+"""Resync: the settlement of a client's losses, in one step, when its queue is empty.
 
     gap …                        how much is lost of each source, and between which positions
     what waited in the ring      the newest events, for those who would rather lose the oldest

@@ -27,7 +27,7 @@ from triode.app.delivery.unevaluated import Refused
 from triode.app.runtime.turns import between
 from triode.app.wire import end_reasons
 from triode.app.wire.compression import on_wire
-from triode.app.wire.frame import Frame, Rest, without_id
+from triode.app.wire.frame import Frame, Remainder, without_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ class SlowWriters:
             # The rest of a frame of which a part is out must follow whatever the bounds: it is
             # not droppable.
             data = on_wire(rest[0], client.deflate_from)
-            rest[0] = Rest(rest[0], memoryview(data)[sent:])
+            rest[0] = Remainder(rest[0], memoryview(data)[sent:])
         self.enqueue(client, rest)
 
     def enqueue(self, client: Client, frames: list[Frame]) -> None:
@@ -178,7 +178,7 @@ class SlowWriters:
     def _pieces(self, frames: list[Frame], deflate_from: int) -> Iterator[bytes]:
         small: list[bytes | memoryview] = []
         for frame in frames:
-            data = frame.view if isinstance(frame, Rest) else on_wire(frame, deflate_from)
+            data = frame.view if isinstance(frame, Remainder) else on_wire(frame, deflate_from)
             if len(data) <= WRITE_BYTES:
                 small.append(data)
                 continue

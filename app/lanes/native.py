@@ -187,7 +187,7 @@ def _stream_head(triode: Triode, head: Head, fields: dict[str, str]) -> bytes:
     # Its end is the end of the connection: what comes behind the request is read and thrown away,
     # so another request would wait for ever.
     all_fields = stream_start.STREAM_FIELDS | {"Connection": "close"}
-    all_fields |= fields | triode.gate.pages.fields(head)
+    all_fields |= fields | triode.gate.origins.fields(head)
     lines += [f"{name}: {value}" for name, value in all_fields.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from triode.app.access.access import Gate
+    from triode.app.access.gate import Gate
     from triode.app.config.settings import Settings
     from triode.app.delivery.hub import Hub
     from triode.app.runtime.clock import Clock

@@ -25,7 +25,7 @@ from triode.store.work import TooCostly
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from triode.app.access.access import Gate
+    from triode.app.access.gate import Gate
     from triode.limits.principal import Principal
     from triode.store.filter import Filter
 

@@ -1,4 +1,4 @@
-"""The pulse: one task for everything that happens to connections because time has passed.
+"""The heartbeat: one task for everything that happens to connections because time has passed.
 
 Once a second it looks at every client: heartbeats, peers that are silent too long, tokens that
 end. One task and a scan, rather than a timer a client: ten thousand clients take it a few
@@ -30,7 +30,7 @@ EXPIRING_S: Final = 30.0
 _PING: Final = ws_frame(PING, b"")
 
 
-async def pulse(triode: Triode) -> None:
+async def heartbeat(triode: Triode) -> None:
     """Beat until cancelled."""
     beat = 0
     while True:

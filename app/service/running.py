@@ -14,7 +14,7 @@ from triode.app.runtime.metrics import watch_loop
 from triode.app.runtime.turns import exhaust
 from triode.app.service.boot import boot, let_go
 from triode.app.service.deferred_free import dispose
-from triode.app.service.heartbeat import pulse
+from triode.app.service.heartbeat import heartbeat
 from triode.app.service.issuing import drop_ended
 from triode.app.service.return_times import longest_absence_s
 from triode.app.service.saving import save_when_due
@@ -61,7 +61,7 @@ async def run(
                 nursery.start_soon(_until_broken, triode, triode.journal.run)
                 nursery.start_soon(_until_broken, triode, partial(save_when_due, triode))
                 nursery.start_soon(drop_ended, triode)
-            nursery.start_soon(pulse, triode)
+            nursery.start_soon(heartbeat, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)
             nursery.start_soon(dispose, triode.store)

@@ -1,4 +1,4 @@
-"""The drain: how all clients are sent away before the server ends, without a stampede after it.
+"""Shutdown: how all clients are sent away before the server ends, without a stampede after it.
 
 Each is told a time of its own to come back after, see `return_times`.
 """

@@ -1,4 +1,4 @@
-"""Opening a stream: from a request head to a registered client that is owed its first frames.
+"""The start of a stream: from a request head to a registered client that is owed its first frames.
 
 `admit` checks, without taking anything. `begin` subscribes and owes the first frames in one
 synchronous step, so that snapshot and registration see the same document and nothing falls
@@ -69,9 +69,9 @@ async def admit(
     Gives what was asked for, who asked, and the header fields to answer with.
     """
     gate, settings = triode.gate, triode.settings
-    gate.pages.check_host(head)
+    gate.origins.check_host(head)
     if socket:
-        gate.pages.check_origin(head)
+        gate.origins.check_origin(head)
         subprotocol.chosen(head.members(subprotocol.FIELD))
     last_event_id = head.get("last-event-id")
     returns = bool(last_event_id or head.params.get("lastEventId") or head.params.get("since"))

@@ -5,7 +5,7 @@
     ├ gate      tokens, rights, rates, places
     ├ hub       connections, delivery
     ├ metrics   what is counted
-    └ run()     the services: flusher, pulse, sweeps, demo data
+    └ run()     the services: flusher, heartbeat, sweeps, demo data
 
 Every write ends in `commit`, whether it came by HTTP, by WebSocket, from the log or from the Python
 code that embeds Triode.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from triode.app.access.access import Gate
+from triode.app.access.gate import Gate
 from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
 from triode.app.log.opening import log_of
@@ -54,7 +54,7 @@ from triode.store.work import FREE, TooCostly
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from triode.app.access.access import Authorize
+    from triode.app.access.gate import Authorize
     from triode.app.config.settings import Settings
     from triode.app.config.socket_route import SocketRoute
     from triode.app.delivery.subscriber import Client

@@ -103,7 +103,7 @@ class VerbatimFrame(Frame):
     __slots__ = ()
 
 
-class Rest(VerbatimFrame):
+class Remainder(VerbatimFrame):
     """What is left of a frame of which a part is out: it has to follow as it is. Not a copy: who
     stops in the middle of a large frame is one of many.
     """

@@ -14,7 +14,7 @@ from triode.app.delivery.outbox import Outbox
 from triode.app.delivery.slow_writer import WRITE_BYTES
 from triode.app.service.holdings import settle
 from triode.app.wire import end_reasons
-from triode.app.wire.frame import TEXT, Frame, Rest, ws_frame
+from triode.app.wire.frame import TEXT, Frame, Remainder, ws_frame
 from triode.store.operation import Set
 
 MIB = 1024 * 1024
@@ -112,7 +112,7 @@ async def test_whoever_closes_lets_go_of_all() -> None:
     backlog = Backlog()
     outbox = Outbox(10, 1_000, backlog=backlog)
     whole = Frame(b"x" * 500)
-    assert outbox.put(Rest(whole, memoryview(whole.data)[100:]), 0.0)
+    assert outbox.put(Remainder(whole, memoryview(whole.data)[100:]), 0.0)
     assert outbox.put(Frame(b"y" * 50), 0.0)
     assert (outbox.bytes, backlog.bytes) == (450, 550)
     outbox.take_nowait(1)

@@ -17,7 +17,7 @@ async def test_the_tree_of_tasks_names_the_services() -> None:
         answer = await web.ask("GET", "/debug/tasks")
     assert answer.status == 200
     assert b"triode.app.delivery.hub.Hub.run  run flusher.py:" in answer.body
-    assert b"triode.app.service.heartbeat.pulse" in answer.body
+    assert b"triode.app.service.heartbeat.heartbeat" in answer.body
 
 
 async def test_a_profile_shows_what_ran(autojump_clock: MockClock) -> None:

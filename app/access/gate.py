@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import trio
 
 from triode.app.access.jwt_verifier import jwt_verifier
-from triode.app.access.origin import Pages
+from triode.app.access.origin import Origins
 from triode.app.access.per_address import Shares
 from triode.app.runtime.log_once import LogOnce
 from triode.app.wire.refusal import Refusal, forbidden, unauthorized
@@ -79,7 +79,7 @@ class Gate:
         self.jwt = jwt_verifier(settings)
         self.trusted = Networks(settings.trusted_proxies)
         self.control = Networks(settings.control_from)
-        self.pages = Pages(settings, self.trusted, needs_token=self.needs_token)
+        self.origins = Origins(settings, self.trusted, needs_token=self.needs_token)
         self._unbelieved = LogOnce(
             log,
             "%s sends X-Forwarded-For and is no trusted proxy: the limits of all its clients "
