@@ -41,6 +41,7 @@ PURE_IN_APP = [
     "app/log/giving_back.py",
     "app/log/member.py",
     "app/log/outgoing.py",
+    "app/log/owed.py",
     "app/log/patience.py",
     "app/log/recent.py",
     "app/log/terms.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from triode.app.log.terms import Terms, parse_terms
+from triode.app.log.terms import Term, Terms, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,22 @@ class Call(NamedTuple):
     script: Name
     args: tuple[str | bytes, ...]
     snapshot: Kept | None = None
+
+
+def attach_call(
+    node: str,
+    at: Term,
+    seq: int,
+    bids: bool,
+    roster: str,
+    new_epoch: str,
+    window_s: float,
+    lease_s: float,
+) -> Call:
+    """Say where a node stands, and ask where the log does."""
+    times = str(int(window_s * 1000)), str(int(lease_s * 1000))
+    position = str(at.number), at.epoch, str(seq)
+    return Call("attach", (node, *position, "1" if bids else "0", roster, new_epoch, *times))
 
 
 class Read(NamedTuple):

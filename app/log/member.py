@@ -39,9 +39,11 @@ from triode.app.log.calls import (
     Reconnect,
     Reload,
     Unknown,
+    attach_call,
 )
 from triode.app.log.giving_back import GivingBack
 from triode.app.log.outgoing import Outbound
+from triode.app.log.owed import Owed
 from triode.app.log.patience import (
     LEASE_S,
     NOT_LIVE_S,
@@ -100,14 +102,10 @@ class Member:
         self._now = now
         self._contact = now
         self._ask_at = inf
-        # Calls of `attach` without a reply: what is older than the newest says nothing.
-        self._asks = 0
         # Who had a lease when this node was last a part of the log. While a server recovers it
         # knows only who has found it already.
         self._roster = ""
-        # Calls without a reply, and since when there was none.
-        self._owed = 0
-        self._waits_since = inf
+        self._owed = Owed()
         self._out = Outbound(node)
         # Where the log was when this node attached: a batch whose fate is not known may be there.
         self._goal = 0
@@ -134,7 +132,7 @@ class Member:
     def next_at(self) -> float:
         """When `tick` is due."""
         not_live = self._contact + NOT_LIVE_S if self.is_live else inf
-        return min(self._ask_at, self._waits_since + REPLY_S, not_live)
+        return min(self._ask_at, self._owed.since + REPLY_S, not_live)
 
     # ── connections and time ────────────────────────────────────────────────────────────────────
 
@@ -156,7 +154,7 @@ class Member:
         self._see(now)
         if self.is_live and now >= self._contact + NOT_LIVE_S:
             self._say_live(False)
-        if now >= self._waits_since + REPLY_S:
+        if now >= self._owed.since + REPLY_S:
             self._disconnect()
             self._actions.append(Reconnect())
         elif now >= self._ask_at:
@@ -172,10 +170,10 @@ class Member:
 
     def _disconnect(self) -> None:
         self.state = State.AWAY
-        self._asks = self._owed = 0
+        self._owed = Owed()
         self._out.cut()
         self._giving_back.end()
-        self._waits_since = self._ask_at = inf
+        self._ask_at = inf
 
     def _take(self) -> list[Action]:
         actions, self._actions = self._actions, []
@@ -190,37 +188,25 @@ class Member:
 
     def _ask(self, state: State) -> None:
         self.state = state
-        self._asks += 1
         self._ask_at = inf
+        bids = self.is_based and not self._giving_back.declines
         at = last_term(self.terms, self.seq)
-        bids = "1" if self.is_based and not self._giving_back.declines else "0"
-        window_ms, lease_ms = int(self._window_s * 1000), int(LEASE_S * 1000)
+        epoch = self._new_epoch()
         self._call(
-            Call(
-                "attach",
-                (
-                    self.node, str(at.number), at.epoch, str(self.seq), bids, self._roster,
-                    self._new_epoch(), str(window_ms), str(lease_ms),
-                ),
-            )
-        )  # fmt: skip
+            attach_call(self.node, at, self.seq, bids, self._roster, epoch, self._window_s, LEASE_S)
+        )
 
     def _call(self, call: Call) -> None:
-        self._owed += 1
-        self._waits_since = min(self._waits_since, self._now)
+        self._owed.call(call, self._now)
         self._actions.append(call)
-
-    def _replied(self) -> None:
-        self._owed -= 1
-        self._waits_since = self._now if self._owed else inf
 
     def attached(self, reply: Attached, now: float) -> list[Action]:
         """The reply of `attach`."""
         self._see(now)
-        self._replied()
-        self._asks -= 1
+        self._owed.answer(now)
+        self._owed.asks -= 1
         # An older one than the newest says nothing: it was asked before a freeze.
-        if self._asks == 0:
+        if not self._owed.asks:
             self.server = reply
             if reply.state == "recovering":
                 self._recover(reply)
@@ -282,10 +268,10 @@ class Member:
     def salvaged(self, status: str, now: float) -> list[Action]:
         """The reply of `salvage`. Whatever it says, the log says more."""
         self._see(now)
-        self._replied()
+        self._owed.answer(now)
         if status == "missing":
             self._giving_back.end()
-        if self._asks == 0 and self.state is State.RECOVERING:
+        if not self._owed.asks and self.state is State.RECOVERING:
             self._ask(State.RECOVERING)
         return self._take()
 
@@ -293,7 +279,7 @@ class Member:
         """The pieces of the snapshot that was asked for are at the server."""
         self._see(now)
         wanted = self._giving_back.seeded(snapshot)
-        if wanted and self.state is State.RECOVERING and self._asks == 0:
+        if wanted and self.state is State.RECOVERING and not self._owed.asks:
             self._ask(State.RECOVERING)
         return self._take()
 
@@ -378,7 +364,7 @@ class Member:
     def appended(self, status: str, seq: int, time_ms: int, now: float) -> list[Action]:
         """The reply of `append`."""
         self._see(now)
-        self._replied()
+        self._owed.answer(now)
         batch = self._out.landed()
         if self.state is not State.OPEN:
             return self._take()
@@ -400,7 +386,7 @@ class Member:
     def refused(self, now: float) -> list[Action]:
         """The server has no memory for `append`, and did not run it."""
         self._see(now)
-        self._replied()
+        self._owed.answer(now)
         if self._out.landed() is not None:
             # What was sent before, on a connection that broke, may still arrive.
             self._out.done()

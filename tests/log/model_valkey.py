@@ -21,6 +21,7 @@ Reply = list[str | int]
 
 KEPT: Final = 64
 STALLED_MS: Final = 2000
+DAY_MS: Final = 24 * 3600 * 1000
 NEW_WINDOWS: Final = 4
 # Earlier states that a replica may have.
 STATES: Final = 400
@@ -120,7 +121,7 @@ class Server:
         elif name == "salvage":
             reply = self._salvage(args, now_ms, pieces)
         else:
-            reply = self._snapshot([str(arg) for arg in args], pieces)
+            reply = self._snapshot([str(arg) for arg in args], now_ms, pieces)
         self.put(Data(self.meta, tuple(self.log), self.nodes, self.bids, data.pieces))
         return reply
 
@@ -291,7 +292,7 @@ class Server:
         meta.update(seq=seq, lineage=lineage, time=str(time_ms), progress=str(now_ms))
         return ["ok", int(seq)]
 
-    def _snapshot(self, args: list[str], pieces: Sequence[str]) -> Reply:
+    def _snapshot(self, args: list[str], now_ms: int, pieces: Sequence[str]) -> Reply:
         epoch, named = args
         meta = self.meta
         if not self._is_ours() or meta.get("state") != "open" or meta.get("epoch") != epoch:
@@ -309,6 +310,7 @@ class Server:
         floor = (kept_term, kept_seq + 1)
         self.log = [entry for entry in self.log if (entry.term, entry.seq) >= floor]
         for name in [name for name in meta if name.startswith("p:")]:
-            if int(meta[name].split(" ")[1]) <= kept_seq and name[2:] not in self.nodes:
+            is_old = int(meta[name].split(" ")[2]) < now_ms - DAY_MS
+            if is_old and name[2:] not in self.nodes:
                 del meta[name]
         return ["ok", older]

@@ -133,6 +133,13 @@ MUTATIONS: Final = (
         "floor = (kept_term, kept_seq + 1)",
         'floor = (int(named.split(" ")[2]), seq + 2)',
     ),
+    Mutation(
+        "snapshot: numbers of nodes without a lease are forgotten",
+        Server._snapshot,
+        "if is_old and name",
+        "if name",
+        is_rare=True,
+    ),
     # ── nodes ───────────────────────────────────────────────────────────────────────────────────
     Mutation(
         "what this node has is always in the log",
@@ -162,7 +169,7 @@ MUTATIONS: Final = (
     Mutation(
         "after a freeze the reply of an old call will do",
         Member.attached,
-        "if self._asks == 0:",
+        "if not self._owed.asks:",
         "if True:",
         is_rare=True,
     ),
@@ -247,7 +254,7 @@ MUTATIONS: Final = (
     Mutation(
         "no reply is waited for, for ever",
         Member.tick,
-        "if now >= self._waits_since + REPLY_S:",
+        "if now >= self._owed.since + REPLY_S:",
         "if False:",
     ),
     Mutation(
