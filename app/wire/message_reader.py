@@ -133,6 +133,9 @@ class MessageReader:
         self._held.change(-self._holds)
         self._holds = 0
         self._message = bytearray()
+        # Its generator holds the protocol, which holds it: freed now, and not when the collector
+        # comes by, for which it may just have been put aside (`gc.freeze`).
+        self._protocol.parser.close()
 
     def _take_short(self, data: bytes, found: list[bytes | bytearray | Pongs]) -> int:
         """Take the short messages that the bytes begin with. How many bytes that were."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -86,3 +88,17 @@ def test_a_frame_whose_head_came_alone_is_not_taken_for_the_next() -> None:
     frame = masked(TEXT, b"{}" * 20, bytes((TEXT, 0x80, 0, 0)))
     assert reader.feed(frame[:2]) == []  # the protocol has taken it out of its buffer
     assert reader.feed(frame[2:]) == [b"{}" * 20]
+
+
+def test_a_closed_reader_is_freed_without_the_collector() -> None:
+    """Which may have put it aside for good: that was 2 KB for each client that had ever spoken."""
+    reader = MessageReader(MAX_BYTES, Ledger(1 << 40).account("messages", 0), deflates=True)
+    assert reader.feed(masked(PING, b"?"))
+    protocol = weakref.ref(reader._protocol)
+    gc.disable()
+    try:
+        reader.close()
+        del reader
+        assert protocol() is None
+    finally:
+        gc.enable()
