@@ -9,8 +9,10 @@ import pytest
 
 from triode.limits.meter import Meter
 from triode.store.change import Edit
+from triode.store.evaluated import STALE
 from triode.store.filter import parse_filter
 from triode.store.index import Index
+from triode.store.trie import PASSED_A_STEP
 from triode.store.work import TooCostly
 
 MANY = 10**9
@@ -42,6 +44,25 @@ def test_the_index_charges_each_test_too() -> None:
     assert spent(".a[y=1]" + tests) > 5 * spent(".a[y=1][x>2000]")
 
 
+@pytest.mark.parametrize("element", [1, "text", None, [{"x": 1}]], ids=repr)
+def test_elements_that_no_condition_is_asked_of_are_charged(element: Any) -> None:
+    index, short, long = Index(), Meter(MANY), Meter(MANY)
+    index.add(parse_filter(".a[x>1]"), {})
+    for meter, length in ((short, 1600), (long, 160_000)):
+        array = [element] * length
+        # What was there before is gone through as well.
+        index.match({"a": array}, Edit(("a",), array, array), meter)
+    assert short.spent >= 2 * 1600 // PASSED_A_STEP
+    assert long.spent == 100 * short.spent
+
+
+def test_an_array_that_is_too_long_for_a_condition_is_not_begun() -> None:
+    index, meter = Index(), Meter(100)
+    selection = index.add(parse_filter(".a[x>1]"), {})
+    array = [1] * 100_000
+    assert index.match({"a": array}, Edit(("a",), 0, array), meter) == [(selection, [STALE])]
+
+
 def test_an_index_that_lost_its_filters_charges_as_before() -> None:
     objects = [{"x": n} for n in range(100)]
     index = Index()
@@ -52,7 +73,7 @@ def test_an_index_that_lost_its_filters_charges_as_before() -> None:
     meter = Meter(MANY)
     index.match({"a": objects}, Edit(("a",), objects, objects), meter)
     index.remove(kept)
-    assert meter.spent <= 2 * 2 * len(objects)
+    assert meter.spent <= 2 * (2 * len(objects) + len(objects) // PASSED_A_STEP)
 
 
 @pytest.mark.parametrize("text", [".a[0:]", "$.a[*]", "..x"])
