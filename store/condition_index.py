@@ -51,7 +51,7 @@ class _Group(Generic[Node]):
         self.node = node
 
     def met_by(self, value: dict[str, Json]) -> bool:
-        for test in self.rest:  # noqa: SIM110 (`rest` is mostly empty; a generator is not free)
+        for test in self.rest:  # noqa: SIM110 # mostly empty, and a generator is not free
             if not test.holds(value.get(test.key, MISSING)):
                 return False
         return True

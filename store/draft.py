@@ -118,24 +118,24 @@ def get(root: Json, path: Path) -> Json | Missing:
             node = node[segment]
         else:
             return MISSING
-    return node  # type: ignore[no-any-return]
+    return node  # type: ignore[no-any-return] # JSON
 
 
 def put(parent: Any, key: str | int, value: Json | Missing) -> Json | Missing:
     """Set, append or remove (MISSING) in place one member of a container; return what was there."""
     if type(parent) is dict:
         if value is MISSING:
-            return parent.pop(key, MISSING)  # type: ignore[no-any-return]
+            return parent.pop(key, MISSING)  # type: ignore[no-any-return] # JSON
         before = parent.get(key, MISSING)
         parent[key] = value
         if len(parent) > WIDE and (type(value) is dict or type(value) is list):
             untrack(parent)
-        return before  # type: ignore[no-any-return]
+        return before  # type: ignore[no-any-return] # JSON
     if value is MISSING:
-        return parent.pop(key)  # type: ignore[no-any-return]
+        return parent.pop(key)  # type: ignore[no-any-return] # JSON
     if key == len(parent):
         parent.append(value)
         return MISSING
     before = parent[key]
     parent[key] = value
-    return before  # type: ignore[no-any-return]
+    return before  # type: ignore[no-any-return] # JSON

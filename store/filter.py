@@ -176,7 +176,7 @@ def _parse(text: str, work: Work) -> Filter:
         work.charge(_SEGMENT_STEPS)
         segment = _segment(reader)
         if isinstance(segment, Conditions) and segments and isinstance(segments[-1], Conditions):
-            segment = Conditions(segments.pop().tests + segment.tests)  # type: ignore[union-attr]
+            segment = Conditions(segments.pop().tests + segment.tests)  # type: ignore[union-attr] # so says `isinstance`
         segments.append(segment)
     return Filter(text, tuple(segments))
 

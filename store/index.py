@@ -215,7 +215,7 @@ class Index:
                 break
             # The last step may lead nowhere: what was removed is not there any more.
             if depth < last:
-                value = value[step]  # type: ignore[index]
+                value = value[step]  # type: ignore[index] # a path that was resolved
         else:  # not after the `break`: only a walk that has arrived may look below the edit
             for groups in pending:
                 _gather_element(groups, edit, gathering)

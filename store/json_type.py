@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from triode.store.work import Work
 
-Json: TypeAlias = Union[bool, int, float, str, list[Any], dict[str, Any], None]  # noqa: UP007 (runtime alias)
+Json: TypeAlias = Union[bool, int, float, str, list[Any], dict[str, Any], None]  # noqa: UP007 # an alias at run time
 
 
 # How many members are compared before others may have their turn.

@@ -70,7 +70,7 @@ def _pointer(plan: Plan, base: Path, step: dict[str, Any], member: str) -> Path:
 def _value(base: Path, step: dict[str, Any]) -> Json:
     if "value" not in step:
         raise Invalid(base, "value is missing", status=400)
-    return step["value"]  # type: ignore[no-any-return]
+    return step["value"]  # type: ignore[no-any-return] # JSON
 
 
 def _add(plan: Plan, base: Path, step: dict[str, Any]) -> None:

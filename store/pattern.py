@@ -310,5 +310,5 @@ def _class(cursor: _Cursor) -> Admits:
         if cursor.here() == "-" and cursor.text[cursor.at + 1] != "]":
             cursor.next()
             high = _escaped(cursor, cursor.next())
-        admits.append(lambda c, low=low, high=high: low <= c <= high)  # type: ignore[misc]
+        admits.append(lambda c, low=low, high=high: low <= c <= high)  # type: ignore[misc] # of a lambda with defaults
     return lambda c: any(admit(c) for admit in admits) is not negated

@@ -188,7 +188,7 @@ def weigh(value: Json | Missing, work: Work = FREE) -> tuple[int, int]:
     """
     kind = type(value)
     if kind is str:
-        return _text(value), _text_bytes(value)  # type: ignore[arg-type]  # `kind` says so
+        return _text(value), _text_bytes(value)  # type: ignore[arg-type] # `kind` says so
     if kind is int or kind is float:
         return 8, _INT_BYTES
     if kind is not dict and kind is not list:

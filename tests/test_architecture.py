@@ -1,4 +1,5 @@
-"""Imports go one way, and what is meant to be pure is (docs/design.md 2).
+"""Imports go one way, and what is meant to be pure is (docs/design.md 2). Files are short, and what
+a checker is told to pass over has its reason.
 
 `app` → `limits` → `store`, and one way between the packages of `app`. `store` and `limits` wait for
 nothing, read no clock, and do no I/O: time and bytes are arguments. The rules are read off the
@@ -8,6 +9,9 @@ source, so that an import inside a function counts as well.
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +59,15 @@ PURE_IN_APP = [
     "app/wire/sse_parser.py",
     "app/delivery/tag.py",
 ]
+
+# Where a file is one noun, and can be read at once.
+SHORT = (*PACKAGES, "clients/python")
+MAX_LINES = 400
+# Those that may be longer, and how long.
+LONGER = {"app/log/member.py": 407}
+# A checker's rules are named, and behind them is why they do not hold there.
+EXCEPTION = re.compile(r"#\s*(noqa|type:\s*ignore)")
+WITH_REASON = re.compile(r"# (noqa: \w+(, ?\w+)*|type: ignore\[[\w, -]+\]) # [`\w]")
 
 
 def sources(package: str) -> list[Path]:
@@ -241,6 +254,51 @@ def test_every_module_postpones_its_annotations(package: str) -> None:
     # A module without any code, as an empty __init__, has none to postpone.
     bare = [name for name, text in texts.items() if late not in text and "def " in text]
     assert not bare
+
+
+def unreasoned(source: str) -> list[int]:
+    """The lines where a checker is told to pass over something, and nobody says why."""
+    return [
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+        and EXCEPTION.match(token.string)
+        and not WITH_REASON.match(token.string)
+    ]
+
+
+def test_files_are_short() -> None:
+    lines = {
+        name_of(path): path.read_text(encoding="utf-8").count("\n")
+        for package in SHORT
+        for path in sources(package)
+    }
+    long = {name: count for name, count in lines.items() if count > LONGER.get(name, MAX_LINES)}
+    assert not long
+
+
+def test_exceptions_have_reasons() -> None:
+    wrong = [
+        f"{name_of(path)}:{line}"
+        for package in SHORT
+        for path in sources(package)
+        for line in unreasoned(path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["# noqa", "# noqa: S110", "#noqa: S110 # why", "# type: ignore", "# type: ignore[misc]"],
+)
+def test_an_exception_without_a_reason_is_seen(comment: str) -> None:
+    assert unreasoned(f"x = 1  {comment}\n") == [1]
+
+
+def test_a_reason_is_seen() -> None:
+    assert not unreasoned(
+        "x = 1  # noqa: S110, B1 # why\ny = '# noqa'  # type: ignore[a-b] # `x`\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def gated(
 
 def current_request() -> Request:
     """The request that Quart is serving, itself and not its proxy."""
-    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+    return cast(Request, request._get_current_object())  # type: ignore[attr-defined] # a proxy
 
 
 async def arrive(

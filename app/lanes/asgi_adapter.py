@@ -63,7 +63,7 @@ class HttpConnection(TrioASGIHTTPConnection):
 
         return send_noting_the_end
 
-    async def handle_messages(  # type: ignore[override]
+    async def handle_messages(  # type: ignore[override] # one more argument
         self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
     ) -> None:
         """Feed the body until the disconnect."""

@@ -39,7 +39,7 @@ class _Server(TCPServer):
     """Hypercorn's server of one connection, which tells the stream when it is idle."""
 
     # Hypercorn declares one kind of stream and uses few of its methods: those that ours has.
-    stream: HandoffStream  # type: ignore[assignment]
+    stream: HandoffStream  # type: ignore[assignment] # see above
     _reading_ended = False
 
     async def protocol_send(self, event: Event) -> None:
@@ -157,7 +157,7 @@ class HypercornLane:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.abort_if_cancelled)
             state = ConnectionState(self._state.copy())
-            server = _Server(self._app, self._config, self._context, state, stream)  # type: ignore[arg-type]
+            server = _Server(self._app, self._config, self._context, state, stream)  # type: ignore[arg-type] # as `_Server.stream`
             await server.run()
             await stream.aclose()
             nursery.cancel_scope.cancel()

@@ -109,14 +109,14 @@ class MessageReader:
         for frame in frames:
             opcode = frame.opcode  # type: ignore[union-attr] # an open connection yields frames only
             if opcode is Opcode.PING:
-                pong = ws_frame(PONG, bytes(frame.data))  # type: ignore[union-attr]
+                pong = ws_frame(PONG, bytes(frame.data))  # type: ignore[union-attr] # as above
                 before = found.pop() if found and type(found[-1]) is Pongs else b""
                 found.append(Pongs(before + pong))
             elif opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 if opcode is not Opcode.CONT:
                     self._text = opcode is Opcode.TEXT
-                self._message += frame.data  # type: ignore[union-attr]
-                if frame.fin:  # type: ignore[union-attr]
+                self._message += frame.data  # type: ignore[union-attr] # as above
+                if frame.fin:  # type: ignore[union-attr] # as above
                     message = self._whole()
                     if message is None:
                         break

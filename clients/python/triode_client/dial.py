@@ -44,6 +44,6 @@ async def _wrap(tcp: SocketStream, target: Target, options: Options) -> ByteStre
 async def abort(stream: ByteStream) -> None:
     """Close at once; twice does no harm. Not to be cancelled: the socket would stay open."""
     while isinstance(stream, TLSStream):
-        stream = stream.transport_stream  # type: ignore[assignment]  # one of bytes, as we made it
+        stream = stream.transport_stream  # type: ignore[assignment] # one of bytes, as we made it
     with anyio.move_on_after(ABORT_S, shield=True):
         await stream.aclose()
