@@ -1,9 +1,11 @@
 # Makes what a server serves: `npm run build`. The client is one file, which the element imports.
 set -e
+# Names of ours that nobody outside sees, and no event or command has.
+private='inDoubt|isAborted|sentAt|begin|pause|arrived|refresh|tick|settle|over|order|live|tell|take|fail'
 small() {
   echo '/*! Triode for JavaScript, MIT licence */'
-  terser --module -c passes=3,ecma=2020,unsafe_arrows=true,keep_fargs=false -m --ecma 2020 --comments false
+  terser --module -c passes=3,ecma=2020,unsafe_arrows=true,keep_fargs=false -m --mangle-props "regex=/^($private)$/" --ecma 2020 --comments false
 }
-join() { esbuild "$1" --bundle --format=esm --log-level=warning '--external:*/triode.js'; }
+join() { esbuild "$1" --bundle --minify-syntax --format=esm --log-level=warning '--external:*/triode.js'; }
 join triode.js | small >"$1/client.js"
 join element.js | sed 's#"\.\.*/triode.js"#"./client.js"#' | small >"$1/triode-value.js"

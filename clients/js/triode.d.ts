@@ -253,6 +253,12 @@ export interface WriteOptions extends CallOptions {
   key?: string;
 }
 
+export interface Optimistic {
+  /** Show it at once in all views, and take it back if it is refused. The path has to be of names and
+   *  indexes, such as `.a[0].b`. */
+  optimistic?: boolean;
+}
+
 export interface SetOptions extends WriteOptions {
   /** Make missing parents. */
   create?: boolean;
@@ -337,8 +343,18 @@ export interface Triode<Doc = any> extends Emitter<TriodeEvents> {
   set<const P extends string>(
     path: Place<Doc, P>,
     value: At<Doc, P>,
-    options?: SetOptions,
+    options?: SetOptions & Optimistic,
   ): Promise<Position>;
+  /** Write what `change` makes of the value of a place, and begin again if another was faster; so it may be
+   *  called several times. If it makes undefined nothing is written; to give up, throw. Resolves with what
+   *  is there then. Rejects with status 412 after a hundred tries. */
+  transaction<const P extends string>(
+    path: Place<Doc, P>,
+    change: (
+      value: At<Doc, P> | undefined,
+    ) => At<Doc, P> | undefined | Promise<At<Doc, P> | undefined>,
+    options?: CallOptions & { create?: boolean } & Optimistic,
+  ): Promise<At<Doc, P>>;
   /** RFC 7396. */
   merge<const P extends string>(
     path: Place<Doc, P>,
@@ -351,7 +367,10 @@ export interface Triode<Doc = any> extends Emitter<TriodeEvents> {
     operations: PatchOperation[],
     options?: WriteOptions,
   ): Promise<Position>;
-  delete<const P extends string>(path: Place<Doc, P>, options?: WriteOptions): Promise<Position>;
+  delete<const P extends string>(
+    path: Place<Doc, P>,
+    options?: WriteOptions & Optimistic,
+  ): Promise<Position>;
   increment<const P extends string>(
     path: Place<Doc, P>,
     by?: number,

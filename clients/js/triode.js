@@ -7,6 +7,8 @@
       │   └ view   what watch() gives; several may look at one feed
       └ room
 
+Writes that are shown at once are guesses, laid over what a feed has until the server has answered.
+
 A link is a WebSocket or, where none can be opened, an event stream over `fetch`, with commands sent
 by HTTP. It begins in `open` and ends once, in `lost`; what comes from an older one is ignored. Beside
 such a stream a WebSocket is tried now and then, and takes its place in `socket`.
@@ -28,9 +30,10 @@ The whole is closures rather than classes for its size: minified and compressed,
 8 KB. `npm run build` joins the files to the one that a server has at `/client.js`. */
 
 import { refuseUnknown, toJson } from './lib/check.js';
-import { emitter } from './lib/emitter.js';
+import { ANY, emitter } from './lib/emitter.js';
 import { abortable, problem, TriodeError } from './lib/error.js';
 import { feedOf, viewOf } from './lib/feed.js';
+import { guessesOf } from './lib/guess.js';
 import { readEvents, refusal } from './lib/http.js';
 import { shape } from './lib/places.js';
 
@@ -100,10 +103,11 @@ export function triode(url = OWN, options = {}) {
   const asksToken = typeof tokenGiven === 'function';
 
   const feeds = new Map();
+  const guesses = guessesOf(feeds);
   const rooms = new Map();
   let state = 'idle';
   let failure = isHomeless
-    ? new TriodeError(`"${url}" is an address for pages, and here is none: write http://HOST:PORT`)
+    ? new TriodeError(`"${url}" is for pages, and here is none: write http://HOST:PORT`)
     : null;
   let token;
   let known = false; // a Triode has answered there
@@ -487,6 +491,7 @@ export function triode(url = OWN, options = {}) {
       const feed = feeds.get(filter);
       if (id) feeds.forEach((each) => each.arrived(id));
       if (feed?.live) feed.take(frame);
+      guesses.settle();
     } else {
       const room = rooms.get(frame.room);
       if (room && id && send) room.position = id;
@@ -608,11 +613,12 @@ export function triode(url = OWN, options = {}) {
 
   // ── the queue ──────────────────────────────────────────────────────────────────────────────
 
-  /** A promise of what `result` makes of the answer; a `signal` in the command ends waiting for it. The command is put into words now: what is changed
-   *  in it later is not sent. Ours, of order 0, come first; with their link they are forgotten. */
-  function enqueue({ signal, ...command }, result, order = ++ordered) {
-    if (failure) return Promise.reject(failure);
-    if (signal?.aborted) return Promise.reject(signal.reason);
+  /** A promise of what `result` makes of the answer; a `signal` in the command ends waiting for it. The
+   *  command is put into words now: what is changed in it later is not sent. Ours, of order 0, come first;
+   *  with their link they are forgotten. */
+  async function enqueue({ signal, ...command }, result, order = ++ordered) {
+    if (failure) throw failure;
+    signal?.throwIfAborted();
     const { type } = command;
     const isWrite = type === 'batch' || WRITES.includes(type);
     const key = isWrite ? (command.key ?? `${keys}-${order}`) : undefined;
@@ -771,20 +777,19 @@ export function triode(url = OWN, options = {}) {
 
   // ── what it is for ─────────────────────────────────────────────────────────────────────────
 
-  const write = (type, member) => async (path, value, more) => {
-    if (value === undefined && type !== 'increment')
-      throw new TypeError(`${type} ${path}: undefined is no JSON value; null is one`);
-    return enqueue({ type, path, [member]: value, ...more }, ({ id }) => id);
-  };
+  const write =
+    (type, member) =>
+    async (path, value, { optimistic, ...more } = {}) => {
+      const guess = optimistic && guesses.make(type, path, JSON.parse(toJson({ value })).value);
+      const answer = enqueue({ type, path, [member]: value, ...more }, ({ id }) => id);
+      return guess ? guesses.add(guess, answer) : answer;
+    };
 
   async function connected() {
     while (state !== 'open') {
       if (failure) throw failure;
       if (state === 'idle') t.connect();
-      await new Promise((done) => {
-        const call = () => done(t.off('state', call));
-        t.on('state', call);
-      });
+      await new Promise((done) => t.once(ANY, done));
     }
     return t;
   }
@@ -813,7 +818,7 @@ export function triode(url = OWN, options = {}) {
     watch(filter = '.', { policy, ...unknown } = {}) {
       refuseUnknown(unknown, ['policy']);
       const old = feeds.get(filter);
-      const feed = old ?? feedOf(filter, policy);
+      const feed = old ?? feedOf(filter, policy, guesses);
       feeds.set(filter, feed);
       if (!old || old.error) {
         feed.error = isHomeless ? failure : null;
@@ -847,6 +852,26 @@ export function triode(url = OWN, options = {}) {
     append: write('append', 'value'),
     increment: write('increment', 'by'),
     delete: (path, more) => write('delete', 'path')(path, path, more),
+
+    /** Write what `change` makes of a place, and begin again if another was faster; nothing, if it makes
+     *  undefined. Resolves with what is there then. */
+    async transaction(path, change, { signal, ...more } = {}) {
+      for (let tries = 0; ; tries++) {
+        const [id, value] = await enqueue({ type: 'get', filter: path, signal }, (answer) => [
+          answer.id,
+          answer.items[0]?.value,
+        ]);
+        const now = await change(value);
+        if (now === undefined) return value;
+        try {
+          await t.set(path, now, { create: true, ...more, if: id, signal });
+          return now;
+        } catch (error) {
+          if (error.status !== 412 || tries > 98) throw error;
+        }
+        await new Promise((done) => setTimeout(done, Math.random() * Math.min(200, 2 ** tries)));
+      }
+    },
 
     /** Several writes; `{atomic: true}`: as one change, all or none. */
     batch: (ops, more) => t.command({ type: 'batch', ops, ...more }),

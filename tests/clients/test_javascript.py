@@ -208,9 +208,12 @@ export async function main(id: string) {
   await t.append('.queue[0].tags', 'red');
   await t.increment('.orders.a.count');
   await t.set(`.orders.${id}.count`, 4);
-  await t.delete('.note');
+  await t.delete('.note', { optimistic: true });
+  const left: number = await t.transaction(".orders.a.count", async (n) => (n ?? 1) - 1);
   const got = await t.get('.orders.a', { signal: AbortSignal.timeout(1000) });
   is<typeof got, Order | undefined>(true);
+  // @ts-expect-error the value is of another type
+  await t.transaction('.open', () => 'yes');
   // @ts-expect-error no such place
   t.watch('.order');
   // @ts-expect-error no such place below

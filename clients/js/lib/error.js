@@ -16,5 +16,5 @@ export const abortable = (promise, signal) =>
     const abort = () => reject(signal.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort);
-    promise.then(resolve, reject).then(() => signal?.removeEventListener('abort', abort));
+    promise.then(resolve, reject);
   });

@@ -3,11 +3,14 @@
 
 import { ANY, emitter } from './emitter.js';
 import { abortable, TriodeError } from './error.js';
+import { isSame } from './guess.js';
 import { GONE, places, shape } from './places.js';
 
 /** One filter that the server is asked for. */
-export function feedOf(filter, policy) {
+export function feedOf(filter, policy, guesses) {
   let held = places();
+  let items = held.items(); // as held
+  let shown = items; // with what is guessed
   let draft;
 
   const feed = {
@@ -19,7 +22,21 @@ export function feedOf(filter, policy) {
     live: false, // the link carries it
     stale: true,
     error: null,
-    items: () => held.items(),
+    items() {
+      if (items !== held.items()) {
+        items = held.items();
+        shown = feed.tick ? guesses.over(feed, items) : items;
+      }
+      return shown;
+    },
+
+    /** What is guessed has changed. */
+    refresh() {
+      if (!feed.tick) return;
+      const before = feed.items();
+      shown = guesses.over(feed, items);
+      if (!isSame(before, shown)) changed({ type: 'snapshot', filter });
+    },
 
     tell(name, value) {
       for (const view of [...feed.views]) view.emit(name, value, view);

@@ -34,9 +34,9 @@ const look = (value, keys) =>
   );
 
 /** Selected places: canonical path → value, as the events of one filter make them. */
-export function places() {
-  const values = new Map();
-  let deepest = 0; // keys of the longest path
+export function places(from) {
+  const values = new Map(from);
+  let deepest = from ? Infinity : 0; // keys of the longest path, or more
   let own = new WeakSet(); // made since the last look: may be changed in place
   let shown;
 
@@ -79,8 +79,8 @@ export function places() {
       put(path, value, parse(path)[0].length);
     },
 
-    /** `path` has this value now, or none if it is `GONE`. */
-    change(path, value) {
+    /** `path` has this value now, or none if it is `GONE`. `known`: if it is in what is selected already. */
+    change(path, value, known) {
       const [keys, ends] = parse(path);
       const { length } = keys;
       let inside = false;
@@ -95,7 +95,7 @@ export function places() {
       if (length < deepest)
         for (const known of [...values.keys()])
           if (isInside(known, path)) put(known, look(value, parse(known)[0].slice(length)), 0);
-      if (!inside || values.has(path)) put(path, value, length);
+      if (values.has(path) || !(inside || known)) put(path, value, length);
     },
   };
 }

@@ -161,15 +161,15 @@ test('a value that JSON would change is refused', async (context) => {
     [{ a: [1, -Infinity] }, /-Infinity at "1"/],
     [new Map([['a', 1]]), /a Map at "value" .*Object\.fromEntries\(map\)/],
     [{ at: new Date(0) }, /a Date at "at" .*toISOString/],
-    [new Set(), /a Set .*\[\.\.\.set\]/],
-    [10n, /a BigInt .*2 \*\* 53/],
+    [new Set(), /a Set at "value"/],
+    [10n, /a BigInt at "value"/],
     [[1, undefined], /undefined at "1"/],
     [() => 1, /a Function/],
     [new Uint8Array(2), /a Uint8Array/],
-    [undefined, /^set \.a: undefined is no JSON value/],
+    [undefined, /undefined at "value" is no JSON value; write null/],
   ])
     await assert.rejects(t.set('.a', value), { name: 'TypeError', message: said });
-  await assert.rejects(t.append('.a', undefined), /append \.a: undefined/);
+  await assert.rejects(t.append('.a', undefined), /undefined at "value"/);
   await assert.rejects(t.increment('.a', NaN), /NaN at "by"/);
   await assert.rejects(t.batch([{ type: 'set', path: '.a', value: NaN }]), /NaN/);
   await assert.rejects(t.publish({ room: 'r', event: 'e', data: NaN }), /NaN/);
