@@ -12,9 +12,10 @@ The claims are checked here and not by PyJWT, because that asks the wall clock:
         nobody (RFC 7519 4.1.3)
   iss   must be one of our issuers, when some are configured
   sub   the name, and what limits count by
-  triode  the grant, an object as in docs/wire.md 7; or its members read, write, rooms and admin as
-        claims of their own. A token with neither gets `default_grant`, by default nothing. Claims
-        that are not ours are let be, but what begins with `triode` is ours and has to be known.
+  triode  the grant, an object as in docs/wire.md, Tokens; or its members read, write, rooms and
+        admin as claims of their own. A token with neither gets `default_grant`, by default
+        nothing. Claims that are not ours are let be, but what begins with `triode` is ours and
+        has to be known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens to an event for a subscriber whose queue is full (docs/wire.md 4)."""
+"""What happens to an event for a subscriber whose queue is full (docs/wire.md, `GET /events`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /store/batch`: many commands in one request, an answer for each (docs/wire.md 5 and 6).
+"""`POST /store/batch`: many commands in one request, an answer for each (docs/wire.md, HTTP).
 
 Each command stands for itself: a malformed or refused one gets its error in its place, and the
 others go on. The body is read whole before the first one runs, so a body over the limit runs

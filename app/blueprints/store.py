@@ -1,4 +1,4 @@
-"""`/store`: read, set, patch and remove places of the document over HTTP (docs/wire.md 6).
+"""`/store`: read, set, patch and remove places of the document over HTTP (docs/wire.md, HTTP).
 
 Positions are the validators: the `ETag` of an answer is the position of the document when it was
 read. So it says more than is needed (anything may have changed since), and the question behind

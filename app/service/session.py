@@ -1,5 +1,5 @@
-"""A session: what one WebSocket client says, and the answers (docs/wire.md 5). Both lanes feed it
-whole messages.
+"""A session: what one WebSocket client says, and the answers (docs/wire.md, `GET /ws`). Both lanes
+feed it whole messages.
 
 Answers are pushed through the hub like everything else, so a client sees its `ok` in the right
 place among its events: after what it was owed when it asked, before what its command brought

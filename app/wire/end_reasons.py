@@ -1,5 +1,5 @@
-"""Why a connection ends: one table for close codes, `closing` reasons and metric labels
-(docs/wire.md 5, docs/design.md 8).
+"""Why a connection ends: one table for close codes, `closing` reasons and metric labels. What each
+means to a client stands in docs/wire.md, "How a connection ends"; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class End:
     """A reason for which a connection ends.
 
     `label` is the metric label and the SSE `closing` reason, `code` the WebSocket close code.
-    Clients go by these two (docs/wire.md 5).
+    Clients go by these two: after a code of 44xx they do not come back unchanged.
     """
 
     label: str

@@ -1,5 +1,5 @@
 """What a client asks for when it opens a stream: filters, rooms, policy, where to begin, tags
-(docs/wire.md 4 and 5).
+(docs/wire.md, `GET /events` and `GET /ws`).
 """
 
 from __future__ import annotations
