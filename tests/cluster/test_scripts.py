@@ -263,6 +263,23 @@ async def test_so_many_terms_are_remembered(real: Connection) -> None:
     assert [term.epoch for term in terms] == [f"e{number}" for number in range(6, 70)]
 
 
+async def test_a_batch_that_arrives_late_is_not_a_new_one(real: Connection) -> None:
+    both = await both_of(real)
+    for _ in range(2):
+        await both.run("attach", ("a", "0", "", "0", "0", "", "x", "500", "10000"))
+        both.now_ms += 2000
+    batch = ("a", "1", "x", "1", b"body")
+    first = await both.run("append", batch)
+    # Its lease is over, and two snapshots have its entry.
+    both.now_ms += 60_000
+    for number in range(2):
+        await both.run("append", ("b", str(number + 1), "x", "1", b"body"))
+        named = f"snap{number} {number + 2} 1 0"
+        assert (await both.run("snapshot", ("x", named)))[0] == "ok"
+    await both.run("attach", ("b", "0", "", "0", "0", "", "x", "500", "10000"))
+    assert await both.run("append", batch) == first
+
+
 async def test_a_log_of_another_format_is_left_alone(real: Connection) -> None:
     both = await both_of(real)
     await real.call("HSET", KEYS[0], "format", "2")

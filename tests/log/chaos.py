@@ -150,9 +150,21 @@ def turn_clock(world: World, node: Node) -> None:
 
 
 def kill(world: World, node: Node) -> None:
-    # One that others wait for, if there is one.
+    world.kill(node)
+
+
+def kill_elected(world: World, node: Node) -> None:
     elected = world.primary.data.meta.get("elected")
-    world.kill(next((other for other in world.nodes if other.name == elected), node))
+    for other in [other for other in world.nodes if other.name == elected]:
+        world.kill(other)
+
+
+def freeze_asking(world: World, node: Node) -> None:
+    for other in world.nodes:
+        if other.link and any(call.script == "attach" for call, _, _ in other.link.down):
+            other.freeze()
+            world.advance(11.0)
+            return
 
 
 def fill(world: World, node: Node) -> None:
@@ -162,7 +174,8 @@ def fill(world: World, node: Node) -> None:
 GOES_WRONG: Final[tuple[tuple[Step, int], ...]] = (
     (fail_over, 8), (split, 4), (heal, 3), (switch_back, 1), (restart, 4), (bounce, 3),
     (restart_empty, 1), (flush, 2), (cut, 16), (cut_in_salvage, 16), (arrive, 16),
-    (freeze, 5), (long_pause, 4), (trim, 2), (turn_clock, 1), (kill, 2), (fill, 2),
+    (freeze, 5), (long_pause, 4), (trim, 2), (turn_clock, 1), (kill, 2), (kill_elected, 4),
+    (freeze_asking, 3), (fill, 4),
 )  # fmt: skip
 
 

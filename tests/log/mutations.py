@@ -18,7 +18,6 @@ from tests.log.model_valkey import Server
 from tests.log.world import World
 from triode.app.log.giving_back import GivingBack
 from triode.app.log.member import Member
-from triode.app.log.outgoing import Outbound
 
 # Worlds in which a fault has to show.
 WORLDS: Final = 300
@@ -133,13 +132,6 @@ MUTATIONS: Final = (
         "floor = (kept_term, kept_seq + 1)",
         'floor = (int(named.split(" ")[2]), seq + 2)',
     ),
-    Mutation(
-        "snapshot: numbers of nodes without a lease are forgotten",
-        Server._snapshot,
-        "if is_old and name",
-        "if name",
-        is_rare=True,
-    ),
     # ── nodes ───────────────────────────────────────────────────────────────────────────────────
     Mutation(
         "what this node has is always in the log",
@@ -212,20 +204,6 @@ MUTATIONS: Final = (
         "batch is not None",
     ),
     Mutation(
-        "a reply is taken for that of another batch",
-        Outbound.landed,
-        "self.batch.no == no",
-        "no >= 0",
-        is_rare=True,
-    ),
-    Mutation(
-        "nothing is done, though it was sent before",
-        Member.refused,
-        "if self._out.sends == 1",
-        "if True",
-        is_rare=True,
-    ),
-    Mutation(
         "it gives back what it has not",
         GivingBack.next,
         "shared == server.seq and server.snapshots and recent.floor <= shared",
@@ -282,7 +260,7 @@ def mutated(mutation: Mutation) -> FunctionType:
 
 def notices(mutation: Mutation, seed: int = 0, worlds: int = WORLDS) -> str:
     """What the checks say with the fault in it; empty if nothing."""
-    owner = {kind.__name__: kind for kind in (Server, Member, Outbound, GivingBack)}[
+    owner = {kind.__name__: kind for kind in (Server, Member, GivingBack)}[
         mutation.of.__qualname__.partition(".")[0]
     ]
     name = mutation.of.__name__

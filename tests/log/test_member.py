@@ -20,14 +20,11 @@ from triode.app.log.calls import (
     Apply,
     Attached,
     Call,
-    Full,
     Kept,
     Live,
     Read,
-    Reconnect,
     Reload,
     Seed,
-    Unknown,
     UnknownFormat,
     read_attached,
 )
@@ -166,7 +163,7 @@ def test_without_a_reply_the_connection_is_dropped() -> None:
     one = member(3)
     one.tick(1.0)
     assert one.tick(1.0 + REPLY_S - 0.1) == []
-    assert one.tick(1.0 + REPLY_S)[-1] == Reconnect()
+    assert kinds(one.tick(1.0 + REPLY_S))[-1] == "Reconnect"
     assert one.state is State.AWAY
 
 
@@ -248,12 +245,12 @@ def test_who_has_to_begin_anew_does_not_know_what_became_of_it() -> None:
 def test_a_full_server_has_done_nothing_unless_it_was_sent_before() -> None:
     one = member(3)
     one.append(b"a", 1, 1.0)
-    assert one.refused(1.0) == [Full()]
+    assert kinds(one.refused(1.0)) == ["Full"]
     one.append(b"b", 1, 1.0)
     one.lost(1.0)
     one.connected(1.0)
     one.attached(open_at("1 aaaa 0", 3), 1.0)
-    assert one.refused(1.0) == [Unknown()]
+    assert kinds(one.refused(1.0)) == ["Unknown"]
 
 
 @pytest.mark.parametrize(
