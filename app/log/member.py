@@ -28,6 +28,7 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING
 
+from triode.app.log import patience
 from triode.app.log.calls import (
     Action,
     Apply,
@@ -44,23 +45,8 @@ from triode.app.log.calls import (
 from triode.app.log.giving_back import GivingBack
 from triode.app.log.outgoing import Outbound
 from triode.app.log.owed import Owed
-from triode.app.log.patience import (
-    LEASE_S,
-    NOT_LIVE_S,
-    POLL_S,
-    PROBE_S,
-    REPLY_S,
-    WAIT_S,
-    WINDOW_S,
-)
 from triode.app.log.recent import LogEntry, Recent
-from triode.app.log.terms import (
-    Terms,
-    common,
-    holds,
-    last_term,
-    stream_id,
-)
+from triode.app.log.terms import Terms, common, holds, last_term, stream_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,7 +70,12 @@ class Member:
     """
 
     def __init__(
-        self, node: str, new_epoch: Callable[[], str], now: float, *, window_s: float = WINDOW_S
+        self,
+        node: str,
+        new_epoch: Callable[[], str],
+        now: float,
+        *,
+        window_s: float = patience.WINDOW_S,
     ) -> None:
         self.node = node
         self.state = State.AWAY
@@ -131,8 +122,8 @@ class Member:
     @property
     def next_at(self) -> float:
         """When `tick` is due."""
-        not_live = self._contact + NOT_LIVE_S if self.is_live else inf
-        return min(self._ask_at, self._owed.since + REPLY_S, not_live)
+        not_live = self._contact + patience.NOT_LIVE_S if self.is_live else inf
+        return min(self._ask_at, self._owed.since + patience.REPLY_S, not_live)
 
     # ── connections and time ────────────────────────────────────────────────────────────────────
 
@@ -152,9 +143,9 @@ class Member:
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
         self._see(now)
-        if self.is_live and now >= self._contact + NOT_LIVE_S:
+        if self.is_live and now >= self._contact + patience.NOT_LIVE_S:
             self._say_live(False)
-        if now >= self._owed.since + REPLY_S:
+        if now >= self._owed.since + patience.REPLY_S:
             self._disconnect()
             self._actions.append(Reconnect())
         elif now >= self._ask_at:
@@ -165,7 +156,7 @@ class Member:
         """A node that did not run for as long as its lease asks first, whatever it was told."""
         slept = now - self._now
         self._now = now
-        if slept >= LEASE_S and self.state is not State.AWAY:
+        if slept >= patience.LEASE_S and self.state is not State.AWAY:
             self._ask(State.ASKING)
 
     def _disconnect(self) -> None:
@@ -193,7 +184,9 @@ class Member:
         at = last_term(self.terms, self.seq)
         epoch = self._new_epoch()
         self._call(
-            attach_call(self.node, at, self.seq, bids, self._roster, epoch, self._window_s, LEASE_S)
+            attach_call(
+                self.node, at, self.seq, bids, self._roster, epoch, self._window_s, patience.LEASE_S
+            )
         )
 
     def _call(self, call: Call) -> None:
@@ -218,7 +211,7 @@ class Member:
     def _judge(self, server: Attached) -> None:
         """Is what this node has applied a part of the log as it is?"""
         if self.is_reloading:
-            self._ask_again(State.ASKING, PROBE_S)
+            self._ask_again(State.ASKING, patience.PROBE_S)
             return
         # What came by the stream meanwhile may be newer than the answer. Had this node been ahead
         # in the open term when it asked, the server would be recovering.
@@ -233,7 +226,7 @@ class Member:
             self._reload("behind", self.seq)
         else:
             # Another node's next snapshot will do.
-            self._ask_again(State.ASKING, WAIT_S)
+            self._ask_again(State.ASKING, patience.WAIT_S)
 
     def _go_on(self, server: Attached) -> None:
         if self.state is not State.OPEN or self.terms != server.terms:
@@ -243,7 +236,7 @@ class Member:
         self.terms = server.terms
         self._roster = ",".join(server.nodes)
         self._contact = self._now
-        self._ask_again(State.OPEN, PROBE_S)
+        self._ask_again(State.OPEN, patience.PROBE_S)
         self._say_live(True)
         self._send()
 
@@ -254,8 +247,8 @@ class Member:
     # ── recovering ──────────────────────────────────────────────────────────────────────────────
 
     def _recover(self, server: Attached) -> None:
-        wait_s = server.left_ms / 1000 if server.left_ms else POLL_S
-        self._ask_again(State.RECOVERING, min(max(wait_s, 0.001), POLL_S))
+        wait_s = server.left_ms / 1000 if server.left_ms else patience.POLL_S
+        self._ask_again(State.RECOVERING, min(max(wait_s, 0.001), patience.POLL_S))
         if server.elected != self.node or not self.is_based:
             return
         given = self._giving_back.next(server, self.terms, self.seq, self.recent)
@@ -300,7 +293,7 @@ class Member:
         self._reload_terms = self.server.terms
         self._forget()
         self.is_reloading = True
-        self._ask_again(State.ASKING, PROBE_S)
+        self._ask_again(State.ASKING, patience.PROBE_S)
 
     def _forget(self) -> None:
         """There is no document, as in a node that has just been started."""
@@ -324,7 +317,7 @@ class Member:
         self._see(now)
         self.is_reloading = False
         if self.state is not State.AWAY:
-            self._ask_again(State.ASKING, WAIT_S)
+            self._ask_again(State.ASKING, patience.WAIT_S)
         return self._take()
 
     # ── reading and appending ───────────────────────────────────────────────────────────────────

@@ -13,6 +13,8 @@ import argparse
 import logging
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -83,8 +85,9 @@ async def _replicate(replica: Server, link: Proxy) -> None:
         await trio.sleep(0.02)
 
 
-async def one_round(binary: Path, folder: Path) -> Round:
-    """Two servers, two nodes, one failover."""
+@asynccontextmanager
+async def pair(binary: Path, folder: Path) -> AsyncIterator[tuple[Server, Server, Proxy]]:
+    """A primary, its replica, and the way between them."""
     options = ("--repl-diskless-sync-delay", "0")
     for name in ("primary", "replica"):
         (folder / name).mkdir()
@@ -92,10 +95,29 @@ async def one_round(binary: Path, folder: Path) -> Round:
         running(binary, folder / "primary", *options) as primary,
         running(binary, folder / "replica", *options) as replica,
         open_proxy(primary.port) as link,
-        open_proxy(primary.port) as front,
     ):
         with trio.fail_after(DEADLINE_S):
             await _replicate(replica, link)
+        yield primary, replica, link
+
+
+async def append(node: LogNode, name: str) -> None:
+    """Until it is acknowledged."""
+    while True:
+        try:
+            await node.log.append(name.encode(), 1)
+        except LogError:
+            continue
+        return
+
+
+async def one_round(binary: Path, folder: Path) -> Round:
+    """Two servers, two nodes, one failover."""
+    async with (
+        pair(binary, folder) as (primary, replica, link),
+        open_proxy(primary.port) as front,
+    ):
+        with trio.fail_after(DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 address = replace(primary.address, port=front.port)
                 nodes = [LogNode(address) for _ in range(NODES)]
@@ -148,6 +170,42 @@ async def rounds(binary: Path, number: int) -> list[Round]:
         with tempfile.TemporaryDirectory() as folder:
             found.append(await one_round(binary, Path(folder)))
     return found
+
+
+async def split(binary: Path, folder: Path) -> tuple[LogNode, LogNode, set[str], set[str]]:
+    """The replica is made a primary while the old one goes on. One node stays with that, and comes
+    over later. The nodes, and what was acknowledged on either side.
+    """
+    async with (
+        pair(binary, folder) as (primary, replica, link),
+        open_proxy(primary.port) as front,
+        open_proxy(primary.port) as aside,
+        trio.open_nursery() as nursery,
+    ):
+        nodes = [LogNode(replace(primary.address, port=p.port)) for p in (front, aside)]
+        for node in nodes:
+            await nursery.start(node.run)
+        for name in ("first", "second"):
+            await nodes[0].log.append(name.encode(), 1)
+        await until(lambda: nodes[1].seq == nodes[0].seq)
+        link.cut()
+        link.refuses = True
+        await replica.call("REPLICAOF", "NO", "ONE")
+        front.target = replica.port
+        front.cut()
+        acknowledged = [await _write(node, name) for node, name in zip(nodes, "nw", strict=True)]
+        aside.target = replica.port
+        aside.cut()
+        await until(lambda: bool(nodes[1].reasons) and nodes[0].applied == nodes[1].applied)
+        nursery.cancel_scope.cancel()
+    return nodes[0], nodes[1], acknowledged[0], acknowledged[1]
+
+
+async def _write(node: LogNode, name: str) -> set[str]:
+    names = [f"{name}{number}" for number in range(5)]
+    for one in names:
+        await append(node, one)
+    return set(names)
 
 
 def main() -> None:

@@ -155,7 +155,7 @@ MUTATIONS: Final = (
     Mutation(
         "after a freeze it goes on as before",
         Member._see,
-        "if slept >= LEASE_S",
+        "if slept >= patience.LEASE_S",
         "if False",
     ),
     Mutation(
@@ -232,13 +232,13 @@ MUTATIONS: Final = (
     Mutation(
         "no reply is waited for, for ever",
         Member.tick,
-        "if now >= self._owed.since + REPLY_S:",
+        "if now >= self._owed.since + patience.REPLY_S:",
         "if False:",
     ),
     Mutation(
         "it does not look whether the server is still the same",
         Member._go_on,
-        "self._ask_again(State.OPEN, PROBE_S)",
+        "self._ask_again(State.OPEN, patience.PROBE_S)",
         "self.state = State.OPEN",
     ),
 )
