@@ -1,6 +1,6 @@
 import type { FunctionComponent, ReactNode } from 'react';
 
-import type { Document, Place, Selected, State, StateOptions, Told } from './lib/source.js';
+import type { Begun, Document, Place, Selected, State, StateOptions, Told } from './lib/source.js';
 import type { Triode } from './triode.js';
 
 /** Gives a client to all below it. */
@@ -11,6 +11,14 @@ export function useClient(): Triode<Document>;
 
 /** What a filter selects, as the value of a view; `initial` until there is one, and on a server. Nothing
  *  is watched without a filter. Throws the refusal of a filter, for the nearest error boundary. */
+export function useTriode<Value = never>(
+  filter: Told<Value> | null | undefined | false,
+  options: Begun<NoInfer<Value>>,
+): Value;
+export function useTriode<const F extends string>(
+  filter: Place<Document, F> | null | undefined | false,
+  options: Begun<NoInfer<Selected<Document, F>>>,
+): Selected<Document, F>;
 export function useTriode<Value = never>(
   filter: Told<Value> | null | undefined | false,
   options?: StateOptions<NoInfer<Value>>,

@@ -1,4 +1,4 @@
-import type { Document, Place, Selected, State, StateOptions, Told } from './lib/source.js';
+import type { Begun, Document, Place, Selected, State, StateOptions, Told } from './lib/source.js';
 
 /** What `svelte/store` calls a Readable. */
 export interface Store<Value> {
@@ -7,6 +7,14 @@ export interface Store<Value> {
 
 /** A store of what a filter selects, as the value of a view; `initial` until there is one, and on a server.
  *  It watches while somebody listens. A refusal of the filter is reported as an error that nobody caught. */
+export function triodeStore<Value = never>(
+  filter: Told<Value>,
+  options: Begun<NoInfer<Value>>,
+): Store<Value>;
+export function triodeStore<const F extends string>(
+  filter: Place<Document, F>,
+  options: Begun<NoInfer<Selected<Document, F>>>,
+): Store<Selected<Document, F>>;
 export function triodeStore<Value = never>(
   filter: Told<Value>,
   options?: StateOptions<NoInfer<Value>>,

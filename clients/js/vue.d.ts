@@ -1,6 +1,6 @@
 import type { MaybeRefOrGetter, Plugin, ShallowRef } from 'vue';
 
-import type { Document, Place, Selected, State, StateOptions, Told } from './lib/source.js';
+import type { Begun, Document, Place, Selected, State, StateOptions, Told } from './lib/source.js';
 import type { Triode } from './triode.js';
 
 /** A plugin that gives a client to the whole application: `app.use(triodePlugin(client))`. */
@@ -17,6 +17,14 @@ type Refs<Value> = {
 /** A ref of what a filter selects, as the value of a view; `initial` until there is one, and on a server.
  *  The filter may be a ref or a function; nothing is watched without one. A refusal of the filter is an
  *  error of the component. */
+export function useTriode<Value = never>(
+  filter: Filter<Told<Value>>,
+  options: Begun<NoInfer<Value>>,
+): Readonly<ShallowRef<Value | undefined>>;
+export function useTriode<const F extends string>(
+  filter: Filter<Place<Document, F>>,
+  options: Begun<NoInfer<Selected<Document, F>>>,
+): Readonly<ShallowRef<Selected<Document, F> | undefined>>;
 export function useTriode<Value = never>(
   filter: Filter<Told<Value>>,
   options?: StateOptions<NoInfer<Value>>,

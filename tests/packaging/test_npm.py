@@ -99,7 +99,10 @@ def test_typescript(project: Path) -> None:
           const { value, stale, error } = useTriodeState('.names[*]');
           const own: Date | undefined = useTriode<Date>('$.anything');
           const shown: boolean = stale && !error && !own;
-          return [price?.toFixed(), name?.length, value?.get('x')?.length, shown];
+          const names: ReadonlyMap<string, string> = useTriode('.names[*]', { initial: new Map() });
+          const since: Date = useTriode<Date>('$.since', { initial: new Date() });
+          const sizes = [names.size, name?.length, value?.get('x')?.length, price?.toFixed()];
+          return [sizes, since, shown];
         }
         export const Root = () => TriodeProvider({ client: t, children: null });
         triodeStore('.price').subscribe((price) => price?.toFixed());

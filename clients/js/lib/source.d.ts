@@ -16,6 +16,9 @@ export interface StateOptions<Value> {
   initial?: Value;
 }
 
+/** With `initial` there is always a value. */
+export type Begun<Value> = StateOptions<Value> & { initial: Value };
+
 export interface State<Value> {
   value: Value | undefined;
   /** Whether it may be out of date. */
