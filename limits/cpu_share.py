@@ -24,10 +24,12 @@ class CpuShares:
     nobody is ever over it, and all is only counted.
     """
 
-    __slots__ = ("_marks", "_pace", "is_off", "max_keys")
+    __slots__ = ("_marks", "_pace", "charged", "is_off", "max_keys")
 
     def __init__(self, share_s: float, *, max_keys: int = MAX_KEYS) -> None:
         self._marks: dict[str, float] = {}
+        # All steps so far, whoever caused them.
+        self.charged = 0.0
         self.max_keys = max_keys
         self.set_share(share_s)
 
@@ -43,6 +45,7 @@ class CpuShares:
 
     def charge(self, key: str, steps: float, now: float) -> None:
         """This key has caused so much work."""
+        self.charged += steps
         if key not in self._marks and len(self._marks) >= self.max_keys:
             self._make_room(now)
         self._marks[key] = max(now, self._marks.get(key, now)) + steps * self._pace

@@ -8,23 +8,29 @@ up. A client that goes away in the middle leaves the rest of its batch undone.
 An answer has the members of a WebSocket's `ok` or `error`, and for the tools of the shell `ok` as a
 boolean, and the problem object under `error`.
 
+The answers of one batch are bounded, and so is its work: beyond either, one more answer says that
+the rest was not carried out. What it takes counts for the share of whoever sent it.
+
 The loop over lines is the fastest way to write over HTTP, so it is kept lean: for a line one
-decode, one `execute`, one encode, and a checkpoint only every `SLICE` commands, or when they take
-long.
+decode, one `execute`, one encode; a turn (`app/runtime/effort.py`) is of `SLICE` commands, or fewer
+when they take long.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from quart import Blueprint
 from quart_trio.wrappers import TrioResponse as Response
 
+from triode.app.access.charged import Bill
 from triode.app.blueprints.gated import gated, visit
 from triode.app.blueprints.json_answer import PIECE_BYTES, item_pieces
 from triode.app.blueprints.request_body import (
@@ -37,7 +43,8 @@ from triode.app.blueprints.request_body import (
     read_body,
 )
 from triode.app.runtime.decoding import AT_ONCE_BYTES
-from triode.app.runtime.turns import TimedTurn, between
+from triode.app.runtime.effort import ROUND_S, Effort
+from triode.app.runtime.turns import between
 from triode.app.service.execute import (
     WRITES,
     begin_write,
@@ -52,6 +59,7 @@ from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import check_command
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.write_key import FIELD, key_of_field
+from triode.limits.cpu_share import STEPS_A_SECOND
 from triode.store.value import JsonError, decode, encode
 
 if TYPE_CHECKING:
@@ -61,6 +69,8 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
 
 SLICE: Final = 50
+# A byte of an answer to a `get` is so many steps.
+BYTE_STEPS: Final = 1 / 128
 BLANK_LINES: Final = 1000
 # After the last command.
 _END: Final = (0, object())
@@ -120,6 +130,10 @@ class Run:
         self._principal = principal
         # Where a log is kept: the writes that were begun and whose answers are not given yet.
         self._begun: deque[tuple[dict[str, Any], Write | Refusal]] = deque()
+        self._bill = Bill(triode.gate, principal)
+        # Bytes of the answers so far.
+        self._answered = 0
+        self._is_over = False
 
     async def answers(
         self, items: Iterable[tuple[int, Any]], *, as_array: bool
@@ -129,13 +143,14 @@ class Run:
         To be closed also when cancelled, as Quart does with bodies: it may hold a pin.
         """
         due = bytearray(b"[" if as_array else b"")
-        answers = self._answers
         if self._triode.journal is not None:
-            answers, items = self._answers_ahead, chain(items, [_END])
-        turn = TimedTurn()
-        comma = b""
-        for done, (number, item) in enumerate(items, 1):
-            for answer in () if item == b"" else await answers(number, item):
+            items = chain(items, [_END])
+        left, effort, comma = iter(items), Effort(), b""
+        while not self._is_over:
+            await effort.turn()
+            given = await self._bill.pay(self._slice(left))
+            effort.done()
+            for answer in given:
                 due += comma
                 if as_array:
                     comma = b","
@@ -146,6 +161,8 @@ class Run:
                         due += answer.head
                         for piece in answer.pieces(item_pieces):
                             due += piece
+                            self._answered += len(piece)
+                            self._bill.add(len(piece) * BYTE_STEPS)
                             if len(due) >= PIECE_BYTES:
                                 yield bytes(due)  # noqa: ASYNC119 # Quart closes bodies, which releases the pin
                                 due.clear()
@@ -153,13 +170,55 @@ class Run:
                     due += b"}"
                 if not as_array:
                     due += b"\n"
-            if done % SLICE == 0 or turn.is_over:
-                if len(due) >= PIECE_BYTES:
-                    yield bytes(due)
-                    due.clear()
-                await trio.lowlevel.checkpoint()
-                turn.begin()
+            if len(due) >= PIECE_BYTES:
+                yield bytes(due)
+                due.clear()
+            await trio.lowlevel.checkpoint()
         yield bytes(due + b"]" if as_array else due)
+
+    async def _slice(self, left: Iterator[tuple[int, Any]]) -> list[bytes | _Got]:
+        """The answers to the next commands: as many as fit into a turn, or until one is a `get`."""
+        given: list[bytes | _Got] = []
+        answers = self._answers if self._triode.journal is None else self._answers_ahead
+        until_s = time.perf_counter() + ROUND_S
+        done = 0
+        for number, item in islice(left, SLICE):
+            done += 1
+            if item == b"":
+                continue
+            if item is not _END[1] and (refusal := self._beyond(number, item)):
+                await self._settle(given, 0)
+                given.append(failed(refusal, {}))
+                self._is_over = True
+                return given
+            for answer in await answers(number, item):
+                given.append(answer)
+                if isinstance(answer, bytes):
+                    self._answered += len(answer)
+            if time.perf_counter() > until_s or (given and isinstance(given[-1], _Got)):
+                return given
+        self._is_over = done < SLICE
+        return given
+
+    def _beyond(self, number: int, item: Any) -> Refusal | None:
+        """Why neither this command nor one after it is carried out."""
+        settings = self._triode.settings
+        most, share_s = settings.max_answer_bytes, settings.cpu_share_s
+        where = {"line" if type(item) is bytes else "index": number}
+        rest = "neither this command nor those after it were carried out; send them"
+        if self._answered >= most:
+            detail = f"the answers of one batch may have {most} bytes: {rest} in another batch"
+            return Refusal(422, detail, extra={"limit": most, **where})
+        if 0 < share_s * STEPS_A_SECOND <= self._bill.steps:
+            left_s = self._triode.gate.cpu.wait_s(self._principal.key, trio.current_time())
+            wait_s = max(1, ceil(left_s))
+            detail = f"this batch took {share_s:g} s of the server's time, the share of a minute"
+            return Refusal(
+                429,
+                f"{detail}: {rest} in {wait_s} s",
+                extra={"retry_after": wait_s, "limit": share_s, **where},
+            )
+        return None
 
     async def _answers_ahead(self, number: int, item: Any) -> Sequence[bytes | _Got]:
         """Begins a write before those ahead of it are answered; the answers that are there by now,

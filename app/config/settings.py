@@ -182,6 +182,12 @@ class Settings:
         "SIZE",
     )
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
+    max_answer_bytes: int = option(
+        64 * MIB,
+        size(1024),
+        "Most answers of one `POST /store/batch`; what follows is not run.",
+        "SIZE",
+    )
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
     max_unfinished_bytes: int = option(
         64 * MIB, size(0), "Most of WebSocket messages that are not whole yet, over all.", "SIZE"

@@ -11,6 +11,7 @@ import trio
 from tests.app.web import ADMIN, Web, serving
 from triode.app.blueprints import batch as batch_module
 from triode.app.blueprints.batch import split_lines
+from triode.app.runtime.effort import Effort
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -166,3 +167,46 @@ async def test_blank_lines_give_way_to_others() -> None:
     async with serving({}) as web:
         [answer] = await batch(web, many)
         assert answer["ok"] is True
+
+
+async def test_the_answers_are_bounded_and_the_rest_is_not_carried_out() -> None:
+    async with serving({"n": 0}, max_answer_bytes=1024) as web:
+        add = {"type": "increment", "path": ".n"}
+        answers = await batch(
+            web, lines(*[add] * 10, {"type": "set", "path": ".x.y", "value": 1}) * 90
+        )
+        assert answers[-1]["status"] == 422
+        assert answers[-1]["error"]["limit"] == 1024
+        assert answers[-1]["error"]["line"] == len(answers)
+        assert sum(len(json.dumps(one, separators=(",", ":"))) for one in answers[:-2]) < 1024
+        done = [one for one in answers if one["ok"]]
+        assert web.triode.store.document.root == {"n": len(done)}
+        many = await web.json("POST", "/store/batch", [{"type": "get", "filter": ".n"}] * 100)
+        assert many[-1]["error"]["index"] == len(many) - 1 < 99
+        # What fits is not touched.
+        assert [one["ok"] for one in await batch(web, lines(add))] == [True]
+
+
+async def test_a_batch_is_charged_and_costs_no_more_than_a_share() -> None:
+    async with serving({}, cpu_share_s=0.05) as web:
+        answers = await batch(web, b"{\n" * 20_000)
+        assert len(answers) < 20_000
+        assert answers[-1]["status"] == 429
+        assert answers[-1]["error"]["line"] == len(answers)
+        assert answers[-1]["error"]["retry_after"] >= 1
+        assert web.triode.gate.cpu.charged >= 50_000
+
+
+async def test_each_slice_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+
+    class Counted(Effort):
+        async def turn(self) -> bool:
+            nonlocal turns
+            turns += 1
+            return await super().turn()
+
+    monkeypatch.setattr(batch_module, "Effort", Counted)
+    async with serving({}) as web:
+        await batch(web, b"{\n" * 5_000)
+        assert turns >= 5_000 / batch_module.SLICE
