@@ -73,6 +73,8 @@ class Database:
         self._full = False
         self._wal_bytes = 0
         self.log_bytes = 0
+        # So many entries had been committed, and are not there.
+        self.missing = 0
         self.folder = Folder(path)
         with ExitStack() as undo:
             undo.callback(self.folder.close)
@@ -114,13 +116,13 @@ class Database:
 
     def _go_on(self, last: int) -> Lineage:
         """The lineage: the same epoch, if nothing can be missing."""
-        place = self.folder.place()
+        place, noted = self.folder.place(), self.folder.noted()
+        self.missing = max(0, (noted or 0) - last)
         before, lineage = tables.meta(self._db, "place"), tables.lineage(self._db)
         if before is None or lineage is None:
             lineage = Lineage(self._new_epoch())
         else:
             was = msgspec.json.decode(before, type=Place)
-            noted = self.folder.noted()
             is_whole = noted is not None and noted <= last
             if not (is_whole and place.follows(was, closed=tables.meta(self._db, "closed") == "1")):
                 lineage = lineage.begin(self._new_epoch(), last)
@@ -315,8 +317,11 @@ class Database:
         return tables.piece(self._db, snapshot, number)
 
     def floor(self) -> int:
-        """The entries after this one can be read."""
-        return tables.floor(self._db)
+        """The entries after this one can be read. Raises `LogFull` and `LogBroken`."""
+        try:
+            return tables.floor(self._db)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def backup(self, told: Callable[[int, int], None]) -> int:
         """A copy of all of it, as `backup.copy` makes it: a descriptor of a file without a name.

@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 from triode.app.log.log import LogInUse, LogRefused
 
 RESERVE_BYTES: Final = 16 * 1024 * 1024
-# Locks and syncs on these are promises of another machine.
 # What is in memory only.
 VOLATILE: Final = frozenset({"tmpfs", "ramfs"})
+# Locks and syncs on these are promises of another machine.
 NETWORK: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone",
      "fuse.glusterfs", "fuse.ceph", "fuse.davfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",

@@ -59,6 +59,14 @@ class SqliteLog:
                 sqlite3.sqlite_version,
                 self.path,
             )
+        if self._database.missing:
+            log.warning(
+                "the last %d writes are missing in %s: triode.db or triode.db-wal was deleted or "
+                "put back from an older copy, or the power failed before they were on the disk. "
+                "If you have those files, stop this server first, and put all of them back",
+                self._database.missing,
+                self.path,
+            )
         self._last = self._database.opened.last
         return self._database.opened
 

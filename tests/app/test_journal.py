@@ -397,6 +397,8 @@ class TestSession:
 
             nursery.start_soon(say)
             await trio.testing.wait_all_tasks_blocked()
+            assert triode.journal is not None
+            assert triode.journal.under_way == 2
             log.open_up()
             await trio.testing.wait_all_tasks_blocked()
             await trio.testing.wait_all_tasks_blocked()
@@ -408,7 +410,10 @@ class TestSession:
             assert answers[5]["positions"][1] is None
             assert answers[5]["errors"][0]["status"] == 404
             assert triode.store.document.root == {"n": 4}
-        assert [batch.last + 1 - batch.first for batch in log.batches] == [2, 1, 2, 1]
+        # Whether the two of the batch share a commit is said by the clock. A refusal, a read and a
+        # batch wait for what stands before them.
+        ends = {batch.last for batch in log.batches}
+        assert ends - {4} == {2, 3, 5, 6}
 
     async def test_so_many_may_be_under_way_and_no_more(self) -> None:
         log = SlowLog()
@@ -454,10 +459,11 @@ class TestSession:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(say)
                 await trio.testing.wait_all_tasks_blocked()
+                # Not in how many commits: that is said by the clock, which makes it give way.
+                assert triode.journal is not None
+                assert triode.journal.under_way == 100
                 log.open_up()
             assert answers == [{"positions": [f"e0:{n}" for n in range(1, 101)]}]
-        # What was begun before it first gave way is at the log, all the rest comes next.
-        assert len(log.batches) <= 2
 
 
 class TestFaults:

@@ -272,6 +272,13 @@ class TestBroken:
             self._save(database)
         database.close()
 
+    def test_what_the_log_command_cannot_read_ends_it_too(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        database._db = Failing(database._db, "SELECT min(", sqlite3.SQLITE_IOERR_READ)  # type: ignore[assignment] # stands in for it
+        with pytest.raises(LogBroken, match="disk I/O error"):
+            database.floor()
+        database.close()
+
     @staticmethod
     def _save(database: Database) -> None:
         made = database.begin_snapshot(1)
@@ -397,3 +404,19 @@ async def test_that_it_is_alone_is_said_only_when_it_is(
         await second.open()
     assert caplog.text == ""
     await first.aclose()
+
+
+async def test_that_writes_are_missing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server whose WAL was deleted began with nothing, and said nothing of it."""
+    database = opened(tmp_path)
+    database.append(Batch(1, 7, b"1\n{}"))
+    killed(database)
+    (tmp_path / "triode.db-wal").unlink()
+    for said in (True, False):
+        log = SqliteLog(tmp_path)
+        assert (await log.open()).last == 0
+        assert ("the last 7 writes are missing" in caplog.text) is said
+        await log.aclose()
+        caplog.clear()
