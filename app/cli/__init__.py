@@ -100,6 +100,6 @@ class Commands(click.Group):
 def main() -> None:
     """Triode: one JSON document, live, over Server-Sent Events and WebSocket.
 
-    `triode serve` runs a server; the other commands talk to one, but for restore, check and dump,
-    which are for the folder of one that does not run.
+    `triode serve` runs a server; most other commands talk to one. restore, check and dump work
+    on the folder of a server that is not running.
     """

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 WRONG: Final = 2
 _ADVICE: Final = {
-    404: "It keeps its document in memory: there is nothing to back up but the document itself "
-    "(triode get .)."
+    404: "Its document is only in memory: there is no log to copy. triode get . prints it."
 }
 
 
@@ -34,12 +33,12 @@ _ADVICE: Final = {
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Of this folder instead of a server's; no server may run on it.",
+    help="Copy this folder instead of a server's data. No server may be using it.",
 )
 @server_options
 def backup(target: Target, file: Path, force: bool, data: Path | None) -> None:
     """Copy all that a server keeps into FILE, while it runs: the document, its log, its snapshots.
-    Needs a token with admin rights. FILE gets its name when it is whole and on the disk.
+    Needs a token with admin rights. FILE gets its name when it is complete and on disk.
 
     \b
       triode backup monday.db
@@ -104,19 +103,19 @@ def _finish(part: Path, file: Path) -> str:
     return str(position)
 
 
-@click.command(short_help="Make a folder for triode serve of a backup.")
+@click.command(short_help="Make a data folder from a backup.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The folder to make; one that holds a log is left alone.  [as for triode check]",
+    help="The folder to make. One that has a log already is not touched.  [as for triode check]",
 )
 def restore(file: Path, data: Path | None) -> None:
-    """Make a folder of the backup in FILE, for triode serve --data DIR.
+    """Make a data folder from the backup FILE, for triode serve --data DIR.
 
-    The server goes on from where the backup was made, in a new epoch: clients that were further are
-    told so and get a snapshot, all others resume.
+    The server goes on from where the backup was made, in a new epoch. Clients that have seen later
+    changes are told so and get a snapshot; all others resume.
 
     \b
       mv /srv/triode /srv/triode.before

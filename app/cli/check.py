@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from triode.app.service.checking import Checked
 
 
-@click.command(short_help="Is a log sound? Reads all of it; no server may run on it.")
+@click.command(short_help="Check a log. No server may be using it.")
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line.")
 def check(data: Path | None, as_json: bool) -> None:
-    """Look at all of a log: SQLite's file, each snapshot, each entry; and redo it from each
-    snapshot, which has to come to the next one. Nothing is changed.
+    """Read all of a log: SQLite's file, each snapshot, each entry. What follows a snapshot is
+    carried out again, and has to give the next snapshot. Nothing is changed.
 
-    Exit status: 0 it is sound, 1 something is wrong, and said what, 3 it cannot be looked at: a
-    server has it, or there is none.
+    Exit status: 0 it is sound; 1 something is wrong, and it says what; 3 it cannot be read: a
+    server uses it, or there is none.
 
     \b
       triode check --data /srv/triode
@@ -78,16 +78,16 @@ def _text(reader: Reader, checked: Checked) -> str:
     return "\n".join([verdict, *(f"  {name:<10} {text}" for name, text in rows.items())])
 
 
-@click.command(short_help="Print the document of a log; no server may run on it.")
+@click.command(short_help="Print the document of a log. No server may be using it.")
 @data_option
 @click.option(
     "--at",
     type=click.IntRange(min=0),
     metavar="N",
-    help="As it was after the write N; `triode check` says from which on.",
+    help="The document after write N; `triode check` says which there are.",
 )
 def dump(data: Path | None, at: int | None) -> None:
-    """Print the document that a log holds, as JSON. (Of a server that runs: triode get .)
+    """Print the document that a log holds, as JSON. (From a running server: triode get .)
 
     \b
       triode dump --data /srv/triode > document.json

@@ -121,9 +121,9 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
         envvar="TRIODE_TOKEN",
         callback=_check_token,
         metavar="TOKEN",
-        help="Token to show; better in TRIODE_TOKEN, where `ps` does not see it.",
+        help="Token to use. Better set TRIODE_TOKEN, which `ps` does not show.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one value per line.")
     @click.pass_context
     def wrapped(
         ctx: click.Context, /, url: str, token: str | None, as_json: bool, **arguments: Any

@@ -36,7 +36,7 @@ _WHERE: Final = {
 @click.argument("shell", type=click.Choice(sorted(_WHERE)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options and, from the server, paths."""
+    """Print the script that completes commands, options and, from the server, paths in SHELL."""
     kind = get_completion_class(shell)
     assert kind is not None, "click knows these shells"
     program = "triode"

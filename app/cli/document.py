@@ -15,7 +15,7 @@ from triode.app.remote.http_client import HttpClient
 # Or -5 would be taken for an option; `read_value` sees to the options that were mistyped.
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 IF_HELP = "Only if the place has not changed since this position."
-KEY_HELP = "A name for this write: sent again with it, it is not done again."
+KEY_HELP = "A name for this write: sent again with the same name, it is done only once."
 
 
 @click.command(short_help="Print what a path or filter selects.")
@@ -47,7 +47,7 @@ def get(target: Target, path: str) -> None:
 def set_(
     target: Target, path: str, value: str, create: bool, position: str | None, key: str | None
 ) -> None:
-    """Set PATH to VALUE: JSON, else a text; - reads it from standard input.
+    """Set PATH to VALUE: JSON, or else a text. - reads standard input.
 
     \b
       triode set .greeting hello
@@ -67,7 +67,7 @@ def set_(
 @click.option("--key", metavar="TEXT", help=KEY_HELP)
 @server_options
 def merge(target: Target, path: str, value: str, position: str | None, key: str | None) -> None:
-    """Merge VALUE into PATH (RFC 7396): members replace, null removes; - reads standard input.
+    """Merge VALUE into PATH (RFC 7396): members replace, null removes. - reads standard input.
 
     \b
       triode merge .config '{"theme": "dark", "old": null}'

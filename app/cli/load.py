@@ -66,14 +66,15 @@ Advance = Callable[[int], None]
     "--format",
     "kind",
     type=click.Choice(["json", "ndjson"]),
-    help="What the file is, where its name does not tell.",
+    help="Format of the file, if its name does not say.",
 )
 @server_options
 def load(target: Target, file: str, path: str, create: bool, skip: int, kind: str | None) -> None:
-    """Load FILE: .json sets the value at --path, .ndjson is a command a line; - is standard input.
+    """Load FILE: .json sets the value at --path, .ndjson has a command per line; - is
+    standard input.
 
-    Of NDJSON each refused line is reported with its number, and the others are done. Exit status 1
-    if any was refused.
+    In NDJSON, each refused line is reported with its number, and the others are carried out. The
+    exit status is 1 if a line was refused.
 
     \b
       triode load document.json
@@ -82,7 +83,9 @@ def load(target: Target, file: str, path: str, create: bool, skip: int, kind: st
     """
     kind = kind or _FORMATS.get(Path(file).suffix.lower())
     if kind is None:
-        raise click.UsageError("say what it is: --format json or --format ndjson")
+        raise click.UsageError(
+            "its name does not say what it is: add --format json or --format ndjson"
+        )
     if kind == "json":
         params = [("path", path)] + ([("create", "true")] if create else [])
         target.run(partial(_load_json, target, file, params), advice=_ADVICE)

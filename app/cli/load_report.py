@@ -81,8 +81,8 @@ class Report:
             return
         self.finish()
         if doubt:
-            click.echo(f"Lines {doubt[0]} to {doubt[1]} may be done or not.", err=True)
-            again = "If they may be done twice, go"
+            click.echo(f"Lines {doubt[0]} to {doubt[1]} may have been done or not.", err=True)
+            again = "If doing them twice does no harm, go"
         else:
             again = "Go"
         click.echo(f"{again} on with --skip {self._settled}.", err=True)

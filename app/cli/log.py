@@ -31,20 +31,20 @@ _ADVICE: Final = {404: "It keeps its document in memory, and no log; triode tail
 @click.command("log", short_help="Show what was written, when, by whom.")
 @click.option("-n", "count", type=click.IntRange(0), default=20, show_default=True, metavar="N",
               help="The last N entries.")  # fmt: skip
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written now.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new entries as they are written.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="Of this folder or backup instead of a server's; no server may run on it.",
+    help="Read this folder or backup instead of a server. No server may be using it.",
 )
 @server_options
 def log(target: Target, count: int, follow: bool, data: Path | None) -> None:
     """Show the last entries of a server's log: position, time, writer, operation. Needs a token
     with admin rights.
 
-    It is what was asked for: a write that was refused when it was its turn is in it, too. Long
-    values are left out, and so is all about tokens and rights.
+    It holds each write as it was asked for, also those that were refused later. Long values are
+    left out, and so is all about tokens and rights.
 
     \b
       triode log -f

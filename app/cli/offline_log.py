@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 DAMAGED: Final = 1
 UNREADABLE: Final = 3
 _IN_USE: Final = (
-    "The server that has it answers for it: `triode backup FILE` copies it while it runs, and the "
-    "copy can be looked at."
+    "A server is using it. `triode backup FILE` copies it while the server runs; then use the copy."
 )
 
 data_option = click.option(

@@ -16,7 +16,7 @@ from triode.app.remote.http_client import HttpClient
     context_settings={"ignore_unknown_options": True},
 )
 @click.argument("words", nargs=-1, metavar="ROOM EVENT [DATA]")
-@click.option("--to", metavar="CLIENT", help="To this one client; then without ROOM.")
+@click.option("--to", metavar="CLIENT", help="Send to this client only; leave out ROOM.")
 @click.option(
     "--tag",
     "tags",
@@ -26,7 +26,7 @@ from triode.app.remote.http_client import HttpClient
 )
 @server_options
 def publish(target: Target, words: tuple[str, ...], to: str | None, tags: tuple[str, ...]) -> None:
-    """Send a message: EVENT is its name, DATA is JSON, else a text; - reads standard input.
+    """Send a message: EVENT is its name, DATA is JSON, or else a text; - reads standard input.
 
     \b
       triode publish chat say '{"text": "hello"}'
@@ -45,7 +45,7 @@ def publish(target: Target, words: tuple[str, ...], to: str | None, tags: tuple[
         reached = response.json()["reached"]
         click.echo(f"reached {reached}")
         if not reached:
-            note("nobody was there to hear it: triode top shows who is connected")
+            note("nobody received it; triode top shows who is connected")
 
     target.run(work)
 

@@ -161,11 +161,11 @@ def _advice(refused: Refused, *, has_token: bool) -> str:
         return f"Try again in {format_duration(refused.retry_after_s)}."
     if refused.status == 401:
         return (
-            "Get a new token: this one does not hold."
+            "Get a new token: this one is not valid."
             if has_token
             else "Give a token: --token or TRIODE_TOKEN."
         )
     return {
-        403: "Use a token that is allowed to.",
-        412: "Somebody changed it meanwhile: get it again, and decide again.",
+        403: "Use a token that may do this.",
+        412: "Somebody has changed it since. Read it again, and decide again.",
     }.get(refused.status, "")

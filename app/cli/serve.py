@@ -114,8 +114,8 @@ def run(
         sys.exit(CANNOT_START)
     except LogBroken as error:
         click.echo(
-            f"triode: --data: {error}. What was answered is on the disk: look at it, and start "
-            "Triode again",
+            f"triode: --data: {error}. All answered writes are on the disk. Look at the disk, and "
+            "start Triode again",
             err=True,
         )
         sys.exit(LOG_BROKEN)
@@ -140,7 +140,9 @@ def run(
         ended, others = group.split(LifespanEnded)
         if ended is None or others is not None:
             raise
-        click.echo("triode: ended, because a service of it failed; the log says why", err=True)
+        click.echo(
+            "triode: stopped, because one of its services failed; the log says why", err=True
+        )
         sys.exit(FAILED)
 
 

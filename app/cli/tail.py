@@ -1,4 +1,4 @@
-"""`triode tail`: events as they come, a line each."""
+"""`triode tail`: events as they come, one per line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ADMIN_ADVICE: Final = {
 }
 
 
-@click.command(short_help="Print events and messages, a line each.")
+@click.command(short_help="Print events and messages, one per line.")
 @click.argument("filters", nargs=-1, shell_complete=complete_filter, metavar="[FILTER]...")
 @click.option("--room", "rooms", multiple=True, help="The messages of this room; repeatable.")
 @click.option("--ends", is_flag=True, help="Connections that end, and why; needs admin rights.")
 @click.option("--since", metavar="POSITION", help="Begin with the changes after this position.")
-@click.option("--changes", is_flag=True, help="Leave out what is there now.")
+@click.option("--changes", is_flag=True, help="Only changes: leave out the present values.")
 @click.option(
     "--policy",
     type=click.Choice(["drop-newest", "drop-oldest", "latest", "disconnect"]),
@@ -43,9 +43,9 @@ def tail(
     changes: bool,
     policy: str | None,
 ) -> None:
-    """Print the events of FILTERs and rooms as they come, a line each, until interrupted.
+    """Print the events of FILTERs and rooms as they come, one per line, until interrupted.
 
-    Without any it is the whole document. Reconnects by itself, and goes on where it was.
+    Without FILTER and --room: the whole document. After a lost connection it goes on where it was.
 
     \b
       triode tail .orders --room alarms

@@ -23,10 +23,12 @@ def token() -> None:
 @click.option("--read", multiple=True, metavar="FILTER", help="May read this; repeatable.")
 @click.option("--write", multiple=True, metavar="FILTER", help="May write this; repeatable.")
 @click.option("--room", multiple=True, metavar="GLOB", help="May use these rooms; repeatable.")
-@click.option("--metrics", is_flag=True, help="May read /metrics, and nothing else by that.")
+@click.option("--metrics", is_flag=True, help="May read /metrics.")
 @click.option("--admin", is_flag=True, help="May issue tokens and operate the server.")
 @click.option("--all", "everything", is_flag=True, help="May read, write and use all rooms.")
-@click.option("--ttl", default="24h", show_default=True, help="How long it holds: 15m, 24h, 30d.")
+@click.option(
+    "--ttl", default="24h", show_default=True, help="How long it is valid: 15m, 24h, 30d."
+)
 @click.option("--label", default="", help="A name for it, shown in lists.")
 @server_options
 def new(
@@ -40,7 +42,7 @@ def new(
     ttl: str,
     label: str,
 ) -> None:
-    """Issue a token and print it, this once; what is not allowed to it is forbidden.
+    """Issue a token and print it, only once. It may do what you allow here, and nothing else.
 
     \b
       triode token new --read .prices --label ticker
@@ -67,7 +69,7 @@ def new(
 @token.command("list")
 @server_options
 def list_(target: Target) -> None:
-    """List the tokens that hold; never their secrets."""
+    """List the valid tokens, without their secrets."""
 
     async def work(client: HttpClient) -> None:
         tokens: list[dict[str, Any]] = []
@@ -89,7 +91,7 @@ def list_(target: Target) -> None:
 @click.argument("token_id", metavar="ID")
 @server_options
 def revoke(target: Target, token_id: str) -> None:
-    """End the token with this ID, and the connections it opened."""
+    """End the token with this ID, and all its connections."""
 
     async def work(client: HttpClient) -> None:
         await client.request("DELETE", f"/tokens/{quote(token_id, safe='')}")

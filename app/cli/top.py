@@ -31,7 +31,7 @@ MOST_CLIENTS: Final = 1000
     default=200,
     show_default=True,
     metavar="N",
-    help="At most so many clients.",
+    help="Show at most N clients.",
 )
 @click.option(
     "--interval",
@@ -39,13 +39,13 @@ MOST_CLIENTS: Final = 1000
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="From look to look.",
+    help="Time between updates.",
 )
 @click.option(
     "--count",
     type=click.IntRange(0),
     metavar="N",
-    help="Print so many looks and no picture; 0 is without end.  [1 into a pipe or as JSON]",
+    help="Print N updates as text, then end; 0: never end.  [1 into a pipe or as JSON]",
 )
 @server_options
 def top(target: Target, slow: bool, limit: int, interval: float, count: int | None) -> None:

@@ -26,9 +26,9 @@ def read_value(text: str) -> bytes:
         return text.encode()
     except (ValueError, RecursionError):
         if text.lstrip().startswith(("{", "[", '"')):
-            note("note: this is not JSON, and is taken as a text; was a bracket or quote lost?")
+            note("note: not JSON, so taken as text; is a bracket or quote missing?")
         else:
-            note("note: taken as a text, as it is not JSON")
+            note("note: not JSON, so taken as text")
         return json.dumps(text).encode()
 
 

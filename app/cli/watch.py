@@ -26,8 +26,8 @@ from triode.store.change import Edit
 
 @click.command(short_help="Show what filters select, live.")
 @click.argument("filters", nargs=-1, shell_complete=complete_filter, metavar="[FILTER]...")
-@click.option("--lines", is_flag=True, help="A line a change at a terminal too, and no picture.")
-@click.option("--changes", is_flag=True, help="As lines, leave out what is there now.")
+@click.option("--lines", is_flag=True, help="One line per change, also at a terminal.")
+@click.option("--changes", is_flag=True, help="As lines: only changes, not the present values.")
 @click.option("--since", metavar="POSITION", help="Begin with the changes after this position.")
 @server_options
 def watch(
@@ -35,7 +35,7 @@ def watch(
 ) -> None:
     """Watch what the FILTERs select (none: everything), and what changes in it.
 
-    Reconnects by itself, and goes on where it was. Messages and raw events: triode tail.
+    After a lost connection it goes on where it was. For messages and raw events: triode tail.
 
     \b
       triode watch .host.net

@@ -70,13 +70,15 @@ class Settings:
     port: int = option(8080, whole(0, 65535), "Port to listen on; 0 takes a free one.", "PORT")
     backlog: int = option(65535, whole(1, 65535), "Connections that may wait to be accepted.", "N")
     unix: Path | None = option(
-        None, read_path, "Unix socket to listen on, in place of host and port.", "PATH"
+        None, read_path, "Unix socket to listen on, instead of host and port.", "PATH"
     )
-    unix_mode: str = option("660", read_mode, "Mode of its file: who may connect.", "MODE")
+    unix_mode: str = option(
+        "660", read_mode, "File mode of the Unix socket: who may connect.", "MODE"
+    )
     fd: int | None = option(
         None,
         whole(0, 2**31 - 1),
-        "Listening socket that was opened for us, by its number, in place of host and port.",
+        "Number of an inherited listening socket, instead of host and port.",
         "N",
     )
     certfile: Path | None = option(None, read_file, "TLS certificate chain, PEM.", "FILE")
@@ -103,13 +105,13 @@ class Settings:
     jwt_algorithms: tuple[str, ...] = option(
         (),
         choice_list(JWT_ALGORITHMS),
-        "JWT algorithms accepted; unset: what the key is for.",
+        "JWT algorithms that are accepted; unset: those of the key.",
         "NAME,…",
     )
     jwt_audience: str | None = option(None, read_text, "Audience a JWT must be meant for.", "TEXT")
     jwt_issuer: str | None = option(None, read_text, "Issuer a JWT must come from.", "TEXT")
     jwt_leeway_s: float = option(
-        0.0, duration(0, 600), "Difference of clocks forgiven in nbf and exp of a JWT.", "TIME"
+        0.0, duration(0, 600), "How much clocks may differ, for nbf and exp of a JWT.", "TIME"
     )
     jwt_default_grant: Grant = option(
         NONE, read_grant, "What a JWT without a grant may do, as JSON; unset: nothing.", "GRANT"
@@ -119,7 +121,7 @@ class Settings:
     )
     insecure: bool = option(False, read_flag, "Allow an open address without authentication.", "")
     cors_origins: tuple[str, ...] = option(
-        (), read_origins, "Other web origins that may use the server; * is all.", "ORIGIN,…"
+        (), read_origins, "Other web origins that may use the server; * means all.", "ORIGIN,…"
     )
     cors_headers: tuple[str, ...] = option(
         (), read_field_names, "More request headers that pages of those origins may send.", "NAME,…"
@@ -127,7 +129,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = option(
         (),
         read_hosts,
-        "Names to be served under without tokens, beside loopback.",
+        "Host names that may be used without tokens, besides loopback.",
         "NAME,…",
     )
     client_tags: bool = option(True, read_flag, "Let clients tag themselves (`client.NAME`).", "")
@@ -139,46 +141,46 @@ class Settings:
     max_connections: int = option(
         0,
         _count_or_off,
-        "Connections at once, streams among them; 0: as many as files may be open.",
+        "Most connections at once, streams included; 0: as many as open files allow.",
         "N",
     )
-    max_clients: int = option(10_000, _count, "Clients at once; more are answered 503.", "N")
+    max_clients: int = option(10_000, _count, "Most clients at once; more get 503.", "N")
     max_clients_per_ip: int | None = option(
         None,
         _count_or_off,
-        "The same of one address; 0 is off; unset: half of it, and loopback is off.",
+        "The same for one address; 0 is off. Unset: half of it, and loopback is off.",
         "N",
     )
     max_clients_per_token: int = option(
-        0, _count_or_off, "Clients at once of one token; 0 is off.", "N"
+        0, _count_or_off, "Most clients at once with one token; 0 is off.", "N"
     )
     http_rate: Rate | None = option(
-        Rate(100, 20), read_rate, "HTTP requests of one token or address; 0 is off.", "RPS/BURST"
+        Rate(100, 20), read_rate, "HTTP requests from one token or address; 0 is off.", "RPS/BURST"
     )
     ws_rate: Rate | None = option(
-        Rate(100, 200), read_rate, "Commands of one WebSocket; 0 is off.", "RPS/BURST"
+        Rate(100, 200), read_rate, "Commands on one WebSocket; 0 is off.", "RPS/BURST"
     )
     http2_rate: Rate | None = option(
         Rate(33, 1000),
         read_rate,
-        "HTTP/2 frames without content (resets, pings) of one connection; 0 is off.",
+        "HTTP/2 frames without content (resets, pings) on one connection; 0 is off.",
         "RPS/BURST",
     )
-    max_filters: int = option(100, _count, "Filters of one client.", "N")
-    max_rooms: int = option(100, _count, "Rooms of one client.", "N")
+    max_filters: int = option(100, _count, "Most filters of one client.", "N")
+    max_rooms: int = option(100, _count, "Most rooms of one client.", "N")
     memory: int = option(
         0,
         size(0),
-        "Memory for all that is held for clients; 0: three quarters of the machine's.",
+        "Most memory for all that is held for clients; 0: three quarters of the machine's.",
         "SIZE",
     )
     bodies_bytes: int = option(
-        256 * MIB, size(1 * MIB), "Bytes of all request bodies that are on their way.", "SIZE"
+        256 * MIB, size(1 * MIB), "Most bytes of request bodies that are being received.", "SIZE"
     )
     pins_bytes: int = option(
         256 * MIB,
         size(0),
-        "Bytes of old documents that downloads still read; beyond it new ones are refused.",
+        "Most bytes of old values that downloads still need; more downloads are refused.",
         "SIZE",
     )
     max_body_bytes: int = option(20 * MIB, size(1), "Largest request body.", "SIZE")
@@ -190,63 +192,63 @@ class Settings:
     )
     max_message_bytes: int = option(1 * MIB, size(1), "Largest WebSocket message.", "SIZE")
     max_unfinished_bytes: int = option(
-        64 * MIB, size(0), "Most of WebSocket messages that are not whole yet, over all.", "SIZE"
+        64 * MIB, size(0), "Most bytes of unfinished WebSocket messages, of all clients.", "SIZE"
     )
     deflate_from: int = option(
         1024, size(0), "Smallest WebSocket message that is compressed; 0 is off.", "SIZE"
     )
     max_work: int = option(
-        1_000_000, _count, "Steps (about a microsecond each) that one request may take.", "N"
+        1_000_000, _count, "Most work of one request, in steps of about a microsecond.", "N"
     )
     match_work: int = option(
-        2_000, _count, "Steps of one write for all filters that must be evaluated again.", "N"
+        2_000, _count, "Most steps of one write for filters that must be evaluated again.", "N"
     )
     cpu_share_s: float = option(
         20.0,
         duration(0, 60),
-        "CPU time that one token or address may cause in a minute; 0 is off.",
+        "CPU time that one token or address may use in a minute; 0 is off.",
         "TIME",
     )
     max_depth: int = option(256, whole(1, 512), "Deepest nesting of JSON.", "N")
     max_head_bytes: int = option(16_384, size(512, 1 * MIB), "Largest request head.", "SIZE")
     max_heads: int = option(
-        1024, _count, "Connections that may be sending their first head; the next ones wait.", "N"
+        1024, _count, "Most connections that are sending their first request head; more wait.", "N"
     )
     max_heads_per_ip: int | None = option(
         None,
         _count_or_off,
-        "The same of one address; 0 is off; unset: half of it, and loopback is off.",
+        "The same for one address; 0 is off. Unset: half of it, and loopback is off.",
         "N",
     )
     max_http: int = option(
-        10_000, _count, "Connections at once that are no streams; more are answered 503.", "N"
+        10_000, _count, "Most connections at once that are not streams; more get 503.", "N"
     )
     max_http_per_ip: int | None = option(
         None,
         _count_or_off,
-        "The same of one address; 0 is off; unset: half of it, and loopback is off.",
+        "The same for one address; 0 is off. Unset: half of it, and loopback is off.",
         "N",
     )
     head_deadline_s: float = option(
         10.0,
         duration(0.001),
-        "Time for a request head, a TLS handshake before it included.",
+        "Time for a request head, TLS handshake included.",
         "TIME",
     )
 
     # delivery
-    queue_items: int = option(100, _count, "Events that wait for one slow client.", "N")
+    queue_items: int = option(100, _count, "Most events that wait for one slow client.", "N")
     queue_bytes: int = option(
         64 * KIB,
         size(1),
-        "Bytes that wait for one slow client, or are being written to it.",
+        "Most bytes that wait for one slow client, or are being written to it.",
         "SIZE",
     )
     direct_items: int = option(
-        64, _count, "Messages of one sender, to it alone, that wait for one slow client.", "N"
+        64, _count, "Most direct messages from one sender that wait for one slow client.", "N"
     )
     write_deadline_s: float = option(
-        10.0, duration(0.001), "Time in which a client may take nothing of what it is sent.", "TIME"
+        10.0, duration(0.001), "A client that takes nothing for so long is disconnected.", "TIME"
     )
     heal_wait_max_s: float = option(
         30.0,
@@ -257,24 +259,24 @@ class Settings:
     filter_wait_max_s: float = option(
         64.0,
         duration(1),
-        "Longest wait of a filter that takes too much work until it is tried again.",
+        "Longest pause of a filter that takes too much work, before it is tried again.",
         "TIME",
     )
     heartbeat_s: float = option(15.0, duration(0.001), "Time between heartbeats.", "TIME")
     idle_s: float = option(
         60.0, duration(0.001), "Silence after which a WebSocket is dead.", "TIME"
     )
-    drain_s: float = option(30.0, duration(0), "Time to empty queues at the end.", "TIME")
+    drain_s: float = option(30.0, duration(0), "Time to empty queues at shutdown.", "TIME")
     retry_min_s: float = option(
         3.0,
         duration(0),
-        "Time after which the first client comes back after the end: that of a restart.",
+        "Time from shutdown until the first client comes back: that of a restart.",
         "TIME",
     )
     retry_spread_s: float = option(
         0.001,
         duration(0),
-        "Time that each client adds to the window in which all come back after the end.",
+        "Time that each client adds to the period in which all come back.",
         "TIME",
     )
     send_buffer_bytes: int = option(
@@ -288,57 +290,60 @@ class Settings:
     max_document_bytes: int = option(
         256 * MIB,
         size(1),
-        "Largest document, as JSON; what would make it larger is refused.",
+        "Largest document, as JSON; a write that would make it larger is refused.",
         "SIZE",
     )
-    history_items: int = option(10_000, _count_or_off, "Changes kept for resuming clients.", "N")
+    history_items: int = option(10_000, _count_or_off, "Changes kept for clients that resume.", "N")
     history_bytes: int = option(
-        64 * MIB, size(0), "Bytes of changes kept for resuming clients.", "SIZE"
+        64 * MIB, size(0), "Most bytes of changes kept for clients that resume.", "SIZE"
     )
     resume_bytes: int = option(
-        4 * MIB, size(0), "Longest replay to a client; the rest is a gap and a snapshot.", "SIZE"
+        4 * MIB,
+        size(0),
+        "Longest replay to a client that resumes; the rest is a gap and a snapshot.",
+        "SIZE",
     )
     room_history: int = option(
-        100, _count_or_off, "Messages that each room keeps for resuming members; 0 is off.", "N"
+        100, _count_or_off, "Messages that each room keeps for members that resume; 0 is off.", "N"
     )
     room_history_bytes: int = option(
-        16 * MIB, size(0), "Bytes of messages that all rooms keep.", "SIZE"
+        16 * MIB, size(0), "Most bytes of messages that all rooms keep.", "SIZE"
     )
     data: Path | None = option(
         None,
         read_data,
-        f"Folder in which the document is kept; memory: in none. Unset: {DATA_HERE} for "
-        "`triode serve`, memory elsewhere and with demo.",
+        f"Folder that keeps the document; memory: none. Unset: {DATA_HERE} for `triode serve`, "
+        "memory elsewhere and with demo.",
         "DIR",
     )
     log: LogAddress | None = option(
         None,
         read_log,
-        "Valkey or Redis server that keeps the document for several Triodes, in place of a folder.",
+        "Valkey or Redis server that keeps the document for several Triodes, not in a folder.",
         "URL",
         secret=True,
     )
     durability: str = option(
         "full",
         choice("full", "relaxed"),
-        "full: what was answered outlives a power failure; relaxed: it outlives a crash of Triode.",
+        "What an answered write survives. full: a power failure; relaxed: a crash of Triode.",
         "KIND",
     )
     log_deadline_s: float = option(
         5.0,
         duration(0.001),
-        "Time that the log may take for a write; then 503 says that its outcome is not known.",
+        "Time for the log to take a write; then 503 says that the outcome is not known.",
         "TIME",
     )
     log_pipeline: int = option(
-        256, _count, "Writes of one client on their way to the log; more wait.", "N"
+        256, _count, "Most writes of one client on their way to the log; more wait.", "N"
     )
     log_queue_items: int = option(
-        16384, _count, "Writes of all clients on their way to the log; more wait.", "N"
+        16384, _count, "Most writes of all clients on their way to the log; more wait.", "N"
     )
-    log_queue_bytes: int = option(64 * MIB, size(1), "Their bytes.", "SIZE")
+    log_queue_bytes: int = option(64 * MIB, size(1), "Most bytes of all these writes.", "SIZE")
     load: Path | None = option(
-        None, read_file, "JSON file with the document that a new log begins with.", "FILE"
+        None, read_file, "JSON file with the first document of a new log.", "FILE"
     )
     demo: bool = option(
         False, read_flag, "Write this machine's counters to .host every second.", ""

@@ -74,7 +74,7 @@ def test_what_is_not_json_is_a_text_and_that_is_said(server: FakeServer, text: s
 
 def test_a_text_that_begins_like_json_is_doubted(server: FakeServer) -> None:
     server.answer = position()
-    assert "lost?" in server.triode("set", ".a", '{"a": 1').stderr
+    assert "missing?" in server.triode("set", ".a", '{"a": 1').stderr
 
 
 @pytest.mark.parametrize(("stdin", "body"), [('{"a":1}\n', b'{"a":1}'), ("hello\n", b'"hello"')])
@@ -116,7 +116,7 @@ def test_a_refusal_says_what_and_where(server: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(401, "TRIODE_TOKEN"), (403, "allowed"), (412, "get it again"), (404, "--create")],
+    [(401, "TRIODE_TOKEN"), (403, "token that may"), (412, "Read it again"), (404, "--create")],
 )
 def test_a_refusal_says_what_to_do(server: FakeServer, status: int, advice: str) -> None:
     server.answer = problem(status, "no")

@@ -166,7 +166,7 @@ def test_lines_in_doubt_are_named(
     result = server.triode("load", file)
     assert result.exit_code == 3
     first = 4 if broken == "connection" else 5
-    assert f"Lines {first} to 5 may be done or not." in result.stderr
+    assert f"Lines {first} to 5 may have been done or not." in result.stderr
     # On from behind the last line whose fate is known; line 2 is blank.
     assert f"go on with --skip {first - 1}." in result.stderr
     assert result.stdout == ("2 done\n" if broken == "connection" else "3 done\n")
@@ -213,7 +213,7 @@ def test_an_interrupt_says_how_far_it_came(
     server.answer = answer
     result = server.triode("load", ndjson("1\n2\n3\n"))
     assert (result.exit_code, result.stdout) == (130, "2 done\n")
-    assert "Lines 3 to 3 may be done or not." in result.stderr
+    assert "Lines 3 to 3 may have been done or not." in result.stderr
 
 
 def test_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_the_command_says_so_in_one_line(
     with pytest.raises(SystemExit) as caught:
         run(Settings(port=0), lambda _addresses: bound.set())
     assert caught.value.code == 1
-    message = "triode: ended, because a service of it failed; the log says why\n"
+    message = "triode: stopped, because one of its services failed; the log says why\n"
     assert capsys.readouterr().err == message
     assert logged_traceback(caplog)
 

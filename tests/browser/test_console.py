@@ -195,7 +195,7 @@ def test_a_value_is_changed_in_its_place(plain: Server, open_page: PageFactory, 
     value(page, "greeting").click()
     expect(field).to_have_value('"42"')
     put(plain, ".greeting", "meanwhile")
-    expect(page.locator(".said.note")).to_contain_text("Meanwhile")
+    expect(page.locator(".said.note")).to_contain_text("It has changed")
     field.press("Escape")
     assert get(plain, ".greeting") == "meanwhile"
 
@@ -325,7 +325,7 @@ def test_it_asks_for_a_token_and_keeps_it_out_of_addresses(
     expect(dialog).to_be_visible()
     expect(page.locator("#token")).to_have_value("")
     page.fill("#token", ADMIN)
-    page.get_by_role("button", name="Use it").click()
+    page.get_by_role("button", name="Use token").click()
     expect(dialog).not_to_be_visible()
     expect(row(page, "users")).to_be_visible()
     page.fill("#trial-filter", ".users[*].name")
@@ -337,7 +337,7 @@ def test_it_asks_for_a_token_and_keeps_it_out_of_addresses(
     assert ADMIN not in page.url
     assert page.evaluate("localStorage.length") == 0
     page.click("#token-button")
-    page.get_by_role("button", name="Use it").click()
+    page.get_by_role("button", name="Use token").click()
     expect(page.locator("#document-fault")).to_contain_text("token")
     expect(page.locator("#numbers-fault")).to_contain_text("admin")
     expect(page.locator("#clients-empty")).to_contain_text("admin")
@@ -406,7 +406,7 @@ def test_who_is_connected_and_who_is_slow(serve: ServerFactory, open_page: PageF
         expect(page.locator("#clients tr.more dl")).to_contain_text("app=slow-1")
         page.get_by_role("button", name="Close connection").click()
         expect(page.locator(".notice")).to_contain_text("Closed c_")
-        expect(page.locator("#clients-empty")).to_have_text("No client meets the search.")
+        expect(page.locator("#clients-empty")).to_have_text("No client matches.")
         page.fill("#clients-search", "")
         page.get_by_role("tab", name="Rooms").click()
         expect(page.locator("#rooms li", has_text="support")).to_contain_text("4 members")
@@ -508,7 +508,7 @@ def test_the_log_s_tab(serve: ServerFactory, open_page: PageFactory) -> None:
     expect(page.locator("#log-number")).to_contain_text("KiB")
     page.click("#tab-log")
     facts = page.locator("#log-facts")
-    expect(facts).to_contain_text("on disk before it is answered")
+    expect(facts).to_contain_text("a write is on disk before it is answered")
     newest = page.locator("#log-entries li").first
     expect(newest).to_contain_text('{"a":1}')
     put(server, ".a", 2)

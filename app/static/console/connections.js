@@ -78,10 +78,10 @@ export class Connections {
     setText(
       byId("clients-empty"),
       !told
-        ? "This server does not tell about single clients."
+        ? "This server does not list its clients."
         : shown.length
           ? left > 0 ? `${plural(left, "more client")}, with shorter queues.` : ""
-          : wanted ? "No client meets the search." : "Nobody is connected.",
+          : wanted ? "No client matches." : "Nobody is connected.",
     );
   }
 
@@ -146,7 +146,7 @@ export class Connections {
     fillList(byId("rooms"), rooms, ([room, n]) => [room, el("b", {}, room), el("meter", { max: most, value: n, "aria-hidden": "true" }), el("span", {}, plural(n, "member"))]);
     setText(
       byId("rooms-empty"),
-      rooms.length ? "" : gauges.rooms ? "There are rooms, and this server does not tell who is in them." : "No room has a member. A client makes one by joining it.",
+      rooms.length ? "" : gauges.rooms ? "There are rooms, but this server does not say who is in them." : "There are no rooms. A client makes a room by joining it.",
     );
   }
 
@@ -161,7 +161,7 @@ export class Connections {
       el("span", {}, end.ip),
       el("code", {}, end.client),
     ]);
-    setText(byId("ends-empty"), reasons.length ? "" : "No connection has ended yet.");
+    setText(byId("ends-empty"), reasons.length ? "" : "No client has disconnected yet.");
   }
 }
 
@@ -206,7 +206,7 @@ function showFacts(list, one) {
 async function close(id) {
   try {
     const { reached } = await closeClient(id);
-    notice(reached ? `Closed ${id}` : `${id} had gone already`);
+    notice(reached ? `Closed ${id}` : `${id} was gone already`);
   } catch (problem) {
     notice(`Could not close ${id}: ${problem.message}`, { bad: true });
   }

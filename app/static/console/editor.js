@@ -27,18 +27,18 @@ export class Editor {
   follow(element, shown) {
     if (!this.isIn(element) || this.#open.before === undefined || this.#open.before === shown) return;
     this.#open.before = shown;
-    this.#say(`Meanwhile it became ${shown.slice(0, 60)}`, "note");
+    this.#say(`It has changed. Now it is ${shown.slice(0, 60)}`, "note");
   }
 
   edit(row, element) {
     if (!element || this.isIn(element)) return;
     if (isRounded(row.value)) {
-      notice(`${row.path} holds a number with more digits than a browser keeps: change it with another client.`);
+      notice(`${row.path} has a number with more digits than a browser keeps. Change it with another client.`);
       return;
     }
     const text = isContainer(row.value) ? JSON.stringify(row.value) : readable(row.value);
     if (text.length > LONGEST_LINE) {
-      notice(`${row.path} is too long for a line: change its parts.`);
+      notice(`${row.path} is too long for one line. Change its parts.`);
       return;
     }
     const input = el("input", { class: "mono", "aria-label": `Value of ${row.path}`, spellcheck: "false", autocomplete: "off" });
@@ -60,7 +60,7 @@ export class Editor {
   async remove(row) {
     const { path, parentPath, key, value } = row;
     if (parentPath === null) {
-      notice(path === "." ? "The root cannot be removed; change it instead." : "Remove it where its parent is shown.");
+      notice(path === "." ? "The root cannot be removed; change it instead." : "Show its parent first, then remove it there.");
       return;
     }
     try {

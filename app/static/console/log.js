@@ -5,10 +5,10 @@ import { age, byId, bytes, clock, count, el, fillList, plural, setText, short } 
 
 const SHOWN = 50;
 const IN_MEMORY =
-  "The document is in memory and ends with the server. triode serve keeps it in a folder, unless --data memory is said.";
+  "The document is only in memory: it is lost when the server ends. triode serve keeps it in a folder, unless you set --data memory.";
 const PROMISES = {
-  full: "on disk before it is answered",
-  relaxed: "written, not waited for: a power failure may take the last moments",
+  full: "a write is on disk before it is answered",
+  relaxed: "a write is on disk a moment later: a power failure may lose the last ones",
 };
 const ms = (s) => `${short(s * 1000)}\u00a0ms`;
 
@@ -24,7 +24,7 @@ export class LogView {
     const level = log?.full ? "bad" : "";
     byId("tab-log").dataset.level = level;
     setText(byId("log-number"), kept ? bytes(gauges.log_disk_bytes) : "");
-    setText(byId("log-empty"), kept ? "" : log ? IN_MEMORY : "This server does not tell.");
+    setText(byId("log-empty"), kept ? "" : log ? IN_MEMORY : "This server says nothing about its log.");
     this.#showFacts(kept ? factsOf(log, gauges) : {});
     if (!kept) this.#clearEntries();
     else if (!byId("log-view").hidden && position !== this.#last) await this.#ask();
@@ -87,10 +87,10 @@ function factsOf(log, gauges) {
     "writes are refused": log.full ? "the disk is full" : "",
     kept: PROMISES[log.durability] ?? log.durability,
     "last commit": since === undefined ? "none since the start" : `${age(since)} ago`,
-    "a commit takes": gauges.log_commits_total
-      ? `${ms(gauges.log_commit_median_seconds)}, the slowest ${ms(gauges.log_commit_p99_seconds)}`
+    "time of a commit": gauges.log_commits_total
+      ? `${ms(gauges.log_commit_median_seconds)}, 1 of 100 over ${ms(gauges.log_commit_p99_seconds)}`
       : "",
-    "writes share one": gauges.log_commits_total ? short(gauges.log_group) : "",
+    "writes in a commit": gauges.log_commits_total ? short(gauges.log_group) : "",
     waiting: gauges.log_waiting ? plural(gauges.log_waiting, "write") : "nothing",
     snapshot: snapshot === undefined ? "" : `${age(snapshot)} old, ${bytes(gauges.log_unsaved_bytes)} of log since`,
     "last start": `read in ${age(gauges.log_boot_seconds)}`,

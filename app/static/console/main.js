@@ -17,7 +17,7 @@ const ANSWER_MS = 5000;
 const HIDDEN_MS = 1000;
 const CLIENTS_SHOWN = 200;
 const NO_ANSWER =
-  "No answer yet. A browser has six connections to a server: other windows that show this one may hold them all.";
+  "No answer yet. A browser opens at most six connections to a server. Other tabs with this console may use them all.";
 const BIG_DOCUMENT_BYTES = 32 * 1024 * 1024;
 
 // ── the document ────────────────────────────────────────────────────────────────────────────────
@@ -86,12 +86,12 @@ const logView = new LogView();
 const rates = new Rates();
 const perSecond = (n) => `${short(n)}/s`;
 const charts = {
-  clients: new Chart("Clients", count, { help: "Streams that are connected" }),
-  events: new Chart("Delivered", perSecond, { help: "Events handed to clients" }),
+  clients: new Chart("Clients", count, { help: "Clients that are connected" }),
+  events: new Chart("Delivered", perSecond, { help: "Events sent to clients" }),
   writes: new Chart("Changes", perSecond, { help: "Writes applied to the document" }),
-  waiting: new Chart("Waiting", bytes, { help: "Bytes in the queues of clients that read too slowly" }),
-  drops: new Chart("Drops", perSecond, { help: "Events not delivered to slow clients; each gets a snapshot instead" }),
-  cpu: new Chart("Processor", (n) => `${short(n)}\u00a0%`, { help: "Of one core" }),
+  waiting: new Chart("Backlog", bytes, { help: "Bytes in the queues of clients that read too slowly" }),
+  drops: new Chart("Drops", perSecond, { help: "Events that slow clients did not get; they get a snapshot instead" }),
+  cpu: new Chart("CPU", (n) => `${short(n)}\u00a0%`, { help: "Of one core" }),
 };
 place(Object.values(charts));
 
@@ -116,7 +116,7 @@ function showNumbers(stats) {
   if (now) {
     charts.events.add(now.events, `${bytes(now.bytes)}/s`);
     charts.writes.add(now.writes, `${bytes(gauges.document_bytes)} document`);
-    charts.drops.add(now.drops, `${count(totals.drops)} in all`, now.drops ? "bad" : "");
+    charts.drops.add(now.drops, `${count(totals.drops)} in total`, now.drops ? "bad" : "");
     charts.cpu.add(now.cpu * 100, `${bytes(gauges.memory_rss_bytes)} memory`);
   }
   setText(byId("uptime"), `up ${age(gauges.uptime_seconds)}`);
@@ -162,15 +162,15 @@ async function pollNumbers() {
     ...(numbersRefused ? [el("p", {}, whyNoNumbers(fault)), ...tokenButton(fault)] : []),
   );
   if (numbersRefused) {
-    connections.clear("Who is connected is for admins to see.");
-    logView.clear("The log is for admins to see.");
+    connections.clear("Only admins can see who is connected.");
+    logView.clear("Only admins can see the log.");
   }
 }
 
 function whyNoNumbers(problem) {
   return problem.status === 403
-    ? "Clients and rates are for admins: this token does not allow it."
-    : "Clients and rates need an admin's token.";
+    ? "Only admins can see clients and rates. This token has no admin rights."
+    : "To see clients and rates, use an admin token.";
 }
 
 function showHealth(body) {
@@ -225,7 +225,7 @@ byId("token-form").addEventListener("submit", () => {
   session.token = byId("token").value.trim();
 });
 byId("token-button").addEventListener("click", () =>
-  askToken(session.token ? "A token is in use, for this tab only. Enter another, or none to forget it." : "It is kept for this tab only, and sent in a header only."),
+  askToken(session.token ? "This tab uses a token. Enter another one, or leave it empty to forget the token." : "It is kept for this tab only, and sent only in a header."),
 );
 
 function showToken() {
@@ -290,7 +290,7 @@ async function begin() {
   const stats = await getJson("stats").catch(() => null);
   if (stats && stats.gauges.document_bytes > BIG_DOCUMENT_BYTES) {
     byId("part").value = "";
-    notice(`The document is ${bytes(stats.gauges.document_bytes)}: choose the part to show.`);
+    notice(`The document is large (${bytes(stats.gauges.document_bytes)}). Choose the part to show.`);
     byId("part").focus();
     stream = { close() {} };
   }

@@ -163,10 +163,10 @@ function eventRow({ type, body, id, ms }) {
 
 function words(type, body) {
   if (type === "update") return isContainer(body.value) ? preview(body.value) : scalarText(body.value);
-  if (type === "snapshot") return `${count(body.items.length)} at once${body.more ? ", more follows" : ""}`;
+  if (type === "snapshot") return `${plural(body.items.length, "value")}${body.more ? ", more follow" : ""}`;
   if (type === "gap") return `${count(body.missed)} missed: ${body.reason}`;
   if (type === "connected") return `${body.client}${body.resumed ? ", resumed" : ""}`;
-  if (type === "closing") return `${body.reason}, again in ${body.retry_ms} ms`;
+  if (type === "closing") return `${body.reason}; reconnects in ${body.retry_ms} ms`;
   if (type === "expiring") return `the token ends in ${Math.round(body.in_s)} s`;
   return "";
 }
