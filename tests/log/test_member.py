@@ -340,17 +340,22 @@ class Cluster(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World(0)
+        # From here on each node can write.
+        self.world.settle()
 
     @rule(number=st.integers(0, 2), step=st.sampled_from([step for step, _ in chaos.GOES_ON]))
     def go_on(self, number: int, step: chaos.Step) -> None:
         step(self.world, self.world.nodes[number])
 
-    @rule()
-    def flow(self) -> None:
+    @rule(writers=st.lists(st.integers(0, 2), max_size=3))
+    def flow(self, writers: list[int]) -> None:
         for node in self.world.nodes:
             self.world.connect(node)
             node.exhaust()
-        self.world.advance(0.2)
+        for number in writers:
+            self.world.nodes[number].write()
+            self.world.nodes[number].exhaust()
+        self.world.advance(0.3)
 
     @rule(number=st.integers(0, 2), step=st.sampled_from([step for step, _ in chaos.GOES_WRONG]))
     def go_wrong(self, number: int, step: chaos.Step) -> None:
@@ -366,8 +371,8 @@ class Cluster(RuleBasedStateMachine):
 
 
 Cluster.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=60,
+    max_examples=60,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
