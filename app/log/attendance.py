@@ -1,9 +1,9 @@
 """The connections of a node to the server of its log, kept up: what its member asks for goes there,
 and what comes is handed in.
 
-    run ── connect ─┬─ calls    the member's scripts, one after the other
-                    ├─ tail     entries, as they are appended
-                    └─ clock    when the member wants to be asked
+    run ─┬─ clock                the member is asked when it wants to be
+         └─ connect ─┬─ calls    its scripts, one after the other
+                     └─ tail     entries, as they are appended
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from triode.app.log.log import LogRefused
 from triode.app.log.resp import Lost, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from triode.app.config.log_address import LogAddress
     from triode.app.log.calls import Action, Attached, Call
@@ -87,6 +87,11 @@ class Attendance:
 
     async def run(self) -> None:
         """Keep in touch with the server, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._clock)
+            nursery.start_soon(self._connect)
+
+    async def _connect(self) -> None:
         wait_s = AGAIN_S[0]
         while True:
             try:
@@ -112,10 +117,10 @@ class Attendance:
     async def _attend(self, link: Link) -> None:
         failure: Exception | None = None
 
-        async def attempt(work: str) -> None:
+        async def attempt(work: Callable[[Link], Awaitable[None]]) -> None:
             nonlocal failure
             try:
-                await {"calls": self._answer, "tail": self._tail, "clock": self._clock}[work](link)
+                await work(link)
             except (Lost, ServerError, LogRefused) as error:
                 failure = failure or error
                 nursery.cancel_scope.cancel()
@@ -127,8 +132,8 @@ class Attendance:
             async with trio.open_nursery() as nursery:
                 self._link = nursery.cancel_scope
                 self._log.do(self._member.connected(now()))
-                for work in ("calls", "tail", "clock"):
-                    nursery.start_soon(attempt, work)
+                nursery.start_soon(attempt, self._answer)
+                nursery.start_soon(attempt, self._tail)
         finally:
             self._link = None
             self._log.do(self._member.lost(now()))
@@ -178,7 +183,8 @@ class Attendance:
                 self._after = number, found[-1][0]
                 self._log.do(self._member.tailed([entry for _, entry in found], now()))
 
-    async def _clock(self, _link: Link) -> None:
+    async def _clock(self) -> None:
+        """Also while there is no connection: that is what the member says then."""
         while True:
             with trio.move_on_after(max(0.0, self._member.next_at - now())):
                 await self.changed.park()

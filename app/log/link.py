@@ -131,7 +131,7 @@ async def require_fit(link: Link, address: LogAddress) -> None:
         name, version = "Redis", info.get("redis_version", "0")
     if int(version.partition(".")[0] or 0) < OLDEST:
         raise LogRefused(f"{address} is {name} {version}; Triode needs Valkey, or Redis 7 or newer")
-    if info.get("redis_mode", "standalone") == "cluster":
+    if info.get("cluster_enabled") == "1":
         raise LogRefused(
             f"{address} is a node of a {name} Cluster, which Triode does not use: give it a server "
             "of its own (with replicas, if you like)"

@@ -233,6 +233,10 @@ class SharedLog(Log, Protocol):
         """It could not be made."""
 
     @property
+    def is_seeding(self) -> bool:
+        """Whether one is still wanted."""
+
+    @property
     def is_saver(self) -> bool:
         """Whether it is this process that makes snapshots for all."""
 

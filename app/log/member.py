@@ -104,7 +104,7 @@ class Member:
         # its first snapshot: until there is one nothing is applied.
         self.is_based = False
         self._reload_terms: Terms = ()
-        self._giving_back = GivingBack(node)
+        self.giving_back = GivingBack(node)
 
     def __repr__(self) -> str:
         return f"<Member {self.node} {self.state.value} at {self.position}>"
@@ -163,7 +163,7 @@ class Member:
         self.state = State.AWAY
         self._owed = Owed()
         self._out.cut()
-        self._giving_back.end()
+        self.giving_back.end()
         self._ask_at = inf
 
     def _take(self) -> list[Action]:
@@ -180,7 +180,7 @@ class Member:
     def _ask(self, state: State) -> None:
         self.state = state
         self._ask_at = inf
-        bids = self.is_based and not self._giving_back.declines
+        bids = self.is_based and not self.giving_back.declines
         at = last_term(self.terms, self.seq)
         epoch = self._new_epoch()
         self._call(
@@ -204,7 +204,7 @@ class Member:
             if reply.state == "recovering":
                 self._recover(reply)
             else:
-                self._giving_back.end()
+                self.giving_back.end()
                 self._judge(reply)
         return self._take()
 
@@ -251,7 +251,7 @@ class Member:
         self._ask_again(State.RECOVERING, min(max(wait_s, 0.001), patience.POLL_S))
         if server.elected != self.node or not self.is_based:
             return
-        given = self._giving_back.next(server, self.terms, self.seq, self.recent)
+        given = self.giving_back.next(server, self.terms, self.seq, self.recent)
         if isinstance(given, Call):
             self._ask_at = inf
             self._call(given)
@@ -263,7 +263,7 @@ class Member:
         self._see(now)
         self._owed.answer(now)
         if status == "missing":
-            self._giving_back.end()
+            self.giving_back.end()
         if not self._owed.asks and self.state is State.RECOVERING:
             self._ask(State.RECOVERING)
         return self._take()
@@ -271,7 +271,7 @@ class Member:
     def seeded(self, snapshot: Kept, now: float) -> list[Action]:
         """The pieces of the snapshot that was asked for are at the server."""
         self._see(now)
-        wanted = self._giving_back.seeded(snapshot)
+        wanted = self.giving_back.seeded(snapshot)
         if wanted and self.state is State.RECOVERING and not self._owed.asks:
             self._ask(State.RECOVERING)
         return self._take()
@@ -279,7 +279,7 @@ class Member:
     def seed_failed(self, now: float) -> list[Action]:
         """There will be no such snapshot: another node may try."""
         self._see(now)
-        self._giving_back.seed_failed()
+        self.giving_back.seed_failed()
         return self._take()
 
     # ── beginning anew ──────────────────────────────────────────────────────────────────────────

@@ -43,6 +43,7 @@ class Pieces:
         self._address = address
         self._keys = keys
         self._connection: Connection | None = None
+        self._is_stale = False
         self._turn = trio.Lock()
         self._begun: dict[int, _Begun] = {}
         self._sizes: deque[tuple[int, int]] = deque()
@@ -99,7 +100,7 @@ class Pieces:
                     connection, self._keys, "snapshot", (epoch, str(kept)), names
                 )
             except (Lost, ServerError) as error:
-                raise await self._failed(error) from error
+                raise self._failed(error) from error
         gone = names
         if status == b"ok":
             gone = []
@@ -128,26 +129,37 @@ class Pieces:
         await self._call("ZREM", self._keys.nodes, node)
 
     async def _call(self, *command: Arg) -> Reply:
+        """What may be done twice: on a new connection, if the one that there was has ended. Nobody
+        notices that before it is used.
+        """
         async with self._turn:
-            connection = await self._connected()
+            was_there = self._connection is not None
             try:
-                return await connection.call(*command)
+                return await (await self._connected()).call(*command)
             except (Lost, ServerError) as error:
-                raise await self._failed(error) from error
+                failed = self._failed(error)
+                if not was_there or not isinstance(error, Lost):
+                    raise failed from error
+            try:
+                return await (await self._connected()).call(*command)
+            except (Lost, ServerError) as error:
+                raise self._failed(error) from error
 
     async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed:
+        if self._connection is None or self._connection.is_closed or self._is_stale:
+            await self.aclose()
+            self._is_stale = False
             try:
                 self._connection = await connect(self._address)
             except (Lost, ServerError) as error:
                 raise LogAway(str(error)) from error
         return self._connection
 
-    async def _failed(self, error: Lost | ServerError) -> LogAway | LogFull:
+    def _failed(self, error: Lost | ServerError) -> LogAway | LogFull:
         if isinstance(error, ServerError) and error.code == "OOM":
             return LogFull("the server of the log has no memory left")
         # Another server may have taken over.
-        await self.aclose()
+        self._is_stale = True
         return LogAway(str(error))
 
     async def aclose(self) -> None:

@@ -273,6 +273,11 @@ class ValkeyLog:
         """There will be none from this node."""
         self.do(self._member.seed_failed(now()))
 
+    @property
+    def is_seeding(self) -> bool:
+        """Whether a seed is wanted."""
+        return self._member.giving_back.is_seeding
+
     async def read_piece(self, snapshot: int, number: int) -> bytes:
         """Raises `LogAway` and `LogRefused`."""
         return await self._pieces.read(snapshot, number)

@@ -91,6 +91,7 @@ class Journal:
         # Given to the log, and not carried out: own batches come out of it in this order.
         self._sent: deque[list[Write]] = deque()
         self._is_applying = False
+        self._applied = trio.lowlevel.ParkingLot()
         self._come = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._ended = False
@@ -259,6 +260,8 @@ class Journal:
     async def _follow(self) -> None:
         while True:
             await self.log.news()
+            if self._is_applying:
+                await self._applied.park()
             await self._apply_all()
 
     async def _wait(self) -> None:
@@ -333,6 +336,7 @@ class Journal:
                     self._done(self._sent.popleft())
         finally:
             self._is_applying = False
+            self._applied.unpark_all()
 
     async def catch_up(self, seq: int) -> None:
         """Before `run`: carry out what a shared log has up to the entry `seq`."""

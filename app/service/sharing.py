@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import trio
 
-from triode.app.log.log import Alive, Anew, LogError, LogRefused, SeedWanted
+from triode.app.log.log import Alive, Anew, LogAway, LogError, LogFull, LogRefused, SeedWanted
 from triode.app.service.decision import hold_to
 from triode.app.service.issuing import take_over
 from triode.app.service.log_snapshot import restore
@@ -33,6 +33,8 @@ log = logging.getLogger("triode")
 
 ATTEMPTS: Final = 5
 AGAIN_S: Final = 0.5
+# Sooner than another node would be asked.
+SEED_AGAIN_S: Final = 0.1
 
 
 async def boot_shared(triode: Triode, opened: Opened) -> None:
@@ -123,14 +125,20 @@ def _send_away(triode: Triode) -> None:
 
 
 async def _seed(triode: Triode) -> None:
+    """Tried as long as it is wanted: if nobody gave it back, the log would begin with nothing."""
     _, shared = _shared(triode)
     at = triode.store.position
     log.warning("the log is gone from its server; it gets what there is here: %s", at)
-    try:
-        await save(triode, finish=shared.finish_seed)
-    except LogError as error:
-        log.warning("it could not be given back: %s", error)
-        shared.seed_failed()
+    while shared.is_seeding:
+        try:
+            await save(triode, finish=shared.finish_seed)
+            return
+        except LogAway as error:
+            log.warning("it could not be given back; it is tried again: %s", error)
+            await trio.sleep(SEED_AGAIN_S)
+        except LogFull as error:
+            log.error("it cannot be given back: %s", error)
+            shared.seed_failed()
 
 
 def _tell(triode: Triode, *, is_live: bool) -> None:

@@ -133,6 +133,41 @@ async def test_who_comes_later_has_all(autojump_clock: trio.testing.MockClock) -
             assert two.store.document.root == {"n": 7}
 
 
+class Impatient(View):
+    """Nobody may ask for news again and again without taking them."""
+
+    asked = 0
+
+    async def news(self) -> None:
+        self.asked += 1
+        assert self.asked < 100
+        await super().news()
+
+
+async def test_news_that_come_while_a_write_is_carried_out_wait() -> None:
+    """They were looked for without end, and nobody else had a turn."""
+    memory = SharedMemory()
+    view = Impatient(memory)
+    async with running_on(View(memory)) as one, running_on(view) as two:
+        await settled(one, two)
+        flusher = two.hub.flusher
+        room, waits = flusher.room, trio.Event()
+
+        async def no_room() -> None:
+            await waits.wait()
+
+        flusher.room = no_room  # type: ignore[method-assign] # it has much to do
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(two.write, Set(("b",), 1))
+            await trio.testing.wait_all_tasks_blocked()
+            await one.write(Set(("a",), 1))
+            await trio.testing.wait_all_tasks_blocked()
+            waits.set()
+            flusher.room = room  # type: ignore[method-assign]
+        await settled(one, two)
+        assert two.store.document.root == {"a": 1, "b": 1}
+
+
 @pytest.mark.parametrize("bytes_", [10, 40_000])
 async def test_a_long_write_of_another_one_holds_nobody_up(bytes_: int) -> None:
     """Its value is decoded in turns; and it comes out as it was."""

@@ -66,10 +66,8 @@ class Server:
         with trio.fail_after(START_S):
             while True:
                 try:
-                    connection = await connect(self.address)
                     # It says LOADING while it reads its file.
-                    await connection.call("DBSIZE")
-                    await connection.aclose()
+                    await self.call("DBSIZE")
                     return
                 except (Lost, ServerError):
                     assert self._process is not None

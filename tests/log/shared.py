@@ -101,6 +101,10 @@ class View(MemoryLog):
         raise AssertionError("nobody wants one")
 
     @property
+    def is_seeding(self) -> bool:
+        return False
+
+    @property
     def node(self) -> str:
         return f"node{id(self)}"
 
