@@ -6,7 +6,8 @@ it nobody knows: so it has a tag that says what it belongs to, and to which run 
 
 head    TAG (64 bytes), where the oldest record begins and the newest one ends (8 bytes each),
         counted from the first that was ever put into it
-then    records, each SIZE (4 bytes) and as many bytes; the newest go in the place of the oldest
+then    records, each SIZE and CRC-32 (4 bytes each) and as many bytes; the newest go in the place
+        of the oldest
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ import mmap
 import os
 import shutil
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 TAG_BYTES: Final = 64
 HEAD_BYTES: Final = TAG_BYTES + 16
-_SIZE_BYTES: Final = 4
+RECORD_HEAD_BYTES: Final = 8
 # It is not made where there is not so many times its size: others need the room more.
 SPARE: Final = 4
+
+
+class RingDamaged(ValueError):
+    """What is there is not what was put in."""
 
 
 class Ring:
@@ -64,32 +71,35 @@ class Ring:
         for place in (1, 0):
             self._note(place, 0)
 
-    def records(self) -> list[bytes]:
-        """All that is there, the oldest first."""
-        found: list[bytes] = []
-        at = self._begin
-        while at < self._end:
-            size = self._size(at)
-            found.append(self._read(at + _SIZE_BYTES, size))
-            at += _SIZE_BYTES + size
-        return found
+    def records(self) -> Iterator[bytes]:
+        """All that is there, the oldest first. Raises `RingDamaged`."""
+        at, end = self._begin, self._end
+        while at < end:
+            size, checksum = self._size(at), self._read(at + 4, 4)
+            body = at + RECORD_HEAD_BYTES
+            at = body + size
+            record = self._read(body, size) if at <= end else b""
+            if at > end or _checksum(record) != checksum:
+                raise RingDamaged("a record is not as it was written")
+            yield record
 
     def put(self, record: bytes) -> None:
         """Put one in; the oldest go to make room. One that is larger than the ring is left out, and
         so are all before it.
         """
-        if _SIZE_BYTES + len(record) > self._room:
+        size = RECORD_HEAD_BYTES + len(record)
+        if size > self._room:
             self.clear()
             return
-        end = self._end + _SIZE_BYTES + len(record)
+        end = self._end + size
         begin = self._begin
         while end - begin > self._room:
-            begin += _SIZE_BYTES + self._size(begin)
+            begin += RECORD_HEAD_BYTES + self._size(begin)
         if begin != self._begin:
             self._begin = begin
             self._note(0, begin)
-        self._write(self._end, len(record).to_bytes(_SIZE_BYTES, "little"))
-        self._write(self._end + _SIZE_BYTES, record)
+        self._write(self._end, len(record).to_bytes(4, "little") + _checksum(record))
+        self._write(self._end + RECORD_HEAD_BYTES, record)
         # Last: killed before this, it has not been put in.
         self._end = end
         self._note(1, end)
@@ -107,7 +117,7 @@ class Ring:
         self._map[at : at + 8] = number.to_bytes(8, "little")
 
     def _size(self, at: int) -> int:
-        return int.from_bytes(self._read(at, _SIZE_BYTES), "little")
+        return int.from_bytes(self._read(at, 4), "little")
 
     def _read(self, at: int, size: int) -> bytes:
         at = at % self._room
@@ -121,3 +131,8 @@ class Ring:
         self._map[HEAD_BYTES + at : HEAD_BYTES + at + first] = data[:first]
         if first < len(data):
             self._map[HEAD_BYTES : HEAD_BYTES + len(data) - first] = data[first:]
+
+
+def _checksum(record: bytes) -> bytes:
+    # Begun with 1: so zeros are no record.
+    return crc32(record, 1).to_bytes(4, "little")

@@ -21,7 +21,7 @@ import trio
 
 from triode.app.delivery.room import KeptRoom
 from triode.app.log.log import LogError
-from triode.app.log.ring import Ring
+from triode.app.log.ring import Ring, RingDamaged
 from triode.store.records import Record
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _PREFIX: Final = "room/"
 # The process may be killed soon; better some rooms than no clean end.
 KEEP_S: Final = 5.0
 RING: Final = "triode.rooms"
+FORMAT: Final = 2
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 # Decoded at once, some milliseconds.
 STEP: Final = 1000
@@ -115,7 +116,7 @@ async def _open_ring(triode: Triode) -> Ring | None:
         return None
     try:
         # As for the database: without it nobody knows whether the machine was started anew.
-        tag = f"{triode.store.epoch}@{_BOOT_ID.read_text().strip()}".encode()
+        tag = f"{FORMAT} {triode.store.epoch}@{_BOOT_ID.read_text().strip()}".encode()
         size = max(settings.room_history_bytes, LEAST_BYTES)
         make = partial(Ring, settings.data / RING, size, tag)
         return await trio.to_thread.run_sync(make)
@@ -131,7 +132,7 @@ async def _add_newer(kept: dict[str, KeptRoom], ring: Ring) -> None:
             _add(kept, *_decode(record))
             if count % STEP == 0:
                 await trio.lowlevel.checkpoint()
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (RingDamaged, msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.warning("the file of rooms cannot be read, and they begin anew: %s", error)
         ring.clear()
         kept.clear()

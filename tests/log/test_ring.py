@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from triode.app.log.ring import HEAD_BYTES, Ring
+from triode.app.log.ring import HEAD_BYTES, RECORD_HEAD_BYTES, Ring, RingDamaged
 
 
 def test_it_holds_the_newest_whatever_their_sizes(tmp_path: Path) -> None:
@@ -22,24 +22,24 @@ def test_it_holds_the_newest_whatever_their_sizes(tmp_path: Path) -> None:
     ring = Ring(tmp_path / "ring", 1000, b"tag")
     expected: deque[bytes] = deque()
     for _ in range(3000):
-        record = rng.randbytes(rng.choice((0, 1, 7, 100, 400, 996)))
+        record = rng.randbytes(rng.choice((0, 1, 7, 100, 400, 992)))
         ring.put(record)
         expected.append(record)
-        while sum(4 + len(each) for each in expected) > 1000:
+        while sum(RECORD_HEAD_BYTES + len(each) for each in expected) > 1000:
             expected.popleft()
         if rng.random() < 0.1:
             # Nobody closed it: as after a kill.
             ring = Ring(tmp_path / "ring", 1000, b"tag")
-        assert ring.records() == list(expected)
+        assert list(ring.records()) == list(expected)
 
 
 def test_what_does_not_fit_leaves_nothing_that_is_older(tmp_path: Path) -> None:
     ring = Ring(tmp_path / "ring", 100, b"tag")
     ring.put(b"before")
     ring.put(bytes(97))
-    assert ring.records() == []
+    assert list(ring.records()) == []
     ring.put(b"after")
-    assert ring.records() == [b"after"]
+    assert list(ring.records()) == [b"after"]
 
 
 @pytest.mark.parametrize(("size", "tag"), [(100, b"other"), (200, b"tag"), (50, b"tag")])
@@ -47,8 +47,48 @@ def test_what_is_of_something_else_is_thrown_away(tmp_path: Path, size: int, tag
     ring = Ring(tmp_path / "ring", 100, b"tag")
     ring.put(b"one")
     ring.close()
-    assert Ring(tmp_path / "ring", size, tag).records() == []
+    assert not list(Ring(tmp_path / "ring", size, tag).records())
     assert (tmp_path / "ring").stat().st_size == HEAD_BYTES + size
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path, bit: int) -> None:
+    """In a record it gave a message that nobody had sent."""
+    path = tmp_path / "ring"
+    ring = Ring(path, 60, b"tag")
+    for number in range(10):
+        ring.put(b"%d" % number * 5)
+    ring.close()
+    whole = path.read_bytes()
+    ring = Ring(path, 60, b"tag")
+    records = list(ring.records())
+    unused = 60 - sum(RECORD_HEAD_BYTES + len(each) for each in records)
+    ring.close()
+    unnoticed = 0
+    for at in range(HEAD_BYTES, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        ring = Ring(path, 60, b"tag")
+        try:
+            assert list(ring.records()) == records
+            unnoticed += 1
+        except RingDamaged:
+            # It goes on all the same.
+            ring.clear()
+            ring.put(b"after")
+            assert list(ring.records()) == [b"after"]
+        ring.close()
+    assert unnoticed == unused
+
+
+def test_a_head_that_lies_is_noticed(tmp_path: Path) -> None:
+    """All of a ring that was never written to would be millions of empty records."""
+    path = tmp_path / "ring"
+    Ring(path, 1000, b"tag").close()
+    with path.open("r+b") as file:
+        file.seek(HEAD_BYTES - 8)
+        file.write((1000).to_bytes(8, "little"))
+    with pytest.raises(RingDamaged):
+        list(Ring(path, 1000, b"tag").records())
 
 
 WRITER = """
