@@ -219,7 +219,7 @@ MUTATIONS: Final = (
     Mutation(
         "pieces that another server has",
         Member._disconnect,
-        "self._giving_back.end()",
+        "self.giving_back.end()",
         "pass",
         is_rare=True,
     ),
