@@ -36,18 +36,23 @@ def ask(port: int) -> socket.socket:
     return client
 
 
+def answers_and_ends(server: subprocess.Popen[bytes], client: socket.socket) -> None:
+    """It answers the one who has asked, and ends in order."""
+    try:
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+
+
 def test_who_connects_during_a_restart_is_served() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=10) as listener:
         port = listener.getsockname()[1]
         for _ in range(2):
             # When this client connects nobody is there yet, or any more.
             with ask(port) as client, start(listener) as server:
-                try:
-                    assert client.recv(100).startswith(b"HTTP/1.1 200")
-                    server.send_signal(signal.SIGTERM)
-                    assert server.wait(30) == 0
-                finally:
-                    server.kill()
+                answers_and_ends(server, client)
 
 
 def test_variables_for_another_process_are_not_ours() -> None:
@@ -92,12 +97,7 @@ def test_a_socket_by_its_number(tmp_path: Path) -> None:
         client.sendall(REQUEST)
         client.settimeout(30)
         with served_by(listener) as server:
-            try:
-                assert client.recv(100).startswith(b"HTTP/1.1 200")
-                server.send_signal(signal.SIGTERM)
-                assert server.wait(30) == 0
-            finally:
-                server.kill()
+            answers_and_ends(server, client)
     assert path.exists()
 
 
