@@ -22,6 +22,11 @@ from triode.store.value import MISSING, Json, Missing, equal
 Item: TypeAlias = tuple[Path, Json]
 
 
+def value_in(told: dict[str, Any]) -> Json:
+    """The value in an `update`, or in an item of a snapshot; a text, where it was too long."""
+    return told["value"] if "fetch" not in told else f"too long to be sent: GET {told['fetch']}"
+
+
 class View:
     """The values that one filter selects."""
 
@@ -35,7 +40,7 @@ class View:
         if kind == "snapshot":
             return self._snapshot(body)
         path = parse_path(body["path"])
-        value = body["value"] if kind == "update" else MISSING
+        value = value_in(body) if kind == "update" else MISSING
         return iter([leaf for edit in self._put(path, value) for leaf in leaf_edits(edit)])
 
     def leaves(self) -> Iterator[Item]:
@@ -47,7 +52,7 @@ class View:
         if self._coming is None:
             self._coming = {}
         for item in body["items"]:
-            self._coming[parse_path(item["path"])] = Document(item["value"])
+            self._coming[parse_path(item["path"])] = Document(value_in(item))
         if body.get("more"):
             return iter(())
         old, self._values, self._coming = self._values, self._coming, None

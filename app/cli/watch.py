@@ -20,6 +20,7 @@ from triode.app.cli.screen import show
 from triode.app.cli.view import Views
 from triode.app.cli.watch_scene import WatchScene
 from triode.app.remote.http_client import HttpClient, Watch
+from triode.app.wire.max_event import LEAST, MOST
 from triode.app.wire.sse_parser import StreamEvent
 from triode.store.change import Edit
 
@@ -29,9 +30,20 @@ from triode.store.change import Edit
 @click.option("--lines", is_flag=True, help="One line per change, also at a terminal.")
 @click.option("--changes", is_flag=True, help="As lines: only changes, not the present values.")
 @click.option("--since", metavar="POSITION", help="Begin with the changes after this position.")
+@click.option(
+    "--max-event",
+    type=click.IntRange(LEAST, MOST),
+    metavar="BYTES",
+    help="Of a value that makes an event longer, say only where it is.",
+)
 @server_options
 def watch(
-    target: Target, filters: tuple[str, ...], lines: bool, changes: bool, since: str | None
+    target: Target,
+    filters: tuple[str, ...],
+    lines: bool,
+    changes: bool,
+    since: str | None,
+    max_event: int | None,
 ) -> None:
     """Watch what the FILTERs select (none: everything), and what changes in it.
 
@@ -42,6 +54,7 @@ def watch(
       triode watch '.positions[trader=abc]' --json | jq .value
     """
     params = [("filter", text) for text in filters] + ([("since", since)] if since else [])
+    params += [("max_event", str(max_event))] if max_event is not None else []
     if target.as_json:
         if changes:
             params.append(("snapshot", "none"))

@@ -67,6 +67,17 @@ def test_changes_alone_know_what_was_there(capsys: pytest.CaptureFixture[str]) -
     assert line.endswith("~ .a 1 → 2 +1")
 
 
+def test_what_was_too_long_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = DiffPrinter(silent_at_first=False)
+    printer.take(snapshot({"a": 1}))
+    printer.take(event("update", path=".a", fetch="/store?path=.a"))
+    printer.take(event("update", path=".a.b", value=1))
+    printer.take(event("delete", path=".a"))
+    _, updated, deleted = capsys.readouterr().out.splitlines()
+    assert updated.endswith('~ .a 1 → "too long to be sent: GET /store?path=.a"')
+    assert '- .a "too long' in deleted
+
+
 def test_a_loss_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     DiffPrinter(silent_at_first=False).take(event("gap", missed=3))
     assert '"missed": 3' in capsys.readouterr().err
@@ -76,6 +87,10 @@ def test_watch_asks_for_what_it_was_told() -> None:
     server = FakeServer(problem(403, "no"))
     assert server.triode("watch", ".a", ".b", "--since", "e:1").exit_code == 1
     assert server.asked == ("GET", "/events?filter=.a&filter=.b&since=e%3A1")
+    server = FakeServer(problem(403, "no"))
+    assert server.triode("watch", ".a", "--max-event", "2048").exit_code == 1
+    assert server.asked == ("GET", "/events?filter=.a&max_event=2048")
+    assert server.triode("watch", ".a", "--max-event", "12").exit_code == 2
 
 
 # ---- the picture ----

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.behaviour import assembler as reference
 from triode_client.assembly import MISSING, Assembly
+from triode_client.fetch import Fetch
 from triode_client.path import is_single, parse_path
 
 NAMES = st.sampled_from(["a", "b", "c d"])
@@ -150,3 +151,26 @@ def test_missing_is_false_and_not_null() -> None:
     assert not MISSING
     assert MISSING is not None
     assert repr(MISSING) == "MISSING"
+
+
+def test_a_value_that_was_not_sent_stays_so_until_one_comes() -> None:
+    assembly = Assembly()
+    assembly.replace([{"path": ".", "value": {"a": 1, "log": ["x"]}}])
+    assert assembly.update(".log", Fetch(".log"))
+    # What is inside cannot be told apart; nothing of it asks for a snapshot.
+    assert assembly.update(".log[1]", "y")
+    assert assembly.update(".log[1].z", "y")
+    assert assembly.delete(".log[1]")
+    assert assembly.hand_out() == {".": {"a": 1, "log": Fetch(".log")}}
+    assert assembly.update(".log", ["z"])
+    assert assembly.update(".log[1]", "y")
+    assert assembly.hand_out() == {".": {"a": 1, "log": ["z", "y"]}}
+    assembly.replace([{"path": ".", "fetch": "/store?path=."}])
+    assert assembly.hand_out() == {".": Fetch(".")}
+
+
+def test_places_below_one_that_was_not_sent() -> None:
+    assembly = Assembly(nested=True)
+    assembly.replace([{"path": ".a", "value": {"a": 1}}, {"path": ".a.a", "value": 1}])
+    assembly.update(".a", Fetch(".a"))
+    assert assembly.hand_out() == {".a": Fetch(".a"), ".a.a": Fetch(".a.a")}

@@ -18,6 +18,7 @@ from triode_client import (
     CannotConnect,
     Closed,
     Ended,
+    Fetch,
     NotAllowed,
     NotFound,
     Options,
@@ -172,3 +173,28 @@ async def test_tls(connect: Connect, server: Server, api: Api, tmp_path: Path) -
             async with connect(f"wss://127.0.0.1:{port}", options=Options(attempts=1)):
                 pass
         nursery.cancel_scope.cancel()
+
+
+async def test_a_value_longer_than_max_event_is_to_be_fetched(
+    connect: Connect, server: Server, api: Api
+) -> None:
+    await api.reset({"big": "x" * 10_000, "small": 1})
+    with trio.fail_after(20):
+        async with connect(f"http://127.0.0.1:{server.port}", options=Options(max_event=2048)) as t:
+            async with t.view(".big", type=str) as view:
+                assert view.value == Fetch(".big")
+                assert await t.get(view.value.path) == "x" * 10_000
+                with pytest.raises(TypeError):
+                    await t.set(".copy", view.value)
+            watch = t.watch(".*")
+            assert (await anext(watch)).items == {".big": Fetch(".big"), ".small": 1}
+            await t.set(".small", "y" * 10_000)
+            assert (await anext(watch)).items[".small"] == Fetch(".small")
+            await t.set(".small", 2)
+            assert (await anext(watch)).items[".small"] == 2
+
+
+@pytest.mark.parametrize("bytes", [0, 1023, (1 << 30) + 1])
+def test_a_bound_that_no_server_takes_is_refused_here(bytes: int) -> None:
+    with pytest.raises(ValueError, match="max_event"):
+        Options(max_event=bytes)

@@ -33,6 +33,7 @@ from .errors import (
     Unsent,
     WrongType,
 )
+from .fetch import Fetch
 from .options import Options
 from .room import Message, Room
 from .sync import Triode
@@ -50,6 +51,7 @@ __all__ = [
     "Changed",
     "Closed",
     "Ended",
+    "Fetch",
     "Json",
     "Lost",
     "Message",

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from .fetch import Fetch, value_in
 from .path import Path, parse_path
 
 # Any JSON value: None, bool, int, float, str, list, dict.
@@ -63,7 +64,7 @@ class Assembly:
 
     def replace(self, items: Iterable[Mapping[str, Json]]) -> None:
         """A whole snapshot: items of `path` and `value`."""
-        self._items = {item["path"]: item["value"] for item in items}
+        self._items = {item["path"]: value_in(item) for item in items}
         self._texts = {parse_path(text): text for text in self._items}
         self._deepest = max(map(len, self._texts), default=0)
         self._own.clear()
@@ -79,6 +80,8 @@ class Assembly:
                 fits = self._set(known, path[depth:], value) and fits
         for below in self._at_or_below(path):
             replaced = look(value, below[len(path) :])
+            if isinstance(replaced, Fetch):
+                replaced = Fetch(self._texts[below])
             if replaced is MISSING:
                 self._remove(below)
             else:
@@ -118,12 +121,14 @@ class Assembly:
         elif isinstance(holder, list) and isinstance(last, int) and last <= len(holder):
             self._writable(known, way)[last : last + 1] = [value]
         else:
-            return False
+            return isinstance(holder, Fetch)
         return True
 
     def _unset(self, known: str, steps: Path) -> bool:
         *way, last = steps
         holder = look(self._items[known], way)
+        if isinstance(holder, Fetch):
+            return True
         # Of an array only the last element: a removal that moves others is a change of the array.
         is_last = isinstance(holder, list) and last == len(holder) - 1
         if not is_last and not (isinstance(holder, dict) and last in holder):
@@ -155,8 +160,12 @@ class Assembly:
 
 
 def look(value: Json, steps: Iterable[str | int]) -> Json | Missing:
-    """What is at the end of the steps; `MISSING` when there is no such place."""
+    """What is at the end of the steps: `MISSING` when there is no such place, a `Fetch` when it is
+    in a value that was not sent.
+    """
     for step in steps:
+        if isinstance(value, Fetch):
+            return value
         in_object = isinstance(value, dict) and isinstance(step, str) and step in value
         in_array = isinstance(value, list) and isinstance(step, int) and step < len(value)
         if not in_object and not in_array:

@@ -325,7 +325,8 @@ async def connect(
     All tasks live within the block. Left in peace, it says goodbye to the server for 2 s at most;
     cancelled or failed, it closes the connection at once.
     """
-    link = Link(read_target(url, tags), token, options or Options())
+    options = options or Options()
+    link = Link(read_target(url, tags, options.max_event), token, options)
     async with run_link(link):
         await link.wait_state("connected")
         yield AsyncTriode(link)

@@ -70,9 +70,10 @@ class Triode:
         timeout_s: float = 30.0,
     ) -> None:
         self.timeout_s = timeout_s
-        target = read_target(url, tags)
+        options = options or Options()
+        target = read_target(url, tags, options.max_event)
         source = _in_thread(token) if callable(token) else token
-        self._make_link = lambda: Link(target, source, options or Options())
+        self._make_link = lambda: Link(target, source, options)
         self._thread: LinkThread | None = None
         self._is_closed = False
         self._lock = threading.Lock()

@@ -44,13 +44,15 @@ class Target:
         )
 
 
-def read_target(url: str, tags: Mapping[str, str] | None = None) -> Target:
+def read_target(
+    url: str, tags: Mapping[str, str] | None = None, max_event: int | None = None
+) -> Target:
     """Where `url` points.
 
     `http:` and `https:` address a server, which may be mounted at a path: its WebSocket is at `/ws`
     below, whether that is said or not. `ws:` and `wss:` address a WebSocket itself; without a path
-    that is `/ws`. `tags` go into the query. Raises `ValueError`, also for a user and password in
-    the URL: a token belongs into `token`.
+    that is `/ws`. `tags` and `max_event` go into the query. Raises `ValueError`, also
+    for a user and password in the URL: a token belongs into `token`.
     """
     parts = urlsplit(url)
     is_tls = _TLS.get(parts.scheme)
@@ -66,6 +68,7 @@ def read_target(url: str, tags: Mapping[str, str] | None = None) -> Target:
         path = path.removesuffix("/").removesuffix("/ws") + "/ws"
     query = quote(parts.query, safe=_QUERY)
     tagged = urlencode({f"tag.{name}": value for name, value in (tags or {}).items()})
-    queries = "&".join(part for part in (query, tagged) if part)
+    bound = f"max_event={max_event}" if max_event is not None else ""
+    queries = "&".join(part for part in (query, tagged, bound) if part)
     resource = quote(path, safe="%/:@!$&'()*+,;=-._~") + (f"?{queries}" if queries else "")
     return Target(parts.hostname, port, is_tls, resource)

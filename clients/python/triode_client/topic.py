@@ -22,6 +22,7 @@ import anyio.lowlevel
 from .assembly import MISSING, Assembly, Json
 from .bell import Bell
 from .errors import TriodeError
+from .fetch import value_in
 from .path import is_single
 from .var import T
 
@@ -173,7 +174,7 @@ class Topic:
     def _take_event(self, frame: Frame) -> bool:
         kind, path = frame["type"], frame["path"]
         if kind == "update":
-            fits = self._assembly.update(path, frame["value"])
+            fits = self._assembly.update(path, value_in(frame))
         else:
             fits = self._assembly.delete(path)
         # What a redone event does not fit any more, later ones that are redone too will settle.

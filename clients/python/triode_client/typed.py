@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from .assembly import MISSING, Json
 from .errors import WrongType
+from .fetch import Fetch
 
 Convert = Callable[[Json], Any]
 
@@ -21,15 +22,15 @@ def converter(type: Any) -> Convert:
     """What makes JSON into a value of this type: a class of msgspec, pydantic or `dataclasses`, a
     builtin, or one of these in a `list[…]` or `dict[str, …]`. None: JSON as it is.
 
-    It raises `WrongType`; `MISSING` stays what it is. Raises `TypeError` where nothing is installed
-    that knows types.
+    It raises `WrongType`; `MISSING` and a `Fetch` stay what they are. Raises `TypeError`
+    where nothing is installed that knows types.
     """
     if type is None:
         return _as_it_is
     make = _maker(type)
 
     def convert(value: Json) -> Any:
-        if value is MISSING:
+        if value is MISSING or isinstance(value, Fetch):
             return value
         try:
             return make(dict(value) if isinstance(value, Mapping) else value)
