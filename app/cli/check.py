@@ -72,7 +72,7 @@ def _text(reader: Reader, checked: Checked) -> str:
         "document": amount(store.bytes),
         "log": f"{count:,} writes".replace(",", " ")
         + (f", from {opened.floor + 1} on" if count else ""),
-        "snapshots": ", ".join(str(one.seq) for one in opened.snapshots) or "none",
+        "snapshots": ", ".join(f"after write {one.seq}" for one in opened.snapshots) or "none",
     }
     verdict = f"{reader.file}: {'damaged' if checked.faults else 'sound'}"
     return "\n".join([verdict, *(f"  {name:<10} {text}" for name, text in rows.items())])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import faulthandler
 import json
 import logging
 import os
@@ -107,6 +108,8 @@ def run(
     from triode.app.serve import serve as serve_forever
     from triode.app.service.running import NotLoaded
 
+    # A mapped file that somebody cut short (`triode.rooms`) ends the process: not without a word.
+    faulthandler.enable(file=2)
     try:
         trio.run(partial(serve_forever, settings, bound=announce, reread=reread))
     except NotLoaded as error:

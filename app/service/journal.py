@@ -294,6 +294,8 @@ class Journal:
         except LogFull as error:
             self._sent.pop()
             self._done(writes)
+            if not self.full.is_set():
+                log.warning("%s: writes are refused until there is room again", error)
             self.full.set()
             self._triode.metrics.writes_failed += len(writes)
             self._refuse(writes, partial(full, error))

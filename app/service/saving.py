@@ -44,6 +44,7 @@ async def save_when_due(triode: Triode) -> None:
             while journal.full.is_set():
                 if await journal.log.has_room():
                     journal.full = trio.Event()
+                    log.info("there is room again: writes are taken")
                 else:
                     await trio.sleep(LOOK_EVERY_S)
         except LogFull:

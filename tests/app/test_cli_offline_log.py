@@ -98,6 +98,7 @@ def test_a_sound_log(folder: Path) -> None:
     done = triode("check", "--data", folder)
     assert done.exit_code == 0, done.stderr
     assert "sound" in done.stdout
+    assert "after write 4, after write 2" in done.stdout, "not how many"
     assert ":5, written 20" in done.stdout
     told = json.loads(triode("check", "--data", folder, "--json").stdout)
     assert told["ok"] is True

@@ -482,20 +482,26 @@ class TestFaults:
             assert str(await triode.write(Increment(("n",)))) == "e0:2"
         assert [batch.last for batch in log.batches] == [1, 2]
 
-    async def test_full_is_said_until_there_is_room(self, autojump_clock: object) -> None:
+    async def test_full_is_said_until_there_is_room(
+        self, autojump_clock: object, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """It was said for a moment only: until a snapshot was made, with the room kept for that."""
         log = SlowLog()
         log.open_up()
         async with running_on(log, {"n": 0}) as triode:
             log.fails_with, log.is_full = LogFull("the disk is full"), True
-            with pytest.raises(Refusal):
-                await triode.write(Increment(("n",)))
+            for _ in range(2):
+                with pytest.raises(Refusal):
+                    await triode.write(Increment(("n",)))
+            assert caplog.text.count("the disk is full: writes are refused") == 1
             for _ in range(3):
                 await trio.sleep(5)
                 assert health(triode)["checks"]["log"]["status"] == "degraded"
             saved = triode.journal and triode.journal.saved
             log.fails_with, log.is_full = None, False
+            caplog.set_level("INFO", "triode")
             await trio.sleep(2)
+            assert "there is room again" in caplog.text
             assert health(triode)["checks"]["log"]["status"] == "ok"
             assert triode.journal is not None
             assert triode.journal.saved is saved, "one snapshot is enough"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import socket
 from functools import partial
@@ -117,3 +118,15 @@ async def test_no_socket_stays_open_when_the_start_fails(monkeypatch: pytest.Mon
     with pytest.raises(ExceptionGroup):
         await serve(Settings(port=0))
     assert [sock.fileno() for sock in opened] == [-1]
+
+
+def test_a_fault_of_the_processor_is_not_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mapped file that was cut short ended the server, and nobody knew why."""
+    was_enabled: list[bool] = []
+    monkeypatch.setattr(trio, "run", lambda _work: was_enabled.append(faulthandler.is_enabled()))
+    faulthandler.disable()
+    try:
+        run(Settings(port=0), lambda _addresses: None)
+    finally:
+        faulthandler.enable(file=2)
+    assert was_enabled == [True]
