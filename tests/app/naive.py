@@ -1,4 +1,4 @@
-"""The writes of docs/wire.md 5, done the plain way: a second opinion on what a document becomes.
+"""The writes of docs/wire.md, done the plain way: a second opinion on what a document becomes.
 
 Nothing of `store` is used but its notion of "missing" and of JSON equality. A write is a command
 as it goes over the wire, with its path as a tuple in `steps`. Everything is done on copies, a

@@ -1,4 +1,4 @@
-"""The promise of the product, proved on the whole of it but the sockets (docs/wire.md 2).
+"""The promise of the product, proved on the whole of it but the sockets (docs/wire.md, Events).
 
 Each example is one Trio run with a real Triode and clients on lanes whose appetite the test
 decides. `world` takes random steps: writes of every kind, connections, cuts and resumes, commands,

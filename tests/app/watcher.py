@@ -1,6 +1,6 @@
 """A client for the proof of exactness: it reads bytes, assembles views, and trusts nobody.
 
-It knows the wire (docs/wire.md 2 to 5) and the record of what the document was after every change.
+It knows the wire (docs/wire.md) and the record of what the document was after every change.
 So it
 can hold each frame that carries a position against the promise that a position makes: all up to
 here has arrived, and what was assembled is what the filter selects.

@@ -40,7 +40,7 @@ class Block(NamedTuple):
     last_id: str
 
     def frame(self) -> dict[str, Any]:
-        """The event as docs/wire.md 3 says it looks on a WebSocket: type and id are members."""
+        """The event as it looks on a WebSocket (docs/wire.md): type and id are members."""
         body = json.loads(self.data)
         if not isinstance(body, dict):
             raise SseFault(f"data is not an object: {self.data[:200]!r}")

@@ -1,6 +1,5 @@
-"""The WebSocket commands of docs/wire.md 5, each with its `ok` and its `error`, and what they do
-to the
-document.
+"""The WebSocket commands of docs/wire.md, GET /ws, each with its `ok` and its `error`, and
+what they do to the document.
 """
 
 from __future__ import annotations

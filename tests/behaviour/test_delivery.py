@@ -1,5 +1,5 @@
-"""What a subscriber is owed (docs/wire.md 2): exactly its selection, cut from above, as it is from
-below, in both transports.
+"""What a subscriber is owed (docs/wire.md, Events): exactly its selection, cut from above, as it
+is from below, in both transports.
 
 Two kinds of tests: single changes whose events the contract determines to the letter, and a walk of
 many writes under every form of filter, where what SSE and WebSocket clients assemble must equal
@@ -34,7 +34,7 @@ DOCUMENT: dict[str, Any] = {
     "fence": "",
 }
 
-# Filter, and the paths that it selects in DOCUMENT. Every form of docs/wire.md 1.
+# Filter, and the paths that it selects in DOCUMENT. Every form of docs/wire.md, Paths.
 FORMS: list[tuple[str, list[str]]] = [
     (".users", [".users"]),
     (".users[0].name", [".users[0].name"]),

@@ -1,4 +1,4 @@
-"""The Python client's assembly: docs/wire.md 2.3, held against the reference of the behaviour
+"""The Python client's assembly: docs/wire.md, Events, held against the reference of the behaviour
 tests."""
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The model: the part of the document that the kit writes, and what each filter is owed for it.
 
-Written from docs/wire.md 2 alone. The kit's filters are names, `*` and an equality condition; its
-paths
-go through objects only, and every value it writes is unique, so that an event is known by what it
-carries and the same loss can never look like two.
+Written from docs/wire.md, Events, alone. The kit's filters are names, `*` and an equality
+condition; its paths go through objects only, and every value it writes is unique, so that
+an event is known by what it carries and the same loss can never look like two.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Write(NamedTuple):
     value: Any
 
     def command(self) -> dict[str, Any]:
-        """As a command of docs/wire.md 5."""
+        """As a command of docs/wire.md, GET /ws."""
         if self.value is MISSING:
             return {"type": "delete", "path": text_of(self.path)}
         return {"type": "set", "path": text_of(self.path), "value": self.value, "create": True}
@@ -99,7 +98,7 @@ class Filter:
 
 def owed_for(path: Path, value: Any, before: View, after: View) -> list[tuple[str, Path, Any]]:
     """The events of one change at `path`, for a filter that selected `before` and selects `after`
-    (docs/wire.md 2.2): cut down from above, as it is from below.
+    (docs/wire.md, Events): cut down from above, as it is from below.
     """
     events: list[tuple[str, Path, Any]] = []
     for place, now in after.items():

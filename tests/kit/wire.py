@@ -2,10 +2,9 @@
 
 A connection reads only when it is told to, and only as many bytes as it is told to; it never reads
 ahead. The receive buffer of its socket is small, so that a server soon notices who does not read.
-The frames of both transports are the same dictionaries (docs/wire.md 3): `type`, `id` where there
-is
-one, and the members of the body; a close frame of a WebSocket is `{"type": "close", "code",
-"reason"}`.
+The frames of both transports are the same dictionaries (docs/wire.md, Events): `type`, `id` where
+there is one, and the members of the body; a close frame of a WebSocket is
+`{"type": "close", "code", "reason"}`.
 """
 
 from __future__ import annotations

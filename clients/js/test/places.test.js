@@ -1,4 +1,4 @@
-// What a view makes of events: docs/wire.md 2.3, the same cases for every way in which an event can lie
+// What a view makes of events: docs/wire.md, Events, the same cases for every way in which an event can lie
 // to what is selected.
 
 import assert from 'node:assert/strict';
