@@ -45,6 +45,7 @@ from triode.app.log.log import (
     Snapshot,
     require_joined,
 )
+from triode.app.log.lost_entries import in_words
 from triode.app.log.member import Member, State
 from triode.app.log.pieces import Pieces
 from triode.app.log.terms import last_term, lineage, stream_id
@@ -69,6 +70,8 @@ PATIENCE_S: Final = 4.0
 OPEN_S: Final = 10.0
 # So long the node may still be counted in when it has gone.
 LEAVE_S: Final = 1.0
+# Batches that were lost, in the server's log.
+LOST_LISTED: Final = 20
 
 
 class ValkeyLog:
@@ -235,9 +238,11 @@ class ValkeyLog:
         assert server is not None
         snapshots = [Snapshot(int(kept.id), kept.seq, kept.pieces) for kept in reload.snapshots]
         self._new.append(Anew(reload.reason, lineage(server.terms), server.seq, snapshots))
-        for entry in reload.lost:
-            log.error("acknowledged, and lost: %d operations up to %s:%d: %.2000r",
-                      entry.ops, entry.epoch, entry.seq, entry.body)  # fmt: skip
+        for entry in reload.lost[:LOST_LISTED]:
+            log.error("acknowledged, and lost: %s:%d: %s", entry.epoch, entry.seq, in_words(entry))
+        more = len(reload.lost) - LOST_LISTED
+        if more > 0:
+            log.error("acknowledged, and lost: %d batches more", more)
 
     # ── snapshots and what is read ──────────────────────────────────────────────────────────────
 
