@@ -156,6 +156,7 @@ async def _load(triode: Triode) -> None:
         data = await trio.Path(path).read_bytes()
     except OSError as error:
         raise NotLoaded(f"{path}: {error.strerror}") from error
+    triode.progress.begin(f"loading {path.name}")
     log.info("loading %s, %.1f MB", path, len(data) / 1e6)
     # Editors on Windows begin a file with this mark; it is no part of the JSON (RFC 8259 8.1).
     steps = decode_steps(data.removeprefix(BOM_UTF8), max_depth=DOCUMENT_DEPTH)

@@ -659,6 +659,8 @@ async def test_a_first_document_may_take_more_work_than_a_request(tmp_path: Path
         await nursery.start(partial(running.run, triode))
         root: Any = triode.store.document.root
         assert len(root["items"]) == 2000
+        # Who came meanwhile was told that the log was being opened, for many seconds.
+        assert triode.progress.phase == "loading document.json"
         # What others write is bounded as ever.
         with pytest.raises(Refusal) as refused:
             await triode.write(Set(("more",), [{"n": number} for number in range(2000)]))
