@@ -107,8 +107,11 @@ def weigh(names: tuple[str, ...]) -> bool:
         if names and not any(name in hoard.name for name in names):
             continue
         weight = memory.play(hoard)
-        bad |= weight.peak > most
+        is_idle = weight.filled < memory.FULL
+        bad |= weight.peak > most or is_idle
         verdict = f"over {most / 1e6:.0f} MB" if weight.peak > most else "kept"
+        if is_idle:
+            verdict += f", holds nothing: {weight.filled:.0%} of what it should fill"
         account, peak = weight.most
         click.echo(
             f"{hoard.name:<36}{weight.peak / 1e6:>9.0f}{weight.now / 1e6:>9.0f}"
