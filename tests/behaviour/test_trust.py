@@ -160,7 +160,7 @@ async def test_extensions_in_several_lines(server: Server) -> None:
 
 async def test_two_tokens_are_no_token(guarded: Server) -> None:
     fields = [f"Authorization: Bearer {ADMIN}", "Authorization: Bearer other"]
-    assert await status(guarded, request("GET", "/store?path=.", "Host: a", *fields)) == 401
+    assert await status(guarded, request("GET", "/store?path=.", "Host: a", *fields)) == 400
 
 
 # ── names: DNS rebinding ────────────────────────────────────────────────────────────────────────
