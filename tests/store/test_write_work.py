@@ -74,7 +74,7 @@ class TestSteps:
     )
     def test_in_proportion(self, make: Any) -> None:
         """Twice the input is twice the work, and it is charged."""
-        small, large = steps(*make(4000)), steps(*make(8000))
+        small, large = steps(*make(16_000)), steps(*make(32_000))
         assert small > 500
         assert 1.5 * small < large < 2.5 * small
 
