@@ -61,10 +61,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("triode")
 
-# What is not taken yet; beyond it nothing more is read.
-UNTAKEN_BYTES: Final = 16 * 1024 * 1024
-# Between two tries to connect. Who is slower than Member's window does not give back what is lost.
-AGAIN_S: Final = (0.05, 0.3)
 PATIENCE_S: Final = 4.0
 # At the start: then it is said what is wrong.
 OPEN_S: Final = 10.0

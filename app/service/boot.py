@@ -59,7 +59,7 @@ async def boot(triode: Triode) -> bool:
         else:
             await _begin_new(triode, opened)
         # Of a shared log nobody is the next one: what rooms remember is each server's own.
-        if not journal.log.is_shared:
+        if journal.shared is None:
             await take_rooms(triode)
     except BaseException:
         journal.is_begun = False
@@ -81,7 +81,6 @@ async def let_go(triode: Triode) -> None:
     journal = triode.journal
     if journal is not None and journal.is_begun:
         journal.is_begun = False
-        # Of a shared log nobody is the next one: what rooms remember is each server's own.
         if journal.broken is None and journal.shared is None:
             await keep_rooms(triode)
         await journal.log.aclose()

@@ -4,30 +4,21 @@ environment with what they ask for and nothing else. All three doors are used.
 
 from __future__ import annotations
 
-import subprocess
 import tarfile
 import venv
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.behaviour.server import OPEN, Server
+from tests.packaging import commands
 
 CLIENT = Path(__file__).resolve().parents[2] / "clients" / "python"
-DEADLINE_S = 180
 
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+run = partial(commands.run, deadline_s=180)
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.packaging.commands import run
+
 ROOT = Path(__file__).resolve().parents[2]
-MINUTE_S = 60
-
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=5 * MINUTE_S,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="session")

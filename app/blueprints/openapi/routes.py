@@ -68,6 +68,21 @@ TEXT: Final[Schema] = {"type": "string"}
 ANSWERS: Final = content(ref("Answer"), NDJSON) | content(array(ref("Answer")))
 EVENTS: Final = ok("Events until either side ends it", TEXT, "text/event-stream")
 
+
+def _page(summary: str, answer: Schema, fails: tuple[int, ...] = (), *parameters: Schema) -> Schema:
+    """A page or a file for people and their browsers, to whom it is open."""
+    return {
+        "get": route(
+            "pages",
+            summary,
+            answer,
+            fails,
+            parameters=[*parameters, VERSION],
+            security=OPEN,
+        )
+    }
+
+
 PATHS: Final[Schema] = {
     "/store": {
         "get": route(
@@ -324,59 +339,20 @@ PATHS: Final[Schema] = {
             "pages", "This description", ok("OpenAPI 3.1", {"type": "object"}), security=OPEN
         )
     },
-    "/docs": {
-        "get": route(
-            "pages",
-            "This description, to read",
-            ok("A page", TEXT, "text/html"),
-            parameters=[VERSION],
-            security=OPEN,
-        )
-    },
-    "/": {
-        "get": route(
-            "pages",
-            "The console",
-            ok("A page", TEXT, "text/html"),
-            parameters=[VERSION],
-            security=OPEN,
-        )
-    },
-    "/console/{name}": {
-        "get": route(
-            "pages",
-            "A part of the console: style, script or picture",
-            ok("A file", TEXT, "text/javascript"),
-            (404,),
-            parameters=[in_path("name", "The name of a file, such as main.js"), VERSION],
-            security=OPEN,
-        )
-    },
-    "/client.js": {
-        "get": route(
-            "pages",
-            "The browser client",
-            ok("JavaScript", TEXT, "text/javascript"),
-            parameters=[VERSION],
-            security=OPEN,
-        )
-    },
-    "/triode-value.js": {
-        "get": route(
-            "pages",
-            "The element `<triode-value>`, for pages without a framework",
-            ok("JavaScript", TEXT, "text/javascript"),
-            parameters=[VERSION],
-            security=OPEN,
-        )
-    },
-    "/client.d.ts": {
-        "get": route(
-            "pages",
-            "The types of the browser client",
-            ok("TypeScript", TEXT, "application/typescript"),
-            parameters=[VERSION],
-            security=OPEN,
-        )
-    },
+    "/docs": _page("This description, to read", ok("A page", TEXT, "text/html")),
+    "/": _page("The console", ok("A page", TEXT, "text/html")),
+    "/console/{name}": _page(
+        "A part of the console: style, script or picture",
+        ok("A file", TEXT, "text/javascript"),
+        (404,),
+        in_path("name", "The name of a file, such as main.js"),
+    ),
+    "/client.js": _page("The browser client", ok("JavaScript", TEXT, "text/javascript")),
+    "/triode-value.js": _page(
+        "The element `<triode-value>`, for pages without a framework",
+        ok("JavaScript", TEXT, "text/javascript"),
+    ),
+    "/client.d.ts": _page(
+        "The types of the browser client", ok("TypeScript", TEXT, "application/typescript")
+    ),
 }
