@@ -41,14 +41,14 @@ PURE_OS = {"os.urandom"}
 
 # Pure modules of `app`: parsing, formatting and accounting that the lanes share.
 PURE_IN_APP = [
-    "app/log/calls.py",
-    "app/log/giving_back.py",
-    "app/log/member.py",
-    "app/log/outgoing.py",
-    "app/log/owed.py",
-    "app/log/patience.py",
-    "app/log/recent.py",
-    "app/log/terms.py",
+    "app/log/shared/calls.py",
+    "app/log/shared/giving_back.py",
+    "app/log/shared/member.py",
+    "app/log/shared/outgoing.py",
+    "app/log/shared/owed.py",
+    "app/log/shared/patience.py",
+    "app/log/shared/recent.py",
+    "app/log/shared/terms.py",
     "app/wire/chunks.py",
     "app/wire/end_reasons.py",
     "app/wire/frame.py",
@@ -172,6 +172,18 @@ def test_imports_go_one_way() -> None:
             if name != "app" and room_of(imported_name) > room_of(name):
                 wrong.append(f"{name_of(path)}:{line} imports {imported_name}")
     assert not wrong
+
+
+def test_a_shared_log_is_entered_by_one_door() -> None:
+    """It needs hiredis, which only those install who share a log."""
+    room = "app.log.shared"
+    inside = {name for name in MODULES if name.startswith(room)}
+    enter = {
+        name
+        for name, path in MODULES.items()
+        if name not in inside and inside & {other for _, other in imports_of(path)}
+    }
+    assert enter == {"app.log.kinds"}
 
 
 def test_every_module_has_a_room() -> None:

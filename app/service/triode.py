@@ -24,7 +24,7 @@ import trio
 from triode.app.access.gate import Gate
 from triode.app.access.write_rights import cost_refusal, refusal_of
 from triode.app.delivery.hub import Hub
-from triode.app.log.opening import log_of
+from triode.app.log.kinds import log_of
 from triode.app.runtime.build import version
 from triode.app.runtime.clock import Clock
 from triode.app.runtime.epoch import new_epoch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from triode.app.log.log import Alive, Anew, Batch, LogError, SeedWanted, Snapshot
-from triode.app.log.valkey import ValkeyLog
+from triode.app.log.shared.valkey import ValkeyLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

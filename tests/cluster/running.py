@@ -11,7 +11,7 @@ import trio
 
 from triode.app.config.log_address import LogAddress
 from triode.app.config.settings import Settings
-from triode.app.log.valkey import ValkeyLog
+from triode.app.log.shared.valkey import ValkeyLog
 from triode.app.service import running
 from triode.app.service.triode import Triode
 

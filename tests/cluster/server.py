@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from triode.app.config.log_address import LogAddress
-from triode.app.log.resp import Lost, ServerError, connect
+from triode.app.log.shared.resp import Lost, ServerError, connect
 
 START_S = 10.0
 

@@ -17,7 +17,7 @@ import trio.testing
 from tests.app.certificate import make_certificate
 from tests.clients.proxy import open_proxy
 from tests.cluster.server import Server, free_port, running
-from triode.app.log.resp import Connection, Lost, ServerError, connect
+from triode.app.log.shared.resp import Connection, Lost, ServerError, connect
 
 
 class Far:

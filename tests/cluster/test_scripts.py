@@ -18,9 +18,9 @@ import pytest
 from tests.cluster.server import Server
 from tests.log import model_valkey
 from tests.log.model_valkey import Data, Refused
-from triode.app.log.resp import Connection, ServerError, connect
-from triode.app.log.scripts import Name, script
-from triode.app.log.terms import as_of, format_terms, parse_terms, stream_id
+from triode.app.log.shared.resp import Connection, ServerError, connect
+from triode.app.log.shared.scripts import Name, script
+from triode.app.log.shared.terms import as_of, format_terms, parse_terms, stream_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

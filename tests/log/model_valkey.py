@@ -1,4 +1,4 @@
-"""A model of the server of a shared log: what the scripts of `app/log/scripts` decide, in Python.
+"""A model of the server of a shared log, in Python: what `app/log/shared/scripts` decide.
 
 `test_scripts.py` holds that the model and the scripts on real servers say and keep the same. A
 server keeps what it was, so that a replica, a file or a backup can be any earlier state of it.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from triode.app.log.recent import LogEntry
-from triode.app.log.terms import last_term, parse_terms
+from triode.app.log.shared.recent import LogEntry
+from triode.app.log.shared.terms import last_term, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from triode.app.log.scripts import Name
+    from triode.app.log.shared.scripts import Name
 
 Reply = list[str | int]
 

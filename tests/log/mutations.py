@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 from tests.log.chaos import run
 from tests.log.model_valkey import Server
 from tests.log.world import World
-from triode.app.log.giving_back import GivingBack
-from triode.app.log.member import Member
+from triode.app.log.shared.giving_back import GivingBack
+from triode.app.log.shared.member import Member
 
 # Worlds in which a fault has to show.
 WORLDS: Final = 300

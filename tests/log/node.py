@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.log.model_valkey import Data, Refused
-from triode.app.log.calls import (
+from triode.app.log.shared.calls import (
     Apply,
     Attached,
     Call,
@@ -22,17 +22,17 @@ from triode.app.log.calls import (
     Seed,
     Unknown,
 )
-from triode.app.log.member import Member, State
-from triode.app.log.patience import LEASE_S
-from triode.app.log.recent import LogEntry
-from triode.app.log.terms import format_terms, last_term
+from triode.app.log.shared.member import Member, State
+from triode.app.log.shared.patience import LEASE_S
+from triode.app.log.shared.recent import LogEntry
+from triode.app.log.shared.terms import format_terms, last_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.log.model_valkey import Server
     from tests.log.world import World
-    from triode.app.log.calls import Action
+    from triode.app.log.shared.calls import Action
 
 
 # Of small steps, in no time at all.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from triode.app.log.lost_entries import in_words
-from triode.app.log.recent import LogEntry
+from triode.app.log.shared.lost_entries import in_words
+from triode.app.log.shared.recent import LogEntry
 from triode.store.entry import Entry, encode_batch, encode_entry
 from triode.store.operation import Batch, Set
 from triode.store.records import Record

@@ -15,7 +15,7 @@ from tests.log import chaos
 from tests.log.mutations import MUTATIONS, Mutation, notices
 from tests.log.terms import soak
 from tests.log.world import World
-from triode.app.log.calls import (
+from triode.app.log.shared.calls import (
     Action,
     Apply,
     Attached,
@@ -28,10 +28,10 @@ from triode.app.log.calls import (
     UnknownFormat,
     read_attached,
 )
-from triode.app.log.member import Member, State
-from triode.app.log.patience import LEASE_S, NOT_LIVE_S, REPLY_S
-from triode.app.log.recent import LogEntry
-from triode.app.log.terms import parse_terms
+from triode.app.log.shared.member import Member, State
+from triode.app.log.shared.patience import LEASE_S, NOT_LIVE_S, REPLY_S
+from triode.app.log.shared.recent import LogEntry
+from triode.app.log.shared.terms import parse_terms
 
 # Of the model, here: 2000 steps each.
 STEPS = 60_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from triode.app.log.recent import KEPT_BYTES, KEPT_S, LogEntry, Recent
-from triode.app.log.terms import (
+from triode.app.log.shared.recent import KEPT_BYTES, KEPT_S, LogEntry, Recent
+from triode.app.log.shared.terms import (
     Term,
     as_of,
     common,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from tests.log.model_valkey import Data, Refused, Server
 from tests.log.node import Link, Node
-from triode.app.log.calls import Call, Reload, read_attached
-from triode.app.log.patience import WINDOW_S
-from triode.app.log.terms import common, parse_terms
+from triode.app.log.shared.calls import Call, Reload, read_attached
+from triode.app.log.shared.patience import WINDOW_S
+from triode.app.log.shared.terms import common, parse_terms
 
 if TYPE_CHECKING:
     from tests.log.model_valkey import Begun

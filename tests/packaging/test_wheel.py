@@ -67,7 +67,8 @@ def test_the_wheel_has_one_name_at_the_top(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"triode"}
     static = {f"triode/app/static/{name}" for name in ("client.js", "client.d.ts", "index.html")}
-    assert {"triode/py.typed", *static} <= {*names}
+    scripts = {f"triode/app/log/shared/scripts/{name}.lua" for name in ("attach", "append")}
+    assert {"triode/py.typed", *static, *scripts} <= {*names}
 
 
 USES_TRIODE = "from triode import Triode, Settings, create_app; print(create_app(Settings()).name)"

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from triode.app.log.calls import Kept
-from triode.app.log.link import entries_of, run_script
 from triode.app.log.log import LogAway, LogFull, LogRefused
-from triode.app.log.resp import Lost, ServerError, connect
+from triode.app.log.shared.calls import Kept
+from triode.app.log.shared.link import entries_of, run_script
+from triode.app.log.shared.resp import Lost, ServerError, connect
 
 if TYPE_CHECKING:
     from triode.app.config.log_address import LogAddress
-    from triode.app.log.calls import Attached
-    from triode.app.log.link import Keys
-    from triode.app.log.recent import LogEntry
-    from triode.app.log.resp import Arg, Connection, Reply
+    from triode.app.log.shared.calls import Attached
+    from triode.app.log.shared.link import Keys
+    from triode.app.log.shared.recent import LogEntry
+    from triode.app.log.shared.resp import Arg, Connection, Reply
 
 # Pieces of a snapshot that comes to nothing are gone after so long.
 PIECE_S: Final = 600

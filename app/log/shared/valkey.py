@@ -18,19 +18,6 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import trio
 
-from triode.app.log.attendance import Attendance, now
-from triode.app.log.calls import (
-    Apply,
-    Call,
-    Full,
-    Live,
-    Read,
-    Reconnect,
-    Reload,
-    Seed,
-    Unknown,
-)
-from triode.app.log.link import Keys
 from triode.app.log.log import (
     Alive,
     Anew,
@@ -45,19 +32,32 @@ from triode.app.log.log import (
     Snapshot,
     require_joined,
 )
-from triode.app.log.lost_entries import in_words
-from triode.app.log.member import Member, State
-from triode.app.log.pieces import Pieces
-from triode.app.log.terms import last_term, lineage, stream_id
+from triode.app.log.shared.attendance import Attendance, now
+from triode.app.log.shared.calls import (
+    Apply,
+    Call,
+    Full,
+    Live,
+    Read,
+    Reconnect,
+    Reload,
+    Seed,
+    Unknown,
+)
+from triode.app.log.shared.link import Keys
+from triode.app.log.shared.lost_entries import in_words
+from triode.app.log.shared.member import Member, State
+from triode.app.log.shared.pieces import Pieces
+from triode.app.log.shared.terms import last_term, lineage, stream_id
 from triode.app.runtime.epoch import new_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triode.app.config.log_address import LogAddress
-    from triode.app.log.calls import Action, Attached, Kept
     from triode.app.log.log import News
-    from triode.app.log.recent import LogEntry
+    from triode.app.log.shared.calls import Action, Attached, Kept
+    from triode.app.log.shared.recent import LogEntry
 
 log = logging.getLogger("triode")
 

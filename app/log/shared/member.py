@@ -28,8 +28,8 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING
 
-from triode.app.log import patience
-from triode.app.log.calls import (
+from triode.app.log.shared import patience
+from triode.app.log.shared.calls import (
     Action,
     Apply,
     Attached,
@@ -42,16 +42,16 @@ from triode.app.log.calls import (
     Unknown,
     attach_call,
 )
-from triode.app.log.giving_back import GivingBack
-from triode.app.log.outgoing import Outbound
-from triode.app.log.owed import Owed
-from triode.app.log.recent import LogEntry, Recent
-from triode.app.log.terms import Terms, common, holds, last_term, stream_id
+from triode.app.log.shared.giving_back import GivingBack
+from triode.app.log.shared.outgoing import Outbound
+from triode.app.log.shared.owed import Owed
+from triode.app.log.shared.recent import LogEntry, Recent
+from triode.app.log.shared.terms import Terms, common, holds, last_term, stream_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from triode.app.log.calls import Kept
+    from triode.app.log.shared.calls import Kept
 
 
 class State(Enum):

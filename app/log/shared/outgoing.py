@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from triode.app.log.calls import Call
+from triode.app.log.shared.calls import Call
 
 if TYPE_CHECKING:
-    from triode.app.log.recent import LogEntry
+    from triode.app.log.shared.recent import LogEntry
 
 
 class Outgoing(NamedTuple):

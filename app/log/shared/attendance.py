@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from triode.app.log.calls import UnknownFormat, read_attached
-from triode.app.log.link import linked, require_fit
 from triode.app.log.log import LogRefused
-from triode.app.log.resp import Lost, ServerError
+from triode.app.log.shared.calls import UnknownFormat, read_attached
+from triode.app.log.shared.link import linked, require_fit
+from triode.app.log.shared.resp import Lost, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from triode.app.config.log_address import LogAddress
-    from triode.app.log.calls import Action, Attached, Call
-    from triode.app.log.link import Keys, Link
-    from triode.app.log.member import Member
+    from triode.app.log.shared.calls import Action, Attached, Call
+    from triode.app.log.shared.link import Keys, Link
+    from triode.app.log.shared.member import Member
 
 log = logging.getLogger("triode")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from triode.app.log.calls import Call, Seed
-from triode.app.log.terms import as_of, common, format_terms
+from triode.app.log.shared.calls import Call, Seed
+from triode.app.log.shared.terms import as_of, common, format_terms
 
 if TYPE_CHECKING:
-    from triode.app.log.calls import Attached, Kept
-    from triode.app.log.recent import LogEntry, Recent
-    from triode.app.log.terms import Terms
+    from triode.app.log.shared.calls import Attached, Kept
+    from triode.app.log.shared.recent import LogEntry, Recent
+    from triode.app.log.shared.terms import Terms
 
 # Of one call.
 SALVAGE_BYTES: Final = 1024 * 1024

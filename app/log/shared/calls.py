@@ -1,16 +1,16 @@
-"""What a member of a cluster asks for, and what it is told (`app/log/scripts`)."""
+"""What a member of a cluster asks for, and what it is told (`app/log/shared/scripts`)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from triode.app.log.terms import Term, Terms, parse_terms
+from triode.app.log.shared.terms import Term, Terms, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triode.app.log.recent import LogEntry
-    from triode.app.log.scripts import Name
+    from triode.app.log.shared.recent import LogEntry
+    from triode.app.log.shared.scripts import Name
 
 
 class Kept(NamedTuple):

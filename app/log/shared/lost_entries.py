@@ -12,7 +12,7 @@ from triode.store.entry import EntryError, batch_lines
 from triode.store.path import format_path
 
 if TYPE_CHECKING:
-    from triode.app.log.recent import LogEntry
+    from triode.app.log.shared.recent import LogEntry
 
 _SHOWN: Final = 5
 _CHARS: Final = 200

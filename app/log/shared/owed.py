@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from triode.app.log.calls import Call
+    from triode.app.log.shared.calls import Call
 
 
 class Owed:

@@ -1,4 +1,4 @@
-"""Which log the settings ask for."""
+"""The kinds of log, and which of them the settings ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def log_of(settings: Settings) -> Log | None:
     if settings.log is not None:
         try:
             # Only who shares a log has its parser.
-            from triode.app.log.valkey import ValkeyLog
+            from triode.app.log.shared.valkey import ValkeyLog
         except ImportError as error:
             raise LogRefused("--log needs hiredis: pip install 'triode[cluster]'") from error
         # Sooner than a disk would be given up: what was not sent has surely not been written.

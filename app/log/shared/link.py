@@ -11,17 +11,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from triode.app.log.log import LogRefused
-from triode.app.log.recent import LogEntry
-from triode.app.log.resp import ServerError, connect
-from triode.app.log.scripts import script
+from triode.app.log.shared.recent import LogEntry
+from triode.app.log.shared.resp import ServerError, connect
+from triode.app.log.shared.scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from triode.app.config.log_address import LogAddress
-    from triode.app.log.calls import Kept
-    from triode.app.log.resp import Arg, Connection, Reply
-    from triode.app.log.scripts import Name
+    from triode.app.log.shared.calls import Kept
+    from triode.app.log.shared.resp import Arg, Connection, Reply
+    from triode.app.log.shared.scripts import Name
 
 log = logging.getLogger("triode")
 
