@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 # Pieces of a snapshot that comes to nothing are gone after so long.
 PIECE_S: Final = 600
-READ_ENTRIES: Final = 50
+# Of one read of entries, about: a server gives them by their number, not by their size.
+READ_BYTES: Final = 1024 * 1024
+READ_ENTRIES: Final = 16
 # With a snapshot or without: ids that no other node makes, and that a float holds.
 _IDS: Final = 2**53
 
@@ -64,7 +66,9 @@ class Pieces:
         """What the server has by now; and whether it is this node that makes snapshots."""
         self.is_ours = is_ours
         self.are_missing = not server.snapshots
-        newest = server.snapshots[0].seq if server.snapshots else 0
+        self._saved(server.snapshots[0].seq if server.snapshots else 0)
+
+    def _saved(self, newest: int) -> None:
         while self._sizes and self._sizes[0][0] <= newest:
             self.bytes -= self._sizes.popleft()[1]
 
@@ -103,6 +107,7 @@ class Pieces:
                 raise self._failed(error) from error
         gone = names
         if status == b"ok":
+            self._saved(kept.seq)
             gone = []
             if old:
                 name, _, _, pieces = old.decode().split(" ")
@@ -120,9 +125,19 @@ class Pieces:
         return bytes(piece)
 
     async def entries(self, after: str) -> list[LogEntry]:
-        """Some of those behind this id. Raises `LogAway`."""
-        reply = await self._call("XRANGE", self._keys.log, f"({after}", "+", "COUNT", READ_ENTRIES)
-        return [entry for _, entry in entries_of(reply)]
+        """Some of those behind this id, a few megabytes at most. Raises `LogAway`."""
+        found: list[LogEntry] = []
+        size, count = 0, 1
+        while size < READ_BYTES:
+            reply = await self._call("XRANGE", self._keys.log, f"({after}", "+", "COUNT", count)
+            came = entries_of(reply)
+            found += [entry for _, entry in came]
+            if len(came) < count:
+                break
+            size += sum(len(entry.body) for _, entry in came)
+            after = came[-1][0]
+            count = min(2 * count, READ_ENTRIES)
+        return found
 
     async def leave(self, node: str) -> None:
         """The node ends; the others need not wait for it."""
