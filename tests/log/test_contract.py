@@ -75,7 +75,7 @@ async def _shared(log: ValkeyLog) -> AsyncIterator[tuple[Log, Opened]]:
     """
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(log.run)
+            nursery.start_soon(log.run)  # noqa: ASYNC113 # `open` waits for it
             try:
                 found = opened = await log.open()
                 if not opened.snapshots:
