@@ -48,6 +48,7 @@ PURE_IN_APP = [
     "app/log/shared/owed.py",
     "app/log/shared/patience.py",
     "app/log/shared/recent.py",
+    "app/log/shared/state.py",
     "app/log/shared/terms.py",
     "app/wire/chunks.py",
     "app/wire/end_reasons.py",

@@ -18,7 +18,7 @@ from triode.store.cache import Cache, weight_of
 ALLOWED_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
     "Authorization, Content-Type, X-API-Key, If-Match, If-None-Match, Idempotency-Key, "
-    "Last-Event-ID, Cache-Control"
+    "Last-Event-ID, Cache-Control, If-Position"
 )
 EXPOSED_HEADERS: Final = (
     "ETag, Accept-Patch, Allow, RateLimit, RateLimit-Policy, Retry-After, Triode, WWW-Authenticate"

@@ -40,6 +40,8 @@ from triode.app.service.decision import first_answer
 from triode.app.service.execute import check_path
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_pin_room
+from triode.app.service.position_wait import FIELD as POSITION_FIELD
+from triode.app.service.position_wait import check_at, reach
 from triode.app.service.reading import Reading
 from triode.app.service.write_key import make_key
 from triode.app.wire.refusal import Refusal, bad_request
@@ -79,13 +81,17 @@ def blueprint(triode: Triode) -> Blueprint:
         text = one(seen.head, "path")
         if filters is not None and text is not None:
             raise bad_request("give either path or filter, not both")
+        asked = one(seen.head, "at")
+        at = check_at(seen.head.get(POSITION_FIELD) if asked is None else asked)
         if filters is not None:
             texts = [text for joined in filters for text in split_filters(joined)]
             if len(texts) > (most := triode.settings.max_filters):
                 raise bad_request(f"too many filters; {most} are allowed", limit=most)
             chosen = await readable(triode.gate, seen.principal, texts)
+            await reach(triode, at)
             return await _read_selected(triode, seen, chosen)
         [selection] = await readable(triode.gate, seen.principal, [required_path(text)])
+        await reach(triode, at)
         if selection.is_path:
             return _read_place(triode, seen, selection)
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
@@ -130,7 +136,7 @@ def blueprint(triode: Triode) -> Blueprint:
 async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
     text = key_of_field(seen.head.get(FIELD))
     if text is None:
-        conditional = write_condition(triode.store, seen.head, seen.principal.grant, op)
+        conditional = await _conditional(triode, seen, op)
         position = await triode.write(conditional, seen.principal)
     else:
         position = await _write_once(triode, seen, op, text)
@@ -146,8 +152,23 @@ async def _write_once(triode: Triode, seen: Visit, op: Operation, text: str) -> 
     first = first_answer(triode.store, key, triode.clock.unix_ms())
     if first is not None:
         return first
-    conditional = write_condition(triode.store, head, principal.grant, op)
+    conditional = await _conditional(triode, seen, op)
     return await triode.write(conditional, principal, key)
+
+
+async def _conditional(triode: Triode, seen: Visit, op: Operation) -> Operation:
+    """As `write_condition`. Others may have written what is not here yet: it is refused when that
+    is.
+    """
+    head, grant = seen.head, seen.principal.grant
+    end = None if triode.journal is None else triode.journal.end
+    try:
+        return write_condition(triode.store, head, grant, op)
+    except Refusal as refusal:
+        if refusal.status != 412 or end is None:
+            raise
+    await end.reach()
+    return write_condition(triode.store, head, grant, op)
 
 
 def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:

@@ -15,13 +15,15 @@ from triode.app.remote.http_client import HttpClient
 # Or -5 would be taken for an option; `read_value` sees to the options that were mistyped.
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 IF_HELP = "Only if the place has not changed since this position."
+AT_HELP = "Wait until the server has come to this position, as a write printed it."
 KEY_HELP = "A name for this write: sent again with the same name, it is done only once."
 
 
 @click.command(short_help="Print what a path or filter selects.")
 @click.argument("path", default=".", shell_complete=complete_filter)
+@click.option("--at", metavar="POSITION", help=AT_HELP)
 @server_options
-def get(target: Target, path: str) -> None:
+def get(target: Target, path: str, at: str | None) -> None:
     """Print the value at PATH, or every place a filter selects.
 
     \b
@@ -31,7 +33,8 @@ def get(target: Target, path: str) -> None:
     """
 
     async def work(client: HttpClient) -> None:
-        response = await client.request("GET", "/store", params=[("path", path)])
+        params = [("path", path)] if at is None else [("path", path), ("at", at)]
+        response = await client.request("GET", "/store", params=params)
         print_json(response.content, compact=target.as_json)
 
     target.run(work)

@@ -335,6 +335,9 @@ class Settings:
         "Time for the log to take a write; then 503 says that the outcome is not known.",
         "TIME",
     )
+    position_wait_s: float = option(
+        2.0, duration(0.001), "Longest wait of a read for the position it names.", "TIME"
+    )
     log_pipeline: int = option(
         256, _count, "Most writes of one client on their way to the log; more wait.", "N"
     )

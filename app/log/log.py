@@ -27,6 +27,8 @@ from triode.store.lineage import Lineage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from triode.store.change import Position
+
 
 class LogError(Exception):
     """A log does not do what it is for. The text is one line: SQLite's own may have several."""
@@ -247,3 +249,8 @@ class SharedLog(Log, Protocol):
     @property
     def is_live(self) -> bool:
         """Whether the log is in reach."""
+
+    async def end(self) -> Position:
+        """The position of the last entry, as the server says it after this was called. Waits while
+        it is not in reach.
+        """

@@ -51,7 +51,14 @@ _REQUEST_LINE = re.compile(
 # read; the other fields that count here are lists, and mean joined what they mean in one line.
 _ONCE: Final = {
     name.lower(): name
-    for name in ("Authorization", "X-API-Key", "Origin", "Last-Event-ID", "Idempotency-Key")
+    for name in (
+        "Authorization",
+        "X-API-Key",
+        "Origin",
+        "Last-Event-ID",
+        "Idempotency-Key",
+        "If-Position",
+    )
 }
 _FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(r"(?:[-A-Za-z0-9._~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service.filter_parsing import readable
+from triode.app.service.position_wait import check_at, reach
 from triode.app.service.write_key import make_key, part_of
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import COMMANDS, check_command
@@ -194,9 +195,13 @@ def _number(by: Any) -> int | float:
 
 
 async def filter_of(triode: Triode, principal: Principal, command: dict[str, Any]) -> Filter:
-    """What a `get` asks for. Raises `Refusal` 400, and 403 without the right to it."""
+    """What a `get` asks for, when the position that it names is here. Raises `Refusal` 400, 403
+    without the right to it, and as `position_wait.reach`.
+    """
     text = check_filter_text(command.get("filter", command.get("path")))
+    at = check_at(command.get("at"))
     [filter] = await readable(triode.gate, principal, [text])
+    await reach(triode, at)
     return filter
 
 

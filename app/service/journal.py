@@ -25,6 +25,7 @@ from triode.app.log.log import Batch, LogAway, LogFull, LogUnknown
 from triode.app.runtime.turns import in_turns
 from triode.app.service.decision import grant_kept, keep_record
 from triode.app.service.entry_encoding import is_long, written_down
+from triode.app.service.log_end import LogEnd
 from triode.app.service.others_writes import writes_of
 from triode.app.service.reach import check_reach
 from triode.app.service.replica import Replica
@@ -74,7 +75,8 @@ class Journal:
         self._triode = triode
         self.log = log
         self.shared = cast("SharedLog", log) if log.is_shared else None
-        # What a shared log asks for beside batches; `running` says how.
+        self.end = None if self.shared is None else LogEnd(triode, self.shared)
+        # What a shared log asks for beside batches.
         self.attend: Callable[[Any], Awaitable[None]] = _nothing_but_batches
         settings = triode.settings
         # Those that this process was started with. What the log says holds until they are in it.
@@ -130,6 +132,8 @@ class Journal:
         if not isinstance(op, Bounds | Record):
             # Not even with a key: a stranger must not fill the disk.
             await check_reach(principal.grant, op, self.replica.bounds.max_work)
+            if key is None and self.end is not None:
+                await self.end.refuse(op, principal, self.replica.meter())
         flusher = self._triode.hub.flusher
         while flusher.full or not self._has_room():
             await flusher.room()
@@ -336,6 +340,8 @@ class Journal:
                 else:
                     await self.replica.carry_out(self._sent[0])
                     self._done(self._sent.popleft())
+                if self.end is not None:
+                    self.end.moved()
         finally:
             self._is_applying = False
             self._applied.unpark_all()
@@ -374,10 +380,14 @@ class Journal:
 
     def _count(self, writes: list[Write]) -> None:
         self.under_way += len(writes)
+        if self.end is not None:
+            self.end.submitted += len(writes)
         self._bytes += sum(len(write.line) for write in writes)
 
     def _done(self, writes: list[Write]) -> None:
         self.under_way -= len(writes)
+        if self.end is not None:
+            self.end.done(len(writes))
         self._bytes -= sum(len(write.line) for write in writes)
         self._room.unpark_all()
 

@@ -31,6 +31,7 @@ from triode.app.service.holdings import (
     require_filter_room,
     require_pin_room,
 )
+from triode.app.service.position_wait import check_at, reach, reach_if_any
 from triode.app.service.reading import affordable
 from triode.app.service.under_way import UnderWay
 from triode.app.service.write_refusals import refusal_for
@@ -229,7 +230,10 @@ class Session:
             resume=since is not None,
             max_event=check_max_event(command.get("max_event")),
         )
+        at = check_at(command.get("at"))
         [filter] = await readable(triode.gate, client.principal, [text])
+        await reach(triode, at)
+        await reach_if_any(triode, request.since)
         if client.end is not None:
             return
         most = triode.settings.max_filters

@@ -19,6 +19,7 @@ from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_client_room, require_filter_room
+from triode.app.service.position_wait import check_at, reach, reach_if_any
 from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
@@ -94,6 +95,9 @@ async def admit(
     request = structs.replace(request, filters=filters, route=route, tags=tags)
     for room in request.rooms:
         gate.require_room(principal, room)
+    await reach(triode, check_at(request.at))
+    if filters:
+        await reach_if_any(triode, request.since)
     if triode.draining:
         raise triode.going_away()
     return request, principal, fields

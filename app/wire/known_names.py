@@ -21,7 +21,7 @@ TAG: Final = "tag."  # tag.NAME; `tag.` here stands for all of them
 
 _STREAM: Final = (
     "filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", "heartbeat",
-    "max_event", TAG
+    "max_event", "at", TAG
 )  # fmt: skip
 _WRITE: Final = ("path", "create", "if")
 _SELECTORS: Final = ("id", TAG)
@@ -31,7 +31,7 @@ _FILE: Final[Mapping[str, Names]] = {"GET": ("v",)}
 # By route, as the OpenAPI description writes it, and method. What is not here has no parameters.
 QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/store": {
-        "GET": ("path", "filter"),
+        "GET": ("path", "filter", "at"),
         "PUT": _WRITE,
         "POST": _WRITE,
         "PATCH": _WRITE,
@@ -57,13 +57,14 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
 
 # Members of the body of `POST /events`, beside `tag.NAME`.
 SUBSCRIPTION: Final = (
-    "filter", "room", "policy", "snapshot", "since", "lease", "heartbeat", "max_event", "tags"
+    "filter", "room", "policy", "snapshot", "since", "lease", "heartbeat", "max_event",
+    "at", "tags"
 )  # fmt: skip
 
 # What each command may have, beside its name and `ref`.
 _NAMED: Final = ("type", "op", "cmd", "ref")
 _COMMANDS: Final[Mapping[str, Names]] = {
-    "get": ("filter", "path"),
+    "get": ("filter", "path", "at"),
     "set": ("path", "value", "create", "if", "key"),
     "merge": ("path", "patch", "value", "if", "key"),
     "patch": ("path", "patch", "value", "if", "key"),
@@ -72,7 +73,7 @@ _COMMANDS: Final[Mapping[str, Names]] = {
     "append": ("path", "value", "if", "key"),
     "batch": ("ops", "atomic", "key"),
     "publish": ("room", "to", "tags", "event", "data", "echo"),
-    "subscribe": ("filter", "policy", "since", "snapshot", "max_event"),
+    "subscribe": ("filter", "policy", "since", "snapshot", "max_event", "at"),
     "unsubscribe": ("filter",),
     "join": ("room", "since", "was"),
     "leave": ("room",),

@@ -71,6 +71,7 @@ class StreamRequest(Struct, frozen=True):
     lease_s: float | None = None
     heartbeat_events: bool = False
     max_event: int = 0
+    at: str | None = None
     texts: tuple[str, ...] = ()
 
 
@@ -103,6 +104,7 @@ def from_query(
         lease=_last(params, "lease"),
         heartbeat=_last(params, "heartbeat"),
         max_event=_last(params, "max_event"),
+        at=_last(params, "at"),
         settings=settings,
         whole=whole,
     )
@@ -135,6 +137,7 @@ def from_json(body: Any, last_event_id: str | None, settings: Settings) -> Strea
         lease=body.get("lease"),
         heartbeat=body.get("heartbeat"),
         max_event=body.get("max_event"),
+        at=body.get("at"),
         settings=settings,
         whole=True,
     )
@@ -296,6 +299,7 @@ def _checked(
     lease: Any,
     heartbeat: Any,
     max_event: Any,
+    at: Any,
     settings: Settings,
     whole: bool,
 ) -> StreamRequest:
@@ -322,4 +326,5 @@ def _checked(
         lease_s=check_lease(lease),
         heartbeat_events=check_heartbeat(heartbeat),
         max_event=check_max_event(max_event),
+        at=at,
     )

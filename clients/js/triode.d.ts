@@ -245,6 +245,12 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+export interface GetOptions extends CallOptions {
+  /** Not before this position, as a write resolved with it, here or elsewhere. Of several servers with one
+   *  document one may be a moment behind: it waits, for 2 s at most. */
+  at?: Position;
+}
+
 export interface WriteOptions extends CallOptions {
   /** Only if the place has not changed since. */
   if?: Position;
@@ -335,10 +341,10 @@ export interface Triode<Doc = any> extends Emitter<TriodeEvents> {
   }): Promise<number>;
 
   /** What a filter selects now, in the form of a view's `value`. */
-  get<Value = never>(filter: Told<Value>, options?: CallOptions): Promise<Value>;
+  get<Value = never>(filter: Told<Value>, options?: GetOptions): Promise<Value>;
   get<const F extends string>(
     filter: Place<Doc, F>,
-    options?: CallOptions,
+    options?: GetOptions,
   ): Promise<Selected<Doc, F>>;
   set<const P extends string>(
     path: Place<Doc, P>,

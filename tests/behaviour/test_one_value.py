@@ -14,7 +14,8 @@ from .test_http2 import Http2Client, open_http2
 
 pytestmark = pytest.mark.trio
 
-FIELDS = ["Authorization", "X-API-Key", "Origin", "Last-Event-ID", "Idempotency-Key"]
+FIELDS = ["Authorization", "X-API-Key", "Origin", "Last-Event-ID", "Idempotency-Key",
+          "If-Position"]  # fmt: skip
 WRITE = b"PUT /store?path=.twice HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 STREAM = b"GET /events HTTP/1.1\r\nHost: localhost\r\n"
 HEADS = {"write": WRITE, "stream": STREAM, "websocket": upgrade().removesuffix(b"\r\n")}

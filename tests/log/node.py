@@ -22,9 +22,10 @@ from triode.app.log.shared.calls import (
     Seed,
     Unknown,
 )
-from triode.app.log.shared.member import Member, State
+from triode.app.log.shared.member import Member
 from triode.app.log.shared.patience import LEASE_S
 from triode.app.log.shared.recent import LogEntry
+from triode.app.log.shared.state import State
 from triode.app.log.shared.terms import format_terms, last_term
 
 if TYPE_CHECKING:

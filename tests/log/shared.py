@@ -6,6 +6,7 @@ import trio
 
 from triode.app.log.log import Batch, Opened, Snapshot
 from triode.app.log.memory import MemoryLog
+from triode.store.change import Position
 from triode.store.lineage import Lineage
 
 
@@ -111,6 +112,11 @@ class View(MemoryLog):
     @property
     def is_live(self) -> bool:
         return True
+
+    async def end(self) -> Position:
+        while self.is_held:
+            await self._memory.come.park()
+        return Position(self._memory._lineage.epoch, self._memory._last)
 
     @property
     def is_saver(self) -> bool:

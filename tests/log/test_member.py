@@ -28,9 +28,10 @@ from triode.app.log.shared.calls import (
     UnknownFormat,
     read_attached,
 )
-from triode.app.log.shared.member import Member, State
+from triode.app.log.shared.member import Member
 from triode.app.log.shared.patience import LEASE_S, NOT_LIVE_S, REPLY_S
 from triode.app.log.shared.recent import LogEntry
+from triode.app.log.shared.state import State
 from triode.app.log.shared.terms import parse_terms
 
 # Of the model, here: 2000 steps each.

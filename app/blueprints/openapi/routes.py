@@ -41,6 +41,9 @@ TAGS_GIVEN: Final[Schema] = {
     "description": "tag.NAME=VALUE; all of several. One that a client gave itself is client.NAME",
     "schema": {"type": "object", "additionalProperties": {"type": "string"}},
 }
+AT: Final = query(
+    "at", POSITION | {"description": "Wait until this server has come to this position"}
+)
 VERSION: Final = query("v", text("Any text; a new one passes caches by"))
 STREAM: Final = [
     FILTERS,
@@ -50,6 +53,7 @@ STREAM: Final = [
     query("since", POSITION),
     query("lastEventId", POSITION),
     query("max_event", SCHEMAS["Subscription"]["properties"]["max_event"]),
+    AT,
     TAGS_GIVEN,
 ]
 SELECTORS: Final = [
@@ -89,8 +93,14 @@ PATHS: Final[Schema] = {
             "document",
             "Read a place (bare value), or what a pattern or filters select (a list)",
             ok("The value, or the selected places", {"anyOf": [ANY, ref("Items")]}),
-            (304, *READ),
-            parameters=[query("path", text("A path, or one filter")), FILTERS, IF_NONE],
+            (304, *READ, 412, 503),
+            parameters=[
+                query("path", text("A path, or one filter")),
+                FILTERS,
+                IF_NONE,
+                AT,
+                field("If-Position", "As `at`"),
+            ],
         ),
         "put": route(
             "document",

@@ -117,6 +117,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "ref": {"type": ["string", "number", "boolean", "null"]},
             "path": text("A path"),
             "filter": text("A filter, for get"),
+            "at": POSITION,
             "value": ANY,
             "patch": ANY,
             "by": number("For increment", default=1),
@@ -339,6 +340,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "policy": POLICY,
             "snapshot": {"enum": ["full", "none"]},
             "since": POSITION,
+            "at": POSITION,
             "tags": TAGS,
             "lease": number(
                 "Seconds after which the stream ends unless POST /streams/{client_id}/alive "

@@ -24,7 +24,6 @@ Each but `away` goes to `asking` after a freeze, and to `away` when nothing is a
 
 from __future__ import annotations
 
-from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -46,21 +45,13 @@ from triode.app.log.shared.giving_back import GivingBack
 from triode.app.log.shared.outgoing import Outbound
 from triode.app.log.shared.owed import Owed
 from triode.app.log.shared.recent import LogEntry, Recent
+from triode.app.log.shared.state import State
 from triode.app.log.shared.terms import Terms, common, holds, last_term, stream_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from triode.app.log.shared.calls import Kept
-
-
-class State(Enum):
-    """How it stands with the server."""
-
-    AWAY = "away"
-    ASKING = "asking"
-    RECOVERING = "recovering"
-    OPEN = "open"
 
 
 class Member:
@@ -83,8 +74,7 @@ class Member:
         self.terms: Terms = ()
         self.seq = 0
         self.recent = Recent()
-        # The server's last word.
-        self.server: Attached | None = None
+        self.server: Attached | None = None  # its last word
         self.is_live = False
         self.is_reloading = False
         self._new_epoch = new_epoch
@@ -98,12 +88,14 @@ class Member:
         self._roster = ""
         self._owed = Owed()
         self._out = Outbound(node)
-        # Where the log was when this node attached: a batch whose fate is not known may be there.
-        self._goal = 0
-        # The document is that of a snapshot, and what came behind. What a new log begins with is
-        # its first snapshot: until there is one nothing is applied.
+        self._goal = 0  # Where the log was when it attached: a batch in doubt may be there.
+        # The document is that of a snapshot, and what came behind. Until there is one nothing is
+        # applied: what a new log begins with is its first.
         self.is_based = False
         self._reload_terms: Terms = ()
+        # Questions where the log stands; the last that an open log answered, which ends at `end`.
+        self.asked = self.heard = 0
+        self.end = ("", 0)
         self.giving_back = GivingBack(node)
 
     def __repr__(self) -> str:
@@ -180,6 +172,7 @@ class Member:
     def _ask(self, state: State) -> None:
         self.state = state
         self._ask_at = inf
+        self.asked += 1
         bids = self.is_based and not self.giving_back.declines
         at = last_term(self.terms, self.seq)
         epoch = self._new_epoch()
@@ -188,6 +181,12 @@ class Member:
                 self.node, at, self.seq, bids, self._roster, epoch, self._window_s, patience.LEASE_S
             )
         )
+
+    def probe(self) -> list[Action]:
+        """Ask where the log stands, unless that is being asked, or cannot be now."""
+        if self.state is State.OPEN and not self._owed.asks:
+            self._ask(State.OPEN)
+        return self._take()
 
     def _call(self, call: Call) -> None:
         self._owed.call(call, self._now)
@@ -236,6 +235,7 @@ class Member:
         self.terms = server.terms
         self._roster = ",".join(server.nodes)
         self._contact = self._now
+        self.heard, self.end = self.asked, (server.terms[-1].epoch, server.seq)
         self._ask_again(State.OPEN, patience.PROBE_S)
         self._say_live(True)
         self._send()

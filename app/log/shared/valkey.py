@@ -46,10 +46,12 @@ from triode.app.log.shared.calls import (
 )
 from triode.app.log.shared.link import Keys
 from triode.app.log.shared.lost_entries import in_words
-from triode.app.log.shared.member import Member, State
+from triode.app.log.shared.member import Member
 from triode.app.log.shared.pieces import Pieces
+from triode.app.log.shared.state import State
 from triode.app.log.shared.terms import last_term, lineage, stream_id
 from triode.app.runtime.epoch import new_epoch
+from triode.store.change import Position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,6 +181,18 @@ class ValkeyLog:
             await self._changed.park()
         if self._outcome is not None:
             raise self._outcome
+
+    async def end(self) -> Position:
+        """The position of the last entry that the log has, asked now. Who asks meanwhile shares the
+        next answer. Waits while the log is not in reach.
+        """
+        member = self._member
+        wanted = member.asked + 1
+        while member.heard < wanted:
+            if actions := member.probe():
+                self.do(actions)
+            await self._changed.park()
+        return Position(*member.end)
 
     # ── what the member wants ───────────────────────────────────────────────────────────────────
 

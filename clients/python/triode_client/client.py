@@ -125,24 +125,27 @@ class AsyncTriode:
             self._link.release_topic(topic)
 
     @overload
-    async def get(self, filter: str = ".") -> Any: ...
+    async def get(self, filter: str = ".", *, at: str | None = None) -> Any: ...
 
     @overload
-    async def get(self, filter: str, *, type: type[T]) -> T | Missing: ...
+    async def get(self, filter: str, *, type: type[T], at: str | None = None) -> T | Missing: ...
 
-    async def get(self, filter: str = ".", *, type: Any = None) -> Any:
+    async def get(self, filter: str = ".", *, type: Any = None, at: str | None = None) -> Any:
         """What `filter` selects now: the value at the one place, `MISSING` if there is none; or a
         mapping from path to value. `type` is as for `watch`.
 
-        Raises as `set` does, but for `Lost`: it is asked again.
+        `at`: not before this position, as a write returned it, here or elsewhere. Of several
+        servers with one document one may be a moment behind: it waits. Raises as `set` does, but
+        for `Lost`: it is asked again. `Refused` 412 if the server never comes to that position.
         """
         convert = converter(type)
-        value, _ = await self.read(filter)
+        value, _ = await self.read(filter, at=at)
         return convert(value)
 
-    async def read(self, filter: str) -> tuple[Json, str]:
+    async def read(self, filter: str, *, at: str | None = None) -> tuple[Json, str]:
         """What `get` gives, and the position at which it was so, for `if_`."""
-        answer = await self._ask({"type": "get", "filter": filter}, is_read=True)
+        command = {"type": "get", "filter": filter} | ({} if at is None else {"at": at})
+        answer = await self._ask(command, is_read=True)
         items = {item["path"]: item["value"] for item in answer["items"]}
         return (sole(items) if is_single(filter) else items), str(answer["id"])
 

@@ -163,15 +163,15 @@ class Triode:
             yield View(thread, view, convert)
 
     @overload
-    def get(self, filter: str = ".") -> Any: ...
+    def get(self, filter: str = ".", *, at: str | None = None) -> Any: ...
 
     @overload
-    def get(self, filter: str, *, type: type[T]) -> T | Missing: ...
+    def get(self, filter: str, *, type: type[T], at: str | None = None) -> T | Missing: ...
 
-    def get(self, filter: str = ".", *, type: Any = None) -> Any:
+    def get(self, filter: str = ".", *, type: Any = None, at: str | None = None) -> Any:
         """What `filter` selects now, as `AsyncTriode.get`."""
         convert = converter(type)
-        value, _ = self._call(AsyncTriode.read, filter)
+        value, _ = self._call(AsyncTriode.read, filter, at=at)
         return convert(value)
 
     # ── writes ──────────────────────────────────────────────────────────────────────────────────
