@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 AT_ONCE_BYTES: Final = 64 * 1024
 _NAME_BYTES: Final = 16
 _ASKED_BYTES: Final = 8
+_BY_BYTES: Final = 6
+# An address is none of the log's business: whoever reads there cannot find it by trying all.
+_SALT: Final = secrets.token_bytes(16)
 
 
 async def make_key(principal: Principal, text: str, op: Operation, *condition: str) -> Key:
@@ -25,7 +29,8 @@ async def make_key(principal: Principal, text: str, op: Operation, *condition: s
     request says of it elsewhere. A large one is digested in turns.
 
     Strangers have their keys in common: they have all rights alike, or none to write, and one who
-    comes back from another address is still the one who sent it first.
+    comes back from another address is still the one who sent it first. But each address has its own
+    share of what is remembered.
     """
     whose = "" if principal.is_stranger else principal.key
     name = blake2b(encode([whose, text]), digest_size=_NAME_BYTES).hexdigest()
@@ -37,7 +42,9 @@ async def make_key(principal: Principal, text: str, op: Operation, *condition: s
         for piece in encode_steps(asked):
             digest.update(piece)
             await between(piece)
-    return Key(name, digest.hexdigest())
+    salt = _SALT if principal.is_stranger else b""
+    by = blake2b(principal.key.encode(), key=salt, digest_size=_BY_BYTES).hexdigest()
+    return Key(name, digest.hexdigest(), by)
 
 
 def part_of(text: str, number: int) -> str:

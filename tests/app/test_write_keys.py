@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from triode.store import outcomes
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry
 from triode.store.operation import Append, Batch, Increment, Merge, Operation, Patch, Set
-from triode.store.outcomes import DONE, Key, Outcomes
+from triode.store.outcomes import DONE, Key, Outcome, Outcomes
 
 
 @asynccontextmanager
@@ -92,7 +93,9 @@ async def test_keys_of_others_are_not_known(logged: bool) -> None:
 async def test_a_stranger_is_known_from_another_address() -> None:
     op = Increment(("n",))
     at_home, outside = (Principal(f"ip:{at}", "anonymous", FULL) for at in "ab")
-    assert await make_key(at_home, "k", op) == await make_key(outside, "k", op)
+    one, other = await make_key(at_home, "k", op), await make_key(outside, "k", op)
+    assert (one.name, one.asked) == (other.name, other.asked)
+    assert one.by != other.by, "each address has its own share"
 
 
 async def test_a_refusal_is_remembered(logged: bool) -> None:
@@ -226,8 +229,8 @@ async def test_a_long_text_is_digested_in_turns_alike() -> None:
     assert await make_key(OWNER, "k", small) != await make_key(OWNER, "k", large)
 
 
-def key(name: str) -> Key:
-    return Key(name, "asked")
+def key(name: str, by: str = "") -> Key:
+    return Key(name, "asked", by)
 
 
 class TestBounds:
@@ -238,11 +241,47 @@ class TestBounds:
             table.add(key(str(number)), number, 0, DONE)
         assert list(table.rows()) == ["2", "3", "4"]
 
+    def test_who_has_most_loses_the_oldest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(outcomes, "KEPT", 6)
+        table = Outcomes()
+        for number, by in enumerate("abbaaaaaaaaaa"):
+            table.add(key(f"{by}{number}", by), number, 0, DONE)
+        assert list(table.rows()) == ["b1", "b2", "a9", "a10", "a11", "a12"]
+        for number, by in enumerate("cccdd", 13):
+            table.add(key(f"{by}{number}", by), number, 0, DONE)
+        assert [name[0] for name in table.rows()] == [*"baccdd"], "of equals who has the oldest"
+
+    def test_rows_say_who_is_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process that begins with a snapshot goes on like the one that made it."""
+        monkeypatch.setattr(outcomes, "KEPT", 20)
+        monkeypatch.setattr(outcomes, "KEPT_MS", 60)
+        choices, tables, time_ms = Random(1), [Outcomes()], 0
+        for number in range(2000):
+            name = f"{choices.randrange(60)}"
+            by, time_ms = name[0], time_ms + choices.randrange(9) // 8 * 20
+            for table in tables:
+                if table.find(key(name, by), time_ms) is None:
+                    table.add(key(name, by), number, time_ms, DONE)
+            if number % 100 == 0:
+                tables.append(Outcomes(tables[0].rows().items()))
+            rows = list(tables[0].rows().items())
+            assert all(list(table.rows().items()) == rows for table in tables)
+            assert len(rows) <= 20
+
+    def test_names_that_have_gone_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One old key of somebody stays in front of all that come and go behind it."""
+        monkeypatch.setattr(outcomes, "KEPT", 10)
+        table = Outcomes([("old", Outcome(0, 0, DONE, "asked", "a"))])
+        for number in range(1, 1000):
+            table.add(key(f"{number}", "b"), number, 0, DONE)
+            assert len(table._swept) + len(table._unswept) <= 40
+        assert "old" in table.rows()
+
     def test_for_ten_minutes_of_log_time(self) -> None:
         table = Outcomes()
         table.add(key("a"), 1, 1000, DONE)
         last_ms = 1000 + outcomes.KEPT_MS
-        assert table.find(key("a"), last_ms) == (1, 1000, DONE, "asked")
+        assert table.find(key("a"), last_ms) == Outcome(1, 1000, DONE, "asked")
         assert table.find(key("a"), last_ms + 1) is None
         table.add(key("b"), 2, last_ms, DONE)
         assert list(table.rows()) == ["a", "b"]
@@ -265,9 +304,10 @@ class TestBounds:
         for time_ms in (0, outcomes.KEPT_MS, outcomes.KEPT_MS + 1, outcomes.KEPT_MS + 2):
             redo(store, Bounds(), Entry(time_ms, Increment(("n",)), key=key("a")))
         assert store.document.root == {"n": 2}
-        assert store.outcomes.rows() == {"a": (3, outcomes.KEPT_MS + 1, DONE, "asked")}
+        assert store.outcomes.rows() == {"a": Outcome(3, outcomes.KEPT_MS + 1, DONE, "asked")}
 
-    def test_what_it_takes_is_known(self) -> None:
+    @pytest.mark.parametrize("senders", [1, 20_000])
+    def test_what_it_takes_is_known(self, senders: int) -> None:
         import gc
         import tracemalloc
 
@@ -277,7 +317,8 @@ class TestBounds:
             table = Outcomes()
             for number in range(20_000):
                 name, asked = f"{number:032x}", f"{number:016x}"
-                table.add(Key(name, asked), 100_000 + number, 1_767_225_600_000 + number, DONE)
+                by = f"{number % senders:012x}"
+                table.add(Key(name, asked, by), 100_000 + number, 1_767_225_600_000 + number, DONE)
             taken = tracemalloc.get_traced_memory()[0]
         finally:
             tracemalloc.stop()
