@@ -268,9 +268,9 @@ class Settings:
     )
     drain_s: float = option(30.0, duration(0), "Time to empty queues at shutdown.", "TIME")
     retry_min_s: float = option(
-        3.0,
+        10.0,
         duration(0),
-        "Time from shutdown until the first client comes back: that of a restart.",
+        "Time from shutdown until the first EventSource comes back: more than a restart takes.",
         "TIME",
     )
     retry_spread_s: float = option(

@@ -106,6 +106,7 @@ class Client:
         "heals",
         "id",
         "ip",
+        "is_browser_stream",
         "is_gone",
         "kind",
         "lane",
@@ -156,6 +157,8 @@ class Client:
         self.end: End | None = None
         self.is_gone = False
         self.lease: Lease | None = None
+        # A native EventSource, or as good as: it may not survive a port that is shut.
+        self.is_browser_stream = False
         # As events: a browser shows a page no comments.
         self.sees_heartbeats = False
         # The longest event of the document that it takes, in bytes, a power of two; 0: any.

@@ -1,8 +1,9 @@
 """When clients that are sent away come back: each is told a time of its own, so that nobody is
 overrun.
 
-A server that ends leaves the time of a restart first: an `EventSource` of another origin, or behind
-a proxy that answers 502, does not survive a port that is shut. Its successor does not charge event
+A server that ends leaves native `EventSource`s the time of a restart first: of another origin, or
+behind a proxy that answers 502, they do not survive a port that is shut. All other clients try
+again until it is there, so they are told to come sooner. Its successor does not charge event
 streams that come back (`limits/returning.py`). All others are charged: those whom one rate counts
 together (of one token, or all behind one address) are spread so that it lets every one of them in.
 """
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client
 
 WINDOW_MIN_MS: Final = 1000
+# Until those come after a restart who may find the port shut.
+SOON_S: Final = 3.0
 # Until those come who are sent away by a server that goes on.
 AT_ONCE_MS: Final = 500
 # Of a rate, for coming back; the rest is for what pages ask beside that.
@@ -49,7 +52,7 @@ class ReturnTimes:
     ) -> None:
         rate = settings.http_rate
         self._restart = restart
-        self._first_ms = settings.retry_min_s * 1000 if restart else AT_ONCE_MS
+        self._retry_min_s = settings.retry_min_s
         self._window_ms = _window_s(settings, len(clients)) * 1000
         self._each_ms = 0.0 if rate is None else 1000 / (rate.rps * RATE_SHARE)
         self._of_key = Counter(map(self._key, clients))
@@ -62,7 +65,13 @@ class ReturnTimes:
         self._left[key] -= 1
         part = (self._left[key] + random.random()) / count
         charged_ms = count * self._each_ms if key.is_charged else 0.0
-        return round(self._first_ms + part * max(self._window_ms, charged_ms))
+        return round(self._first_ms(client) + part * max(self._window_ms, charged_ms))
+
+    def _first_ms(self, client: Client) -> float:
+        if not self._restart:
+            return AT_ONCE_MS
+        survives_s = self._retry_min_s if client.is_browser_stream else SOON_S
+        return min(survives_s, self._retry_min_s) * 1000
 
     def _key(self, client: Client) -> _Key:
         # Who comes back to a new server with a position is not charged.

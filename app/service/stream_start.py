@@ -113,14 +113,16 @@ def come_back_later(refusal: Refusal, head: Head) -> bytes | None:
     EventSource knows no other method.
     """
     is_momentary = refusal.status in (429, 503)
-    if not is_momentary or head.method != "GET" or not _takes_streams_alone(head):
+    if not is_momentary or not _is_browser_stream(head):
         return None
     wait_ms = round(float(refusal.extra.get("retry_after", 1)) * 1000)
     retry_ms = wait_ms + random.randint(RETRY_MIN_MS, RETRY_MAX_MS)
     return b"retry: %d\n: %d, come back later\n\n" % (retry_ms, refusal.status)
 
 
-def _takes_streams_alone(head: Head) -> bool:
+def _is_browser_stream(head: Head) -> bool:
+    if head.method != "GET":
+        return False
     kinds = {text.partition(";")[0].strip() for text in head.tokens("accept")}
     return "text/event-stream" in kinds and not kinds & PROBLEM_KINDS
 
@@ -235,6 +237,7 @@ def open_stream(
     ticket = triode.gate.admit(ip, principal)
     client = triode.hub.open(kind, lane, principal, ip, request.tags)
     client.ticket = ticket
+    client.is_browser_stream = kind == "sse" and _is_browser_stream(head)
     client.rates = triode.gate.rates_of(request.route)
     if first:
         triode.hub.push(client, Frame(first, count=0))

@@ -15,9 +15,11 @@ from triode.app.config.settings import Settings
 from triode.app.delivery.subscriber import Client
 from triode.app.net.request_head import Head
 from triode.app.service.return_times import ReturnTimes, longest_absence_s
+from triode.app.service.stream_start import open_stream
 from triode.app.service.triode import Triode
 from triode.app.wire.frame import Kind
 from triode.app.wire.refusal import Refusal
+from triode.app.wire.stream_request import StreamRequest
 from triode.limits.address import ip_key
 from triode.limits.principal import OWNER
 from triode.limits.rate import Buckets, Rate
@@ -57,10 +59,38 @@ async def test_after_a_restart_a_crowd_of_one_address_is_back_soon() -> None:
         told = [times.next_ms(client) for client in streams]
         assert min(told) >= 3000
         assert max(told) <= 3000 + 3600
+        browsers = clients(triode, 3, "203.0.113.9")
+        for client in browsers:
+            client.is_browser_stream = True
+        for longest_s, expected_ms in ((10, 10_000), (1, 1000)):
+            times = ReturnTimes(Settings(retry_min_s=longest_s), browsers + streams, restart=True)
+            told = [times.next_ms(client) for client in browsers]
+            assert expected_ms <= min(told) <= max(told) <= expected_ms + 3603
+            assert min(map(times.next_ms, streams)) < min(expected_ms, 3000) + 100
+        times = ReturnTimes(Settings(), sockets, restart=True)
         # Those are charged, and come as the rate lets them in.
         told = sorted(times.next_ms(client) for client in sockets)
         buckets = Buckets(Rate(100, 20))
         assert all(buckets.allow("", ms / 1000) for ms in told)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "accepts", "is_one"),
+    [
+        ("GET", "sse", "text/event-stream", True),
+        ("GET", "sse", "text/event-stream, application/problem+json", False),
+        ("GET", "sse", "*/*", False),
+        ("POST", "sse", "text/event-stream", False),
+        ("GET", "ws", "text/event-stream", False),
+    ],
+)
+async def test_who_is_an_event_source(method: str, kind: Kind, accepts: str, is_one: bool) -> None:
+    fields = [("accept", accepts)]
+    head = Head(method, "/events", "/events", "", fields, version="1.1", peer="::1", secure=False)
+    async with running() as triode:
+        asked = StreamRequest(rooms=("r",))
+        client = open_stream(triode, kind, FakeLane(), head, asked, OWNER)
+        assert client.is_browser_stream is is_one
 
 
 async def test_a_new_server_does_not_charge_those_who_come_back(autojump_clock: MockClock) -> None:
