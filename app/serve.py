@@ -35,6 +35,7 @@ from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners
 from triode.app.runtime import supervisor
+from triode.app.runtime.allocator import large_blocks_apart
 from triode.app.runtime.effort import admit
 from triode.app.runtime.machine import most_connections
 from triode.app.runtime.signals import EndSignal, hangups_held_back
@@ -71,6 +72,7 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     Raises `OSError` or `CannotListen` when there is nothing to listen on, and `Faults`-like errors
     before anything is served; `LogBroken` when the log did not take what it was given.
     """
+    large_blocks_apart()
     server = Triode(settings) if triode is None else triode
     app = create_app(server)
     with ExitStack() as held:

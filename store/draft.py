@@ -15,10 +15,10 @@ from typing import Any, Final
 from triode.store.json_type import MISSING, Json, Missing
 from triode.store.path import Path
 from triode.store.untracked import WIDE, untrack
+from triode.store.value import copy_one
 from triode.store.work import FREE, Work
 
 # How many values a step is worth, an estimate, not measured yet.
-_COPIED: Final = 64
 _LOOKED_AT: Final = 16
 
 
@@ -85,8 +85,8 @@ class Draft:
     def _copied(self, node: Any) -> Any:
         if type(node) is not dict and type(node) is not list:
             raise LookupError("a scalar has no members")
-        self._work.charge(1 + len(node) // _COPIED)
-        copy = node.copy()
+        self._work.charge(1)
+        copy = copy_one(node, self._work)
         if len(copy) > WIDE:
             untrack(copy)
         self.copied += getsizeof(copy)

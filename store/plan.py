@@ -31,7 +31,7 @@ from triode.store.json_type import MISSING
 from triode.store.open_arrays import OpenArrays
 from triode.store.operation import Invalid
 from triode.store.untracked import WIDE, untrack
-from triode.store.value import copy_measured, weigh
+from triode.store.value import copy_measured, copy_one, weigh
 from triode.store.work import FREE
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ MAX_COPIED: Final = 1_000_000
 MAX_EDITS: Final = 1000
 # For an edit, beside what it copies and weighs; an estimate, not measured yet.
 _EDIT_STEPS: Final = 3
-_COPIED: Final = 64
 # What a container takes for one more.
 _MEMBER_BYTES: Final = 40
 _ELEMENT_BYTES: Final = 9
@@ -174,8 +173,7 @@ class Plan:
             return
         alone = self._draft is None and not self._pending
         before: Any = get(self.root, path)
-        self.work.charge(len(before) // _COPIED)
-        after = before.copy()
+        after = copy_one(before, self.work)
         if value is MISSING:
             del after[index]
         else:

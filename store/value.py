@@ -19,7 +19,7 @@ from triode.store.untracked import WIDE, untrack
 from triode.store.work import FREE, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "MISSING",
@@ -46,6 +46,8 @@ _DISMANTLE_VALUES = 1024
 # How many values a step is worth, an estimate, not measured yet.
 _LOOKED_AT: Final = 8
 _COPIED: Final = 64
+# Elements copied in one go, a multiple of `_COPIED`: 0.2 ms.
+_COPY_SLICE: Final = 16_384
 _SLICE: Final = 512
 # CPython's, on 64 bits. Texts of their own; small integers it has once for all, like true and null.
 _TEXT_BYTES: Final = 49
@@ -116,6 +118,24 @@ def copy_deep(value: Json) -> Json:
     return copy_measured(value)[0]
 
 
+def copy_one(value: Any, work: Work = FREE) -> Any:
+    """A copy of one container; what is in it stands in both.
+
+    An array is copied in slices: three million elements at once take 15 to 40 ms. An object is not,
+    as its table would be made anew, larger and larger.
+    """
+    length = len(value)
+    if length <= _COPY_SLICE or type(value) is dict or work.left < length // _COPIED:
+        work.charge(length // _COPIED)  # too much is refused before any of it is there
+        return value.copy()
+    work.charge(_COPY_SLICE // _COPIED)
+    copy = value[:_COPY_SLICE]
+    for at in range(_COPY_SLICE, length, _COPY_SLICE):
+        work.charge(min(_COPY_SLICE, length - at) // _COPIED)
+        copy += value[at : at + _COPY_SLICE]
+    return copy
+
+
 def copy_measured(
     value: Json, work: Work = FREE, made: list[Json] | None = None
 ) -> tuple[Json, int, int]:
@@ -125,8 +145,8 @@ def copy_measured(
     """
     if type(value) is not dict and type(value) is not list:
         return value, 1, 0
-    work.charge(1 + len(value) // _COPIED)
-    copy = value.copy()
+    work.charge(1)
+    copy = copy_one(value, work)
     if made is not None:
         made.append(copy)
     level: list[Any] = [copy]
@@ -136,17 +156,32 @@ def copy_measured(
         below: list[Any] = []
         for node in level:
             values += len(node)
-            work.charge(1 + len(node) // _LOOKED_AT)
-            # Replacing the value of a present key, or an element, is safe while iterating.
-            for key, child in node.items() if type(node) is dict else enumerate(node):
-                if type(child) is dict or type(child) is list:
-                    work.charge(1 + len(child) // _COPIED)
-                    node[key] = fresh = child.copy()
-                    below.append(fresh)
+            members = node.items() if type(node) is dict else enumerate(node)
+            for some, steps in _slices(members, len(node)):
+                work.charge(steps)
+                # Replacing the value of a present key, or an element, is safe while iterating.
+                for key, child in some:
+                    if type(child) is dict or type(child) is list:
+                        work.charge(1)
+                        node[key] = fresh = copy_one(child, work)
+                        below.append(fresh)
             if len(node) > WIDE:
                 untrack(node)
         level = below
     return copy, values, depth
+
+
+def _slices(
+    members: Iterable[tuple[Any, Any]], length: int
+) -> Iterable[tuple[Iterable[tuple[Any, Any]], int]]:
+    """All of them, each part with what looking at it costs."""
+    if length <= _COPY_SLICE:
+        return ((members, 1 + length // _LOOKED_AT),)
+    left = iter(members)
+    sizes = [min(_COPY_SLICE, length - at) for at in range(0, length, _COPY_SLICE)]
+    costs = [size // _LOOKED_AT for size in sizes]
+    costs[0] += 1
+    return ((islice(left, size), steps) for size, steps in zip(sizes, costs, strict=True))
 
 
 def approx_bytes(value: Json | Missing, *, limit: int) -> int:

@@ -58,7 +58,7 @@ async def attacker(server: Server, source: str = "127.0.0.1") -> AsyncIterator[A
 
 
 BOUND_MS: Final = 10.0
-# Python enlarges a list of millions, or a dict of a million members, in one go (`store/fragment`).
+# Python enlarges a dict of a million members in one go (`store/fragment`).
 ENLARGED_MS: Final = 50.0
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from triode.limits.meter import Meter
 from triode.store.json_type import equal_measured
 from triode.store.value import (
     MISSING,
@@ -24,6 +25,7 @@ from triode.store.value import (
     check,
     copy_deep,
     copy_measured,
+    copy_one,
     decode,
     decode_steps,
     dismantle,
@@ -465,3 +467,14 @@ def test_an_endless_number_is_not_read_to_its_end() -> None:
     steps = decode_steps(b"0." + b"1" * 10**7, slice_bytes=16_384)
     with pytest.raises(JsonError, match="number too long"):
         list(islice(steps, 3))
+
+
+@pytest.mark.parametrize("length", [0, 1, 16_383, 16_384, 16_385, 40_000])
+def test_a_copy_in_slices_is_whole(length: int) -> None:
+    array = [[number] for number in range(length)]
+    work = Meter(10**6)
+    copy = copy_one(array, work)
+    assert copy == array
+    assert copy is not array
+    assert all(one is other for one, other in zip(copy, array, strict=True))
+    assert work.spent == length // 64

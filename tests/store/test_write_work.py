@@ -19,6 +19,7 @@ from triode.store.open_arrays import OpenArrays
 from triode.store.operation import (
     Append,
     Batch,
+    Delete,
     Full,
     Invalid,
     Merge,
@@ -162,6 +163,61 @@ class TestKept:
         updates = [event for _, events in found for event in events if event.kind == "update"]
         assert 0 < len({id(event.value) for event in updates}) * 60_000 <= KEPT_BYTES + 2 * 60_000
         assert any(event.kind == "snapshot" for _, events in found for event in events)
+
+
+class Charges:
+    """Each charge, in order."""
+
+    left = 10**9
+
+    def __init__(self) -> None:
+        self.all: list[int] = []
+
+    def charge(self, steps: int) -> None:
+        self.all.append(steps)
+
+
+LONG = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Delete(("a", 0)),
+        Delete(("a", -1)),
+        Patch((), [{"op": "add", "path": "/a/0", "value": 1}]),
+        Patch((), [{"op": "copy", "from": "/a", "path": "/b"}]),
+        Patch((), [{"op": "copy", "from": "", "path": "/b"}]),
+        Batch((Set(("x",), 1), Delete(("a", 0)), Set(("a", 5), 1))),
+    ],
+)
+def test_a_long_array_is_copied_in_slices_and_costs_what_it_did(op: Operation) -> None:
+    """Between two charges others may have their turn: copied at once, it held them up 40 ms."""
+    work = Charges()
+    edits = Document({"a": [0] * LONG}).plan(op, work)
+    # A turn is 2 000 steps; the largest is that of looking at a slice.
+    assert max(work.all) <= 16_384 // 8 + 1
+    assert sum(work.all) >= LONG // 64
+    assert edits
+
+
+@pytest.mark.parametrize("index", [0, -1])
+def test_the_list_that_a_long_array_was_is_left_to_be_freed_little_by_little(index: int) -> None:
+    store = Store({"a": [0] * LONG}, epoch="e", history_items=9, history_bytes=10**6)
+    before = store.document.get(("a",))
+    store.submit(Delete(("a", index)), time_ms=1)
+    assert [one for one in store.discarded if one is before]
+    store.submit(Set(("a",), [1, 2]), time_ms=2)
+    short = len(store.discarded)
+    store.submit(Delete(("a", 0)), time_ms=3)
+    assert len(store.discarded) == short
+
+
+def test_what_costs_too_much_is_not_copied_in_part() -> None:
+    work = Meter(LONG // 64 - 10)
+    with pytest.raises(TooCostly) as raised:
+        Document({"a": [0] * LONG}).plan(Delete(("a", 0)), work)
+    assert raised.value.cost == work.spent >= LONG // 64
 
 
 def repeat(store: Store, op: Operation) -> None:
