@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from triode.store.json_type import MISSING
-from triode.store.operation import Batch, Delete, Increment, Patch, Set
+from triode.store.operation import Batch, Delete, Increment, Patch, Push, Set
 from triode.store.path import Path, PathError, format_path, parse_pointer
 from triode.store.resolve import token_index
 
@@ -72,7 +72,12 @@ def named(root: Json, path: Path) -> Path:
 def _of_one(root: Json, op: Operation) -> Iterator[Demand]:
     path = named(root, op.path)
     text = format_path(path)
-    yield Demand("write", text)
+    if isinstance(op, Push):
+        yield Demand("write", f"{'' if text == '.' else text}.*")
+        if not _is_there(root, path):  # it is made
+            yield Demand("write", text)
+    else:
+        yield Demand("write", text)
     if op.if_position is not None or isinstance(op, Increment):
         yield Demand("read", text)
     if isinstance(op, Set) and op.create:
@@ -116,6 +121,13 @@ def _shift(root: Json, path: Path) -> Iterator[Demand]:
     if path and type(path[-1]) is int:
         parent = format_path(path[:-1]) if len(path) > 1 else ""
         yield Demand("shift", f"{parent}[*]")
+
+
+def _is_there(root: Json, path: Path) -> bool:
+    node: Any = root
+    for segment in path:
+        node = _child(node, segment)
+    return node is not MISSING
 
 
 def _first_missing(root: Json, path: Path) -> Path:

@@ -31,17 +31,19 @@ from triode.store.operation import (
     Merge,
     Operation,
     Patch,
+    Push,
     Set,
     WriteError,
 )
 from triode.store.patch import MAX_OPS, plan_patch
 from triode.store.plan import Plan, growth
+from triode.store.push_key import push_key
 from triode.store.resolve import resolve
 from triode.store.work import FREE
-from triode.store.write import append_edit, increment_edit, plan_delete, set_edit
+from triode.store.write import append_edit, increment_edit, plan_delete, plan_push, set_edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from triode.store.json_type import Json, Missing
     from triode.store.path import Path
@@ -96,15 +98,19 @@ class Document:
         return self.weighed_plan(op, work)[0]
 
     def weighed_plan(
-        self, op: Operation, work: Work, made: list[Json] | None = None
+        self,
+        op: Operation,
+        work: Work,
+        made: list[Json] | None = None,
+        push_key: Callable[[int], str] = push_key,
     ) -> tuple[list[Edit], int, int]:
         """`plan`, and by how many bytes the document grows: as JSON, and in memory (`weigh`).
-        `made` as in `Plan`.
+        `made` and `push_key` as in `Plan`.
         """
         if type(op) is Set:  # most writes; nothing between them and their edit
             edit = set_edit(self.root, op)
             return [edit], *growth(edit, work)
-        plan = Plan(self.root, work, made)
+        plan = Plan(self.root, work, made, push_key)
         if type(op) is Batch:
             _plan_batch(plan, op)
         else:
@@ -187,6 +193,8 @@ def _plan_one(plan: Plan, op: Operation) -> None:
             plan.record(increment_edit(plan.root, op))
         case Append():
             plan.record(append_edit(plan.root, op))
+        case Push():
+            plan_push(plan, op)
         case Delete():
             plan_delete(plan, op)
         case Merge():

@@ -4,6 +4,7 @@
     ├── NotFound        404  the place, or the place it would lie in, is not there
     ├── Invalid         422  it cannot be done there; 400: it is no operation at all
     ├── TestFailed      409  a JSON Patch `test` does not hold
+    ├── Taken           409  the name that a `push` would give is there already
     ├── Full            507  the document would be larger than it may be
     └── Conflict        412  the place has changed since the position in `if_position`
 
@@ -75,6 +76,16 @@ class Append(_Logged, frozen=True, tag="append"):
     if_position: Position | None = None
 
 
+class Push(_Logged, frozen=True, tag="push"):
+    """Add a member to an object, under a name of the store's own: `store.push_key`. A missing
+    member of a parent counts as {}.
+    """
+
+    path: Path
+    value: Json
+    if_position: Position | None = None
+
+
 class Batch(_Logged, frozen=True, tag="batch"):
     """Several operations as one change: all of them, in order, or nothing. Batches do not nest."""
 
@@ -87,7 +98,7 @@ class Batch(_Logged, frozen=True, tag="batch"):
         return ()
 
 
-Operation: TypeAlias = Set | Merge | Patch | Delete | Increment | Append | Batch
+Operation: TypeAlias = Set | Merge | Patch | Delete | Increment | Append | Push | Batch
 
 
 class WriteError(Exception):
@@ -133,6 +144,13 @@ class TestFailed(WriteError):
     status = 409
     title = "Test failed"
     __test__ = False  # pytest would collect it by its name
+
+
+class Taken(WriteError):
+    """Somebody has written under the name that this `push` would give."""
+
+    status = 409
+    title = "Name taken"
 
 
 class Full(WriteError):

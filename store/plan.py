@@ -30,11 +30,14 @@ from triode.store.draft import Draft, get
 from triode.store.json_type import MISSING
 from triode.store.open_arrays import OpenArrays
 from triode.store.operation import Invalid
+from triode.store.push_key import push_key
 from triode.store.untracked import WIDE, untrack
 from triode.store.value import copy_measured, copy_one, weigh
 from triode.store.work import FREE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from triode.store.json_type import Json, Missing
     from triode.store.path import Path
     from triode.store.work import Work
@@ -61,6 +64,7 @@ class Plan:
 
     `grown` is by how many bytes the document grows as JSON, `swollen` in memory: see `weigh`.
     `made` is given all copies, so that whoever drops the plan can free them little by little.
+    `push_key` names what is pushed, by its number within the plan.
     """
 
     __slots__ = (
@@ -70,6 +74,8 @@ class Plan:
         "_number",
         "_open",
         "_pending",
+        "_push_key",
+        "_pushed",
         "_root",
         "edits",
         "grown",
@@ -78,7 +84,13 @@ class Plan:
         "work",
     )
 
-    def __init__(self, root: Json, work: Work = FREE, made: list[Json] | None = None) -> None:
+    def __init__(
+        self,
+        root: Json,
+        work: Work = FREE,
+        made: list[Json] | None = None,
+        push_key: Callable[[int], str] = push_key,
+    ) -> None:
         self.edits: list[Edit] = []
         self.made = made
         self.grown = 0
@@ -91,6 +103,8 @@ class Plan:
         self._number: dict[Path, int] = {}
         self._folded: set[Path] = set()
         self._copied = 0
+        self._push_key = push_key
+        self._pushed = 0
 
     @property
     def root(self) -> Json:
@@ -110,6 +124,11 @@ class Plan:
             return
         self.edits.append(edit)
         self._pending.append(edit)
+
+    def next_push_key(self) -> str:
+        """The name of the next member that this plan pushes."""
+        self._pushed += 1
+        return self._push_key(self._pushed - 1)
 
     def remove(self, path: Path, before: Json) -> None:
         """Remove the value at an actual path. Raises Invalid for the root."""

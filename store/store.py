@@ -26,6 +26,7 @@ from triode.store.lineage import Lineage
 from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation, Set
 from triode.store.outcomes import Outcomes
 from triode.store.patch import MAX_OPS
+from triode.store.push_key import push_key
 from triode.store.records import Records
 from triode.store.replay import Replay
 from triode.store.splice import Splice
@@ -173,6 +174,14 @@ class Store:
         self.history = History(history.max_items, history.max_bytes, start_seq=seq)
         self.lineage, self.epoch, self.seq = lineage, lineage.epoch, seq
 
+    def pushed_key(self, seq: int, nth: int = 0) -> str:
+        """The name that the change `seq` gave to what it pushed; `nth` of an atomic batch."""
+        # Without a log numbers begin anew with the next process, and the document may not.
+        return push_key(seq, nth, "" if self.checksum is not None else self.epoch)
+
+    def _next_push_key(self, nth: int) -> str:
+        return self.pushed_key(self.seq + 1, nth)
+
     def begin_log(self, lineage: Lineage) -> None:
         """The changes to come stand in a log, which is empty: the document is what it begins
         with.
@@ -228,7 +237,7 @@ class Store:
         self, op: Operation, work: Work, weighing: Work | None, made: list[Json]
     ) -> Prepared:
         seq = self.seq
-        planned, grown, swollen = self.document.weighed_plan(op, work, made)
+        planned, grown, swollen = self.document.weighed_plan(op, work, made, self._next_push_key)
         edits = tuple(planned)
         if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
             raise Full(

@@ -1,4 +1,4 @@
-"""The operations that make one edit: set, delete, increment, append."""
+"""The operations that make one edit: set, delete, increment, append, push."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from triode.store.change import Edit
 from triode.store.json_type import MISSING
-from triode.store.operation import Invalid, NotFound
+from triode.store.operation import Invalid, NotFound, Taken
 from triode.store.path import format_path
 from triode.store.resolve import existing, resolve
 from triode.store.value import DOUBLE_BITS, fits_double
 
 if TYPE_CHECKING:
     from triode.store.json_type import Json
-    from triode.store.operation import Append, Delete, Increment, Set
+    from triode.store.operation import Append, Delete, Increment, Push, Set
     from triode.store.path import Path
     from triode.store.plan import Plan
 
@@ -93,3 +93,18 @@ def append_edit(root: Json, op: Append) -> Edit:
     if type(before) is not list:
         raise Invalid(path, f"{format_path(path)} is not an array")
     return Edit((*path, len(before)), MISSING, op.value)
+
+
+def plan_push(plan: Plan, op: Push) -> None:
+    """Raises NotFound when the parent is missing, Invalid when the place holds no object, Taken."""
+    path, before = resolve(plan.root, op.path)
+    name = plan.next_push_key()
+    if before is MISSING:
+        plan.record(Edit(path, MISSING, {name: op.value}))
+        return
+    if type(before) is not dict:
+        raise Invalid(path, f"{format_path(path)} is not an object; append adds to an array")
+    if name in before:
+        detail = f"{name} is in {format_path(path)} already, though no push has put it there"
+        raise Taken(path, f"{detail}; send the write again, with a new key if it has one")
+    plan.record(Edit((*path, name), MISSING, op.value))

@@ -15,8 +15,9 @@ from triode.limits.grant import ALL
 from triode.store.coverage import can_cover
 from triode.store.demand import Demand, demands, named, parts
 from triode.store.filter import covers, parse_filter, tells_elements_apart
-from triode.store.operation import Batch
+from triode.store.operation import Batch, Push
 from triode.store.path import format_path
+from triode.store.push_key import push_key
 
 if TYPE_CHECKING:
     from triode.limits.grant import Grant
@@ -52,7 +53,9 @@ def require_reach(grant: Grant, op: Operation, work: Work) -> None:
         return
     for part in parts(op):
         work.charge(len(grant.write) * (1 + len(part.path) // _NAMES_A_STEP))
-        if not any(can_cover(parse_filter(text).steps, part.path) for text in grant.write):
+        # What is pushed has a name that nobody knows yet.
+        path = (*part.path, push_key(0)) if isinstance(part, Push) else part.path
+        if not any(can_cover(parse_filter(text).steps, path) for text in grant.write):
             if _is_blind(grant, None, op, work):
                 raise _blind(op)
             raise _not_granted(Demand("write", format_path(part.path)))

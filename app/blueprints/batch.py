@@ -54,6 +54,7 @@ from triode.app.service.execute import (
     ref_of,
 )
 from triode.app.service.reading import Reading
+from triode.app.service.write_answer import write_answer
 from triode.app.service.write_key import part_of
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import check_command
@@ -258,9 +259,9 @@ class Run:
             elif write.is_settled or len(begun) > most:
                 await write.settled()
                 if write.error is None:
-                    given.append(
-                        encode({"type": "ok", **ref, "ok": True, "id": str(write.position)})
-                    )
+                    assert write.position is not None
+                    answer = write_answer(self._triode.store, write.op, write.position)
+                    given.append(encode({"type": "ok", **ref, "ok": True, **answer}))
                 else:
                     given.append(failed(refusal_for(self._triode.metrics, write.error), ref))
             else:

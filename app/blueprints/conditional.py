@@ -17,7 +17,7 @@ from triode.app.access.write_rights import require_operation
 from triode.app.service.execute import check_position
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.change import Position, parse_position
-from triode.store.operation import Set, WriteError
+from triode.store.operation import Push, Set, WriteError
 from triode.store.value import MISSING
 from triode.store.work import FREE
 
@@ -87,7 +87,8 @@ def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Op
         return op
     # Before it is looked at: whoever may not read here is not told what is here. The rest of what
     # the operation needs is asked when it is planned.
-    here = Set(op.path, None, if_position=store.position)
+    kind: Operation = Push(op.path, None) if isinstance(op, Push) else Set(op.path, None)
+    here = replace(kind, if_position=store.position)
     require_operation(grant, store.document.root, here, FREE)
     position: Position | None
     if match is not None:

@@ -43,11 +43,12 @@ from triode.app.service.holdings import require_pin_room
 from triode.app.service.position_wait import FIELD as POSITION_FIELD
 from triode.app.service.position_wait import check_at, reach
 from triode.app.service.reading import Reading
+from triode.app.service.write_answer import write_answer
 from triode.app.service.write_key import make_key
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.write_key import FIELD, key_of_field
 from triode.store.filter import Filter, split_filters
-from triode.store.operation import Delete, Merge, Operation, Patch, Set, WriteError
+from triode.store.operation import Delete, Merge, Operation, Patch, Push, Set, WriteError
 from triode.store.path import Path, format_path
 from triode.store.value import MISSING, Json
 
@@ -109,7 +110,12 @@ def blueprint(triode: Triode) -> Blueprint:
     @bp.direct("/store", "POST")
     async def post(seen: Visit) -> Response:
         text = one(seen.head, "path")
-        return await replace(seen, check_path("." if text is None else text))
+        if not _flag(seen.head, "push"):
+            return await replace(seen, check_path("." if text is None else text))
+        path = check_path(required_path(text))
+        media_type(seen.head, [JSON])
+        with in_hand(triode.metrics, seen.head):
+            return await _write(triode, seen, Push(path, await content(seen.body)))
 
     @bp.direct("/store", "PATCH")
     async def patch(seen: Visit) -> Response:
@@ -140,7 +146,8 @@ async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
         position = await triode.write(conditional, seen.principal)
     else:
         position = await _write_once(triode, seen, op, text)
-    return json_response({"id": str(position)}, headers={"ETag": f'"{position}"'})
+    answer = write_answer(triode.store, op, position)
+    return json_response(answer, headers={"ETag": f'"{position}"'})
 
 
 async def _write_once(triode: Triode, seen: Visit, op: Operation, text: str) -> Position:
@@ -247,7 +254,11 @@ def required_path(text: str | None) -> str:
 
 
 def _create(head: Head) -> bool:
-    given = one(head, "create")
+    return _flag(head, "create")
+
+
+def _flag(head: Head, name: str) -> bool:
+    given = one(head, name)
     if given not in (None, "true", "false"):
-        raise bad_request("create is true or false")
+        raise bad_request(f"{name} is true or false")
     return given == "true"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from triode.app.runtime.turns import turn
 from triode.store.json_type import JsonError
-from triode.store.operation import Append, Batch, Merge, Patch, Set
+from triode.store.operation import Append, Batch, Merge, Patch, Push, Set
 from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ JOINED_AT_ONCE_BYTES: Final = 1024 * 1024
 
 def is_long(op: Operation | Bounds | Record) -> bool:
     """Whether to encode it takes longer than a turn. Costs little, whatever it is."""
-    if isinstance(op, Set | Append):
+    if isinstance(op, Set | Append | Push):
         return is_large(op.value)
     if isinstance(op, Merge | Patch):
         return is_large(op.patch)
@@ -43,7 +43,7 @@ async def written_down(op: Operation) -> Operation:
         return replace(op, ops=tuple([await written_down(part) for part in op.ops]))
     if not is_long(op):
         return op
-    if isinstance(op, Set | Append):
+    if isinstance(op, Set | Append | Push):
         return replace(op, value=await _json(op.value))
     assert isinstance(op, Merge | Patch)
     return replace(op, patch=await _json(op.patch))

@@ -7,11 +7,12 @@ the members of its `ok`. The answer of a `get` may be large: who writes it makes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service.filter_parsing import readable
 from triode.app.service.position_wait import check_at, reach
+from triode.app.service.write_answer import atomic_answer, batch_answer, write_answer
 from triode.app.service.write_key import make_key, part_of
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import COMMANDS, check_command
@@ -28,6 +29,7 @@ from triode.store.operation import (
     Merge,
     Operation,
     Patch,
+    Push,
     Set,
 )
 from triode.store.patch import MAX_OPS
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from triode.store.filter import Filter
     from triode.store.path import Path
 
-WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append"})
+WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append", "push"})
 
 
 def name_of(command: Any) -> str:
@@ -104,8 +106,9 @@ def operation_of(name: str, command: dict[str, Any]) -> Operation:
         return Delete(path, if_position=condition)
     if name == "increment":
         return Increment(path, _number(command.get("by", 1)), if_position=condition)
-    if name == "append":
-        return Append(path, _member(command, "value"), if_position=condition)
+    if name in ("append", "push"):
+        kind = Append if name == "append" else Push
+        return kind(path, _member(command, "value"), if_position=condition)
     patch = command["patch"] if "patch" in command else _member(command, "value", "patch")
     if name == "merge":
         return Merge(path, patch, if_position=condition)
@@ -144,7 +147,7 @@ async def carry_out(
         op = operation_of(name, command)
         text = _key_of(command, key) if "key" in command else key
         known = None if text is None else await make_key(principal, text, op)
-        return {"id": str(await triode.write(op, principal, known))}
+        return write_answer(triode.store, op, await triode.write(op, principal, known))
     if name == "batch":
         return await _batch(triode, principal, command, _key_of(command, key))
     if name == "publish":
@@ -221,20 +224,22 @@ async def _batch(
         return await _atomic(triode, principal, ops, key)
     if triode.journal is not None:
         return await _batch_logged(triode, principal, ops, key)
-    positions: list[str | None] = []
+    positions: list[Position | None] = []
     errors: list[dict[str, Any]] = []
+    writes: list[Operation | None] = []
     timed = TimedTurn()
     for index, op in enumerate(ops):
         await _give_way(timed)
+        writes.append(None)
         try:
-            write = _write_of(op)
+            write = writes[-1] = _write_of(op)
             text = _key_of(op, None if key is None else part_of(key, index))
             known = None if text is None else await make_key(principal, text, write)
-            positions.append(str(await triode.write(write, principal, known)))
+            positions.append(await triode.write(write, principal, known))
         except Refusal as refusal:
             positions.append(None)
             errors.append({"index": index} | refusal.body())
-    answer: dict[str, Any] = {"positions": positions}
+    answer = batch_answer(triode.store, writes, positions)
     return answer | {"errors": errors} if errors else answer
 
 
@@ -254,19 +259,22 @@ async def _batch_logged(
             begun.append(await begin_write(triode, name, op, principal, key=part))
         except Refusal as refusal:
             begun.append(refusal)
-    positions: list[str | None] = []
+    positions: list[Position | None] = []
     errors: list[dict[str, Any]] = []
+    ops_done: list[Operation | None] = []
     for index, write in enumerate(begun):
         await _give_way(timed)
         await _settled(write)
         if not isinstance(write, Refusal) and write.error is None:
-            positions.append(str(write.position))
+            positions.append(write.position)
+            ops_done.append(cast("Operation", write.op))
             continue
         error = write if isinstance(write, Refusal) else write.error
         assert error is not None
         positions.append(None)
+        ops_done.append(None)
         errors.append({"index": index} | refusal_for(triode.metrics, error).body())
-    answer: dict[str, Any] = {"positions": positions}
+    answer = batch_answer(triode.store, ops_done, positions)
     return answer | {"errors": errors} if errors else answer
 
 
@@ -295,7 +303,7 @@ async def _atomic(
     whole = Batch(tuple(parts))
     known = None if key is None else await make_key(principal, key, whole)
     position = await triode.write(whole, principal, known)
-    return {"id": str(position), "positions": [str(position)] * len(ops)}
+    return atomic_answer(triode.store, parts, position)
 
 
 def _write_of(op: Any) -> Operation:

@@ -34,6 +34,7 @@ from triode.app.service.holdings import (
 from triode.app.service.position_wait import check_at, reach, reach_if_any
 from triode.app.service.reading import affordable
 from triode.app.service.under_way import UnderWay
+from triode.app.service.write_answer import write_answer
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -163,7 +164,8 @@ class Session:
         if self._client.end is not None:
             return
         if write.error is None:
-            self._ok(ref, {"id": str(write.position)})
+            assert write.position is not None
+            self._ok(ref, write_answer(self._triode.store, write.op, write.position))
             self._succeeded()
         else:
             self._refuse(refusal_for(self._triode.metrics, write.error), ref)

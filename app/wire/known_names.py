@@ -33,7 +33,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/store": {
         "GET": ("path", "filter", "at"),
         "PUT": _WRITE,
-        "POST": _WRITE,
+        "POST": (*_WRITE, "push"),
         "PATCH": _WRITE,
         "DELETE": ("path", "if"),
     },
@@ -71,6 +71,7 @@ _COMMANDS: Final[Mapping[str, Names]] = {
     "delete": ("path", "if", "key"),
     "increment": ("path", "by", "if", "key"),
     "append": ("path", "value", "if", "key"),
+    "push": ("path", "value", "if", "key"),
     "batch": ("ops", "atomic", "key"),
     "publish": ("room", "to", "tags", "event", "data", "echo"),
     "subscribe": ("filter", "policy", "since", "snapshot", "max_event", "at"),

@@ -288,6 +288,7 @@ export type MergePatch<T> = T extends readonly any[]
 export type Write =
   | ({ type: 'set'; path: string; value: any } & SetOptions)
   | ({ type: 'append'; path: string; value: any } & SetOptions)
+  | ({ type: 'push'; path: string; value: any } & WriteOptions)
   | ({ type: 'merge'; path: string; patch: any } & WriteOptions)
   | ({ type: 'patch'; path: string; patch: PatchOperation[] } & WriteOptions)
   | ({ type: 'increment'; path: string; by?: number } & WriteOptions)
@@ -387,6 +388,12 @@ export interface Triode<Doc = any> extends Emitter<TriodeEvents> {
     value: At<Doc, P> extends readonly (infer Element)[] ? Element : any,
     options?: SetOptions,
   ): Promise<Position>;
+  /** Add a member to the object there. Resolves with its new name: names sort by time. */
+  push<const P extends string>(
+    path: Place<Doc, P>,
+    value: any,
+    options?: WriteOptions,
+  ): Promise<string>;
   /** Several writes; `atomic`: as one change, all or none. Otherwise the position of a refused one is
    *  null, and it is in `errors` with its index. */
   batch(
@@ -395,6 +402,8 @@ export interface Triode<Doc = any> extends Emitter<TriodeEvents> {
   ): Promise<{
     positions: (Position | null)[];
     errors: ({ index: number } & Record<string, any>)[];
+    /** The names that `push` gave, if there was any. */
+    keys?: (string | null)[];
   }>;
   /** Any other command of the wire, such as `{type: 'tag', tags: {…}}`; resolves with its answer. */
   command(command: { type: string; signal?: AbortSignal; [member: string]: any }): Promise<any>;

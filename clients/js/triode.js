@@ -41,7 +41,7 @@ export { TriodeError };
 
 // The server knows a key for ten minutes, by its own clock.
 const AGAIN_MS = 300_000;
-const WRITES = ['set', 'merge', 'patch', 'delete', 'increment', 'append'];
+const WRITES = ['set', 'merge', 'patch', 'delete', 'increment', 'append', 'push'];
 // Reasons of an event stream's end for which a WebSocket has the codes 4401, 4403 and 4429: as it is,
 // it would end the same way again.
 const FINAL = { token_ended: 401, not_allowed: 403, rate: 429 };
@@ -510,7 +510,7 @@ export function triode(url = OWN, options = {}) {
     else
       entries.forEach((entry, index) => {
         const id = frame.positions[index];
-        if (id) entry.resolve(id);
+        if (id) entry.resolve(frame.keys?.[index] ?? id);
         else
           refuse(
             entry,
@@ -781,7 +781,7 @@ export function triode(url = OWN, options = {}) {
     (type, member) =>
     async (path, value, { optimistic, ...more } = {}) => {
       const guess = optimistic && guesses.make(type, path, JSON.parse(toJson({ value })).value);
-      const answer = enqueue({ type, path, [member]: value, ...more }, ({ id }) => id);
+      const answer = enqueue({ type, path, [member]: value, ...more }, ({ id, key = id }) => key);
       return guess ? guesses.add(guess, answer) : answer;
     };
 
@@ -850,6 +850,7 @@ export function triode(url = OWN, options = {}) {
     merge: write('merge', 'patch'),
     patch: write('patch', 'patch'),
     append: write('append', 'value'),
+    push: write('push', 'value'), // with the new name
     increment: write('increment', 'by'),
     delete: (path, more) => write('delete', 'path')(path, path, more),
 

@@ -39,7 +39,7 @@ PATTERNS: Final = (
     "a|b|c|" * 20, "(", "[", "a{%d,1}", r"\d", "(a{1,9}){1,9}", "[a-z0-9é-ﷺ]{0,%d}",
 )  # fmt: skip
 COMMANDS: Final = (
-    "get", "set", "merge", "patch", "delete", "increment", "append", "batch", "publish",
+    "get", "set", "merge", "patch", "delete", "increment", "append", "push", "batch", "publish",
     "subscribe", "unsubscribe", "join", "leave", "tag", "auth", "ping", "", "sett",
 )  # fmt: skip
 POINTERS: Final = ("", "/a", "/a/0", "/a/-", "/items/0", "/k1", "/~2", "a", "/b", "/b/0")
@@ -250,7 +250,8 @@ class Maker:
         }
         needs = {
             "get": "filter", "subscribe": "filter", "unsubscribe": "filter", "set": "path value",
-            "append": "path value", "merge": "path patch", "patch": "path patch", "delete": "path",
+            "append": "path value", "push": "path value", "merge": "path patch",
+            "patch": "path patch", "delete": "path",
             "increment": "path", "publish": "room", "join": "room", "leave": "room", "tag": "tags",
             "auth": "token", "batch": "ops",
         }.get(kind, "")  # fmt: skip

@@ -21,6 +21,7 @@ from triode.store.operation import (
     Merge,
     Operation,
     Patch,
+    Push,
     Set,
 )
 from triode.store.outcomes import Key
@@ -115,10 +116,11 @@ class Writes:
             return Batch(many, if_position=self._condition())
         return self._single()
 
-    def _single(self) -> Set | Delete | Increment | Append | Merge | Patch:
+    def _single(self) -> Set | Delete | Increment | Append | Push | Merge | Patch:
         random = self._random
         condition = self._condition()
-        kind = random.choices((Set, Delete, Increment, Append, Merge, Patch), (5, 3, 2, 2, 2, 3))[0]
+        kinds = (Set, Delete, Increment, Append, Push, Merge, Patch)
+        kind = random.choices(kinds, (5, 3, 2, 2, 2, 2, 3))[0]
         if kind is Set:
             create = random.random() < 0.3
             return Set(self._path(), self._value(), create=create, if_position=condition)
@@ -128,6 +130,8 @@ class Writes:
             return Increment(self._path(), random.choice((1, -3, 0.25, 10**18)), condition)
         if kind is Append:
             return Append(self._path(), self._value(), condition)
+        if kind is Push:
+            return Push(self._path(), self._value(), condition)
         if kind is Merge:
             return Merge(self._path(), self._value(), condition)
         return Patch(

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from triode.store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
+from triode.store.operation import (
+    Append,
+    Batch,
+    Delete,
+    Increment,
+    Merge,
+    Operation,
+    Patch,
+    Push,
+    Set,
+)
 from triode.store.value import MISSING, equal
 
 if TYPE_CHECKING:
@@ -282,7 +292,10 @@ def paths_in(draw: DrawFn, root: Json) -> Path:
 def operations(draw: DrawFn, root: Json, *, batch: bool = True) -> Operation:
     """A write of any kind, which most documents that look like `root` accept."""
     path = draw(paths_in(root))
-    kinds = ("set", "set", "set", "merge", "patch", "delete", "delete", "increment", "append")
+    kinds = (
+        *("set", "set", "set", "merge", "patch", "delete", "delete"),
+        *("increment", "append", "push"),
+    )
     kind = draw(st.sampled_from((*kinds, "batch") if batch else kinds))
     if kind == "set":
         create = draw(st.booleans())
@@ -302,6 +315,8 @@ def operations(draw: DrawFn, root: Json, *, batch: bool = True) -> Operation:
         if arrays and draw(st.integers(0, 4)) > 0:
             path = arrays[draw(st.integers(0, len(arrays) - 1))]
         return Append(path, draw(values))
+    if kind == "push":
+        return Push(path, draw(values))
     parts = draw(st.lists(operations(root, batch=False), min_size=1, max_size=3))
     return Batch(tuple(parts))
 

@@ -25,6 +25,9 @@ CONTROL: Final = (400, *ADMIN, 408, 413, 415)
 PLACE: Final = query("path", text("A path; . is the whole document"), required=True)
 WHOLE: Final = query("path", text("A path", default="."))
 CREATE: Final = query("create", {"type": "boolean", "description": "Make missing parents"})
+PUSH: Final = query(
+    "push", {"type": "boolean", "description": "Add it to the object there, under a new name"}
+)
 IF: Final = query("if", POSITION)
 IF_MATCH: Final = field("If-Match", "A position in quotes: write only if unchanged since")
 IF_NONE: Final = field("If-None-Match", "A position in quotes; on writes only *")
@@ -112,10 +115,10 @@ PATHS: Final[Schema] = {
         ),
         "post": route(
             "document",
-            "Set the whole document, or a place",
+            "Set the whole document, or a place; or add a member to an object",
             WRITTEN,
             WRITE,
-            parameters=[WHOLE, CREATE, *CONDITIONS],
+            parameters=[WHOLE, CREATE, PUSH, *CONDITIONS],
             body=content(ANY),
         ),
         "patch": route(

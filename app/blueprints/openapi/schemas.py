@@ -91,7 +91,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
         description="RFC 9457; further members say what helps",
         additionalProperties=True,
     ),
-    "Written": object_({"id": POSITION}, description="The write is in the log at this position"),
+    "Written": object_(
+        {"id": POSITION, "key": text("The name that a push gave")},
+        ["id"],
+        description="The write is in the log at this position",
+    ),
     "Item": object_({"path": text("A path", examples=[".users[0].name"]), "value": ANY}),
     "Items": array(ref("Item"), "The selected places"),
     "JsonPatch": array(
@@ -111,7 +115,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "type": {
                 "enum": [
                     *("get", "set", "merge", "patch", "delete", "increment", "append"),
-                    *("batch", "publish"),
+                    *("push", "batch", "publish"),
                 ]
             },
             "ref": {"type": ["string", "number", "boolean", "null"]},

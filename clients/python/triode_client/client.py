@@ -185,6 +185,13 @@ class AsyncTriode:
         """Add an element to the array there. As `set`."""
         return await self._write(op.append(path, value, if_=if_))
 
+    async def push(self, path: str, value: Json, *, if_: str | None = None) -> str:
+        """Add a member to the object there, under a new name that sorts by time. Returns that name.
+        As `set`.
+        """
+        answer = await self._ask(op.push(path, value, if_=if_), is_write=True)
+        return str(answer["key"])
+
     async def batch(self, ops: Sequence[Op], *, atomic: bool = False) -> list[str]:
         """Several writes of `op` in one message; the position of each.
 

@@ -42,6 +42,11 @@ def append(path: str, value: Any, *, if_: str | None = None) -> Op:
     return _op("append", path, if_, value=value)
 
 
+def push(path: str, value: Any, *, if_: str | None = None) -> Op:
+    """One more member of the object there, under a new name that sorts by time."""
+    return _op("push", path, if_, value=value)
+
+
 def _op(name: str, path: str, position: str | None, **members: Any) -> Op:
     condition = {} if position is None else {"if": position}
     return {"type": name, "path": path, **members, **condition}

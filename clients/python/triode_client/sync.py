@@ -202,6 +202,10 @@ class Triode:
         """Add an element to the array there. As `set`."""
         return self._call(AsyncTriode.append, path, value, if_=if_)
 
+    def push(self, path: str, value: Any, *, if_: str | None = None) -> str:
+        """Add a member to the object there. Returns its new name, as `AsyncTriode.push`."""
+        return self._call(AsyncTriode.push, path, value, if_=if_)
+
     def batch(self, ops: Sequence[Op], *, atomic: bool = False) -> list[str]:
         """Several writes of `op` in one message, as `AsyncTriode.batch`; the position of each."""
         return self._call(AsyncTriode.batch, ops, atomic=atomic)
