@@ -23,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 QUERIES = [
     ("GET", "/store?pth=.a", "'path'"),
     ("GET", "/store?path=.a&fitler=.a", "'filter'"),
-    ("GET", "/store?path=.a&limit=1", "known are: path, filter, access_token"),
+    ("GET", "/store?path=.a&limit=1", "known are: path, filter, at, access_token"),
     ("PUT", "/store?path=.a&creat=true", "'create'"),
     ("PUT", "/store?path=.a&Path=.a", "'path'"),
     ("POST", "/store?filter=.a", "known are: path"),

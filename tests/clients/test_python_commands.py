@@ -52,6 +52,16 @@ async def test_every_write(connect: Connect, server: Server, api: Api) -> None:
         assert int(last.split(":")[1]) == int(first.split(":")[1]) + 8
 
 
+async def test_a_push_gives_its_new_name(connect: Connect, server: Server, api: Api) -> None:
+    async with connect(f"http://127.0.0.1:{server.port}") as t:
+        await t.set(".", {"a": {}})
+        names = [await t.push(".a", number) for number in range(3)]
+        await t.batch([op.push(".a", 3)])
+        members = await api.get(".a")
+    assert [members[name] for name in names] == [0, 1, 2]
+    assert sorted(members, key=members.__getitem__) == sorted(members)
+
+
 async def test_a_condition_holds_or_nothing_is_written(
     connect: Connect, server: Server, api: Api
 ) -> None:

@@ -20,6 +20,21 @@ for (const transport of TRANSPORTS)
     });
     after(() => server.kill());
 
+    test('a push gives its new name, one of several at once, too', async (context) => {
+      await server.put('.', { a: {}, n: 0 });
+      const t = client(context, server.url, transport);
+      await untilState(t, 'open');
+      const names = [await t.push('.a', 0)];
+      names.push(...(await Promise.all([t.push('.a', 1), t.increment('.n'), t.push('.a', 2)])));
+      const { a } = await server.ask('GET', 'store?path=.');
+      names.splice(2, 1);
+      assert.deepEqual(
+        names.map((name) => a[name]),
+        [0, 1, 2],
+      );
+      assert.deepEqual(Object.keys(a), names.toSorted());
+    });
+
     test('every kind of write is done once, in order', async (context) => {
       await server.put('.', { n: 0, m: 0, list: [], gone: 1 });
       const proxy = await startProxy(context, server.port);
