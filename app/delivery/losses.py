@@ -10,7 +10,7 @@ that the client is sent may carry a position: a position says that all up to it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from triode.app.delivery.audience import Audience
 
@@ -18,19 +18,32 @@ if TYPE_CHECKING:
     from triode.app.delivery.rest import Rest
     from triode.app.wire.frame import Place
     from triode.app.wire.source import Source
+    from triode.store.change import Position
     from triode.store.path import Path
+
+
+class Replaced(NamedTuple):
+    """The document was replaced by another one: after this position of the old, and so many writes
+    are not there any more.
+    """
+
+    after: Position
+    lost: int
 
 
 class Gap:
     """What one client has lost of one source and has not been told yet."""
 
-    __slots__ = ("first", "last", "missed", "reason", "skipped")
+    __slots__ = ("first", "last", "missed", "reason", "replaced", "skipped")
 
-    def __init__(self, first: int, last: int, missed: int, reason: str) -> None:
+    def __init__(
+        self, first: int, last: int, missed: int, reason: str, replaced: Replaced | None = None
+    ) -> None:
         self.first = first
         self.last = last
         self.missed = missed
         self.reason = reason
+        self.replaced = replaced
         # What its audience had counted when it began to count for this client too, see `rest`.
         self.skipped: int | None = None
 

@@ -99,7 +99,8 @@ def _settled(
         losses.rings.clear()
     if any(gap.reason == QUEUE_FULL for gap in gaps.values()):
         _pause(hub, client)
-    told = [_told(hub, client, source, gap) for source, gap in gaps.items() if gap.missed]
+    lost = {source: gap for source, gap in gaps.items() if gap.missed or gap.replaced}
+    told = [_told(hub, client, source, gap) for source, gap in lost.items()]
     return told + ring + newest + _snapshots(hub, client, gaps)
 
 
@@ -145,6 +146,8 @@ def _told(hub: HubPort, client: Client, source: Source, gap: Gap) -> Frame:
         "to": str(Position(epoch, gap.last)),
         "reason": gap.reason,
     }
+    if gap.replaced is not None:
+        body |= {"after": str(gap.replaced.after), "lost": gap.replaced.lost}
     hub.metrics.gaps_total += 1
     return Frame(control(client.kind, "gap", body))
 

@@ -100,13 +100,15 @@ class Opened(NamedTuple):
 class Anew(NamedTuple):
     """The document is to be made anew from one of these snapshots (the newest first), or as new.
     `reason`: `boot`; `behind`, what comes next is no longer in the log; `rewound`, the log has lost
-    what this process had carried out. The log stands at `last`.
+    what this process had carried out. The log stands at `last`. Of what was carried out here `lost`
+    entries are not in it.
     """
 
     reason: str
     lineage: Lineage
     last: int
     snapshots: Sequence[Snapshot]
+    lost: int = 0
 
 
 class SeedWanted(NamedTuple):

@@ -14,7 +14,7 @@ at once, and not logged.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -105,6 +105,9 @@ class Journal:
         self.saved: Saved | None = None
         # Why it takes no more.
         self.broken: LogBroken | None = None
+        # How often, and why, the document had to be made anew; writes that were lost by that.
+        self.anew: Counter[str] = Counter()
+        self.lost = 0
 
     # ── writers ─────────────────────────────────────────────────────────────────────────────────
 

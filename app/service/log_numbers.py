@@ -54,6 +54,18 @@ def log_gauges(triode: Triode) -> list[Gauge]:
         Gauge("log_commit_p99_seconds", "The same of the slowest hundredth", commits.took(0.99)),
         Gauge("log_boot_seconds", "Time that reading the log took at the start", triode.boot_s),
     ]
+    if journal.end is not None:
+        gauges += [
+            Gauge(
+                "log_rewinds_total", "Times the log had lost what was here", journal.anew["rewound"]
+            ),
+            Gauge("log_reloads_total", "Times what comes next was trimmed", journal.anew["behind"]),
+            Gauge("log_lost_total", "Writes that were here, and are lost", journal.lost),
+            Gauge(
+                "log_position_waits_total", "Reads that waited for a position", journal.end.waits
+            ),
+            Gauge("log_position_late_total", "Of them in vain", journal.end.waits_in_vain),
+        ]
     if commits.last_at is not None:
         gauges.append(
             Gauge("log_last_commit_seconds", "Time since the last commit", now - commits.last_at)

@@ -1,7 +1,7 @@
 """What a log that is shared asks of a Triode, beside carrying out what stands in it.
 
 Lineage      positions have another epoch from here on; nothing else has changed
-Anew         the document is made anew from a snapshot, and all clients are sent to it
+Anew         the document is made anew from a snapshot, and all clients are told and resynced
 SeedWanted   the server has lost the log, and this Triode's document is to be what it has
 Alive        clients are told whether what they see may be old
 """
@@ -9,10 +9,12 @@ Alive        clients are told whether what they see may be old
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 
 import trio
 
+from triode.app.delivery.anew import begin_anew
 from triode.app.log.log import Alive, Anew, LogAway, LogError, LogFull, LogRefused, SeedWanted
 from triode.app.service.decision import hold_to
 from triode.app.service.issuing import take_over
@@ -25,6 +27,7 @@ from triode.app.wire.frame import Frame, control
 from triode.store.lineage import Lineage
 
 if TYPE_CHECKING:
+    from triode.app.delivery.subscriber import Client
     from triode.app.log.log import Opened, SharedLog
     from triode.app.service.journal import Journal
     from triode.app.service.triode import Triode
@@ -85,19 +88,29 @@ async def _make(triode: Triode, anew: Anew) -> None:
     snapshot = choose(anew.snapshots, anew.last, triode.settings.history_items)
     head, tables, root = await load_snapshot(shared, snapshot, triode.progress)
     # From here on in one step: nobody may see the one document with the other's positions.
-    _send_away(triode)
-    triode.hub.shelf.clear()
-    restore(triode.store, head, tables, root, anew.lineage)
+    before = set(triode.store.records.rows())
+    put = partial(restore, triode.store, head, tables, root, anew.lineage)
+    leaving = begin_anew(triode.hub, put, anew.reason, anew.lost)
+    _send_away(triode, leaving)
     hold_to(triode.store, head.bounds)
     journal.replica.bounds = head.bounds
     journal.last_ms = max(journal.last_ms, head.time_ms)
+    for name in before - triode.store.records.rows().keys():
+        triode.record_kept(name, None)  # a token that was revoked meanwhile, or is lost
     take_over(triode)
     shared.begin_at(snapshot)
 
 
 async def _begin_anew(triode: Triode, anew: Anew) -> None:
-    _, shared = _shared(triode)
-    log.warning("the document is made anew from the log (%s), at %s", anew.reason, anew.last)
+    journal, shared = _shared(triode)
+    log.warning(
+        "the document is made anew from the log (%s), at %s; %d writes of before are not in it",
+        anew.reason,
+        anew.last,
+        anew.lost,
+    )
+    journal.anew[anew.reason] += 1
+    journal.lost += anew.lost
     triode.ready = False
     try:
         if anew.snapshots:
@@ -111,17 +124,11 @@ async def _begin_anew(triode: Triode, anew: Anew) -> None:
         triode.ready = True
 
 
-def _send_away(triode: Triode) -> None:
-    """All clients come back at once, and are given what there is then: what they know of positions
-    tells them by itself whether they missed something.
-    """
-    clients = list(triode.hub.clients.values())
+def _send_away(triode: Triode, clients: list[Client]) -> None:
+    """These come back at once, and are given what there is then."""
     times = ReturnTimes(triode.settings, clients)
     for client in clients:
         triode.hub.end(client, end_reasons.RESTART, retry_ms=times.next_ms(client))
-    for selection in triode.store.index:
-        if selection.evaluated is not None:
-            selection.evaluated.forget()
 
 
 async def _seed(triode: Triode) -> None:

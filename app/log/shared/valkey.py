@@ -247,7 +247,8 @@ class ValkeyLog:
         server = self._member.server
         assert server is not None
         snapshots = [Snapshot(int(kept.id), kept.seq, kept.pieces) for kept in reload.snapshots]
-        self._new.append(Anew(reload.reason, lineage(server.terms), server.seq, snapshots))
+        lost = reload.lost_count if reload.reason == "rewound" else 0
+        self._new.append(Anew(reload.reason, lineage(server.terms), server.seq, snapshots, lost))
         for entry in reload.lost[:LOST_LISTED]:
             log.error("acknowledged, and lost: %s:%d: %s", entry.epoch, entry.seq, in_words(entry))
         more = len(reload.lost) - LOST_LISTED
