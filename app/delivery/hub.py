@@ -76,6 +76,9 @@ class Hub:
         self.shelf = Shelf()
         # What clients are told of the log while it is not in reach.
         self.status: dict[str, Any] | None = None
+        # Of several servers with one document each has a name: clients' ids begin with it, so that
+        # they are one client's everywhere, and it can be found.
+        self.node = ""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until cancelled. Its nursery holds the writers of slow clients; both end with
@@ -98,7 +101,12 @@ class Hub:
         """Register a connection. It hears nothing yet but what is pushed to it."""
         # Not to be guessed: who knows an id may write to that client, if they share a room.
         client = Client(
-            "c_" + secrets.token_urlsafe(16), kind, lane, principal, ip, trio.current_time()
+            f"c_{self.node}{secrets.token_urlsafe(16)}",
+            kind,
+            lane,
+            principal,
+            ip,
+            trio.current_time(),
         )
         if tags:
             self.tags.update(client, tags)

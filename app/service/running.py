@@ -118,6 +118,7 @@ async def begin(triode: Triode) -> None:
         await _begin(triode)
         return
     journal.attend = partial(attend, triode)
+    triode.hub.node = f"{journal.shared.node}_"
     fault: Exception | None = None
     async with trio.open_nursery() as nursery:
         # Until `Journal.run` does so.

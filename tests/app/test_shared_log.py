@@ -178,3 +178,15 @@ async def test_a_long_write_of_another_one_holds_nobody_up(bytes_: int) -> None:
         await settled(one, two)
         assert two.store.document.root == {"v": value}
         assert everything(one) == everything(two)
+
+
+async def test_an_id_of_a_client_names_its_server() -> None:
+    """It is one client's on all of them."""
+    memory = SharedMemory()
+    async with running_on(View(memory)) as one, running_on(View(memory)) as two:
+        for triode in (one, two):
+            assert triode.journal is not None
+            assert triode.journal.shared is not None
+            client = subscribe(triode, FakeLane(), ".")
+            assert client.id.startswith(f"c_{triode.journal.shared.node}_")
+        assert not one.hub.clients.keys() & two.hub.clients.keys()

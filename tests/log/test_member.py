@@ -113,9 +113,31 @@ def test_what_is_not_in_the_log_is_rewound_and_listed() -> None:
     (reload,) = one.attached(open_at("1 aaaa 0;2 bbbb 2", 5, kept), 1.0)
     assert reload == Reload("rewound", (kept,), 2, [entry(3)], 1)
     assert not one.can_append
-    assert kinds(one.reloaded(kept, 1.1)) == ["attach"]
-    assert kinds(one.attached(open_at("1 aaaa 0;2 bbbb 2", 5, kept), 1.2)) == ["Read"]
-    assert one.seq == 1
+    # What it had of the log is there again at once: while it was read anew, the server lost it too.
+    applied, attach = one.reloaded(kept, 1.1)
+    assert applied == Apply(entry(2), False)
+    assert kinds([attach]) == ["attach"]
+    assert one.attached(open_at("1 aaaa 0;2 bbbb 2", 5, kept), 1.2) == [Read("2-2")]
+    assert one.seq == 2
+
+
+def test_what_it_has_of_the_log_is_kept_until_it_has_begun_anew() -> None:
+    """The first try may fail; and by the second one the log may have lost some of it."""
+    one = member(4)
+    one.tick(1.0)
+    kept = Kept("snap", 1, 1, 1)
+    assert kinds(one.attached(open_at("1 aaaa 0;2 bbbb 3", 5, kept), 1.0)) == ["Reload"]
+    one.reload_failed(1.1)
+    one.tick(2.0)
+    assert kinds(one.attached(open_at("1 aaaa 0;3 cccc 2", 5, kept), 2.0)) == ["Reload"]
+    applied, _attach = one.reloaded(kept, 2.1)
+    assert applied == Apply(entry(2), False)
+    assert one.seq == 2
+
+
+def test_nothing_acknowledged_is_lost_while_a_node_begins_anew() -> None:
+    """A second failover while a node reads what it had, and the only other one that has it dies."""
+    soak(1, 1023)
 
 
 def test_what_was_trimmed_away_is_reloaded() -> None:

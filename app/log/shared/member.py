@@ -83,8 +83,7 @@ class Member:
         self._now = now
         self._contact = now
         self._ask_at = inf
-        # Who had a lease when this node was last a part of the log. While a server recovers it
-        # knows only who has found it already.
+        # Who had a lease when this node was last a part of the log: a new server does not know.
         self._roster = ""
         self._owed = Owed()
         self._out = Outbound(node)
@@ -93,6 +92,7 @@ class Member:
         # applied: what a new log begins with is its first.
         self.is_based = False
         self._reload_terms: Terms = ()
+        self._common: list[LogEntry] = []  # what it had that is in the log, while it begins anew
         # Questions where the log stands; the last that an open log answered, which ends at `end`.
         self.asked = self.heard = 0
         self.end = ("", 0)
@@ -291,15 +291,11 @@ class Member:
         snapshots = self.server.snapshots
         self._actions.append(Reload(reason, snapshots, shared, lost, self.seq - max(shared, 0)))
         self._reload_terms = self.server.terms
-        self._forget()
-        self.is_reloading = True
-        self._ask_again(State.ASKING, patience.PROBE_S)
-
-    def _forget(self) -> None:
-        """There is no document, as in a node that has just been started."""
+        self._common = self.recent.until(shared) or self._common
         self.terms, self.seq = (), 0
         self.recent = Recent()
-        self.is_based = False
+        self.is_based, self.is_reloading = False, True
+        self._ask_again(State.ASKING, patience.PROBE_S)
 
     def reloaded(self, snapshot: Kept, now: float) -> list[Action]:
         """The document is what this one of the snapshots has."""
@@ -308,6 +304,11 @@ class Member:
         self.is_based = True
         self.terms, self.seq = self._reload_terms, snapshot.seq
         self.recent = Recent(snapshot.seq)
+        # Not read anew: the server may lose it before that, and nobody else may have it.
+        for entry in self._common:
+            if entry.since == self.seq and holds(self.terms, entry.epoch, entry.seq):
+                self._apply(entry, False)
+        self._common = []
         if self.state is not State.AWAY:
             self._ask(State.ASKING)
         return self._take()
@@ -381,8 +382,7 @@ class Member:
         self._see(now)
         self._owed.answer(now)
         if self._out.landed() is not None:
-            # What was sent before, on a connection that broke, may still arrive.
-            self._out.done()
+            self._out.done()  # what was sent on a connection that broke may still arrive
             self._actions.append(Full() if self._out.sends == 1 else Unknown())
         return self._take()
 

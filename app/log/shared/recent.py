@@ -70,6 +70,10 @@ class Recent:
             found.append(entry)
         return found
 
+    def until(self, seq: int) -> list[LogEntry]:
+        """The entries up to `seq`, the oldest first."""
+        return [entry for _, entry in self._entries if entry.seq <= seq]
+
     def newest(self, max_bytes: int) -> list[LogEntry]:
         """The last ones, the oldest first, of no more than so many bytes together."""
         found: list[LogEntry] = []
