@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from triode.app.access.charged import Bill
 from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service.filter_parsing import readable
 from triode.app.service.position_wait import check_at, reach
@@ -149,7 +150,9 @@ async def carry_out(
         known = None if text is None else await make_key(principal, text, op)
         return write_answer(triode.store, op, await triode.write(op, principal, known))
     if name == "batch":
-        return await _batch(triode, principal, command, _key_of(command, key))
+        batch = _batch(triode, principal, command, _key_of(command, key))
+        # Ten thousand refusals are charged by no meter. `/store/batch` has a bill of its own.
+        return await (batch if sender is None else Bill(triode.gate, principal).pay(batch))
     if name == "publish":
         await triode.hub.flusher.room()
         return _publish(triode, principal, command, sender)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import trio
 import trio.testing
 
 from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect, start
+from triode.app.access import charged
+from triode.app.blueprints.batch import Run
 from triode.app.delivery.subscriber import Client
 from triode.app.service.session import MAX_ERRORS, Session
 from triode.app.wire import end_reasons
+from triode.limits.cpu_share import STEPS_A_SECOND
+from triode.limits.grant import FULL
+from triode.limits.principal import Principal
 from triode.limits.rate import Buckets, Rate
 from triode.store.value import encode
 
@@ -59,3 +66,42 @@ async def test_bad_commands_in_a_row_end_it(nursery: trio.Nursery) -> None:
     assert not client.has_ended()
     await session.receive(BAD)
     assert client.end is end_reasons.ABUSE
+
+
+def each_look_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor's clock goes on whenever it is looked at."""
+    looks = itertools.count()
+    monkeypatch.setattr(charged, "_clock", lambda: next(looks))
+
+
+@pytest.mark.parametrize("op", [{"type": "nonsense"}, {"type": "set", "path": ".a", "value": 1}])
+async def test_a_batch_is_charged_also_for_what_is_refused(
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    op: dict[str, object],
+) -> None:
+    """No meter sees what is short, and ten thousand of them are a third of a second."""
+    session, client = await rated(nursery, Rate(1e6, 1000))
+    each_look_a_second(monkeypatch)
+    triode = session._triode
+    await session.receive(encode({"type": "batch", "ops": [op] * 50}))
+    # One step: no wait came between.
+    assert triode.gate.cpu.charged == pytest.approx(STEPS_A_SECOND)
+    [[key, _]] = triode.gate.cpu.dearest(9, trio.current_time())
+    assert key == client.principal.key
+
+
+async def test_a_batch_in_a_batch_is_charged_once(
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    triode = await start(nursery, {"a": 0})
+    each_look_a_second(monkeypatch)
+    batch = {"type": "batch", "ops": [{"type": "nonsense"}] * 50}
+    items = [(number, batch) for number in range(3)]
+    run = Run(triode, Principal(key="somebody", name="somebody", grant=FULL))
+    assert [answer async for answer in run.answers(items, as_array=True)]
+    assert triode.gate.cpu.charged == pytest.approx(run._bill.steps)
+    assert run._bill.steps >= STEPS_A_SECOND
