@@ -14,7 +14,7 @@ the log: what the writer may do, and the bounds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,7 @@ from triode.store.json_type import JsonError
 from triode.store.operation import Operation
 from triode.store.outcomes import Key
 from triode.store.records import Record
+from triode.store.said import Say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,13 +45,17 @@ class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=Tr
     max_footprint: int | None = None
 
 
+# What stands in a log and is no write: rights and conditions have no say in it.
+Beside: TypeAlias = Bounds | Record | Say
+
+
 class Entry(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One write, new bounds, or a record of the server's. `by` names the writer; `grant` is what he
-    may do, None everything. `key` is his own for this write, if he may send it again.
+    """One write, new bounds, a record of the server's, or a message. `by` names the writer; `grant`
+    is what he may do, None everything. `key` is his own for this write, if he may send it again.
     """
 
     time_ms: int
-    op: Operation | Bounds | Record
+    op: Operation | Beside
     by: str = ""
     grant: dict[str, Any] | None = None
     key: Key | None = None

@@ -1,14 +1,13 @@
 """The most recent changes, bounded in number and bytes: what a client can resume from.
 
-Without gaps: the changes here are those with the sequence numbers after `_floor`, up to the last. A
-change too large to keep, or a gap in the numbers, makes everything before it unreachable, so the
-history begins anew behind it.
+Without gaps: the changes here are all those after `_floor`, up to the last. What changed nothing (a
+refused write, a message) has its number, and is not kept. A change too large to keep, or a gap in
+the numbers, makes everything before it unreachable, so the history begins anew behind it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -54,6 +53,7 @@ class History:
         self._bytes = 0
         self._changes: deque[tuple[Change, int]] = deque()
         self._floor = start_seq
+        self._last = start_seq
 
     @property
     def bytes(self) -> int:
@@ -68,7 +68,7 @@ class History:
     @property
     def last_seq(self) -> int:
         """The sequence number of the newest change known, held or not."""
-        return self._floor + len(self._changes)
+        return self._last
 
     def weigh(self, edits: Sequence[Edit], work: Work = FREE) -> Kept:
         """What will be kept of a change with these edits, which have not happened yet, and the
@@ -100,9 +100,13 @@ class History:
         gone: list[Change] = []
         seq = change.position.seq
         held = self._bytes
-        if seq != self._floor + len(self._changes) + 1:
+        if seq != self._last + 1:
             self._clear(gone, seq - 1)
+        self._last = seq
         edits, cost = self.weigh(change.edits) if kept is None else kept
+        if not edits:
+            self.gone_bytes = held - self._bytes
+            return gone
         if edits is not change.edits:
             change = Change(change.position, change.time_ms, edits)
         most = self.max_bytes
@@ -116,7 +120,7 @@ class History:
         while len(self._changes) > self.max_items or self._bytes > most:
             oldest, freed = self._changes.popleft()
             self._bytes -= freed
-            self._floor += 1
+            self._floor = oldest.position.seq
             gone.append(oldest)
         self.gone_bytes = held + cost - self._bytes
         return gone
@@ -135,7 +139,13 @@ class History:
         """The changes after `seq`, oldest first. Raises ValueError if it is not covered."""
         if not self.covers(seq):
             raise ValueError(f"changes after {seq} are not all here")
-        return [change for change, _ in islice(self._changes, seq - self._floor, None)]
+        found: list[Change] = []
+        for change, _ in reversed(self._changes):
+            if change.position.seq <= seq:
+                break
+            found.append(change)
+        found.reverse()
+        return found
 
     def forget(self) -> list[Change]:
         """Let go of all changes; returns them. Nobody can resume from before this moment."""
@@ -148,7 +158,7 @@ class History:
         gone.extend(change for change, _ in self._changes)
         self._changes.clear()
         self._bytes = 0
-        self._floor = floor
+        self._floor = self._last = floor
 
 
 def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:

@@ -66,8 +66,6 @@ class Prepared(Struct, frozen=True):
 # What is copied for the events of one change, in all. More is told by a snapshot.
 KEPT_BYTES: Final = 512 * 1024
 _CONDITION_STEPS: Final = 3
-# What the history counts for a change without edits.
-SKIPPED_BYTES: Final = 270
 # Dropping less than this takes under a millisecond.
 LARGE_BYTES: Final = 128 * 1024
 LONG_ELEMENTS: Final = 100_000
@@ -199,8 +197,10 @@ class Store:
         return self.lineage.seq_of(position, self.seq)
 
     def skip(self, *, time_ms: int) -> None:
-        """A write that stands in the log was refused: it has its number, and changes nothing."""
-        self.commit(Prepared(self.seq, (), 0, 0, ((), SKIPPED_BYTES)), time_ms=time_ms)
+        """What stands in the log was a refused write, or none: it has its number, and changes
+        nothing.
+        """
+        self.commit(Prepared(self.seq, (), 0, 0, ((), 0)), time_ms=time_ms)
 
     def submit(
         self, op: Operation, *, time_ms: int, work: Work = FREE, matching: Work = FREE

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 def begin_anew(hub: HubPort, replace: Callable[[], None], reason: str, lost: int) -> list[Client]:
     """Let `replace` put another document in the place of the store's, in this step. `lost` writes
-    are not in it. Gives those who would rather be sent away than miss anything (the policy
-    `disconnect`): they are owed nothing, and have to be ended.
+    are not in it. Gives those who are owed nothing, and have to be ended: who would rather be sent
+    away than miss anything (the policy `disconnect`), and who is in a room. What was said comes out
+    of the log anew; what of it they have heard, only the positions tell with which they come back.
     """
     told = Replaced(hub.store.position, lost)
     for client in list(hub.clients.values()):
@@ -45,7 +46,9 @@ def begin_anew(hub: HubPort, replace: Callable[[], None], reason: str, lost: int
             selection.watchers.rest.is_known = False
     leaving: list[Client] = []
     for client in list(hub.clients.values()):
-        if any(each.policy is Policy.DISCONNECT for each in client.subscriptions.values()):
+        if client.rooms or any(
+            each.policy is Policy.DISCONNECT for each in client.subscriptions.values()
+        ):
             leaving.append(client)
         elif client.subscriptions and client.group is not None:
             _owe(hub, client, reason, told)

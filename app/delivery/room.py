@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from itertools import islice
+from itertools import takewhile
 from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct
@@ -43,9 +43,11 @@ class Room(Source, Generic[M]):
     those who come back (see `Rooms`, which bounds it).
 
     A room that is forgotten and comes into being again counts under a new epoch.
+
+    Where several Triodes share a log, a message has its number there (see `Rooms.follow`).
     """
 
-    __slots__ = ("bytes", "epoch", "log", "members", "name", "seq")
+    __slots__ = ("bytes", "epoch", "floor", "log", "members", "name", "seq")
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -53,13 +55,15 @@ class Room(Source, Generic[M]):
         self.epoch = secrets.token_hex(3)
         self.members: dict[M, None] = {}
         self.seq = 0
-        # The last messages, without a hole, up to `seq`. None: there has been none.
+        # All that came after this one is in the log.
+        self.floor = 0
+        # The last messages, up to `seq`. None: there has been none.
         self.log: deque[Message] | None = None
         self.bytes = 0
 
-    def number(self) -> int:
-        """Count one more message."""
-        self.seq += 1
+    def number(self, seq: int | None = None) -> int:
+        """The number of one more message: the next one, or `seq`."""
+        self.seq = self.seq + 1 if seq is None else seq
         return self.seq
 
     def remember(self, message: Message, max_items: int, max_bytes: int) -> None:
@@ -69,19 +73,21 @@ class Room(Source, Generic[M]):
         self.log.append(message)
         self.bytes += len(message.body)
         while len(self.log) > max_items or self.bytes > max_bytes:
-            self.bytes -= len(self.log.popleft().body)
+            gone = self.log.popleft()
+            self.bytes -= len(gone.body)
+            self.floor = gone.seq
 
     def forget(self) -> None:
         """Empty the log."""
         self.log = None
+        self.floor = self.seq
         self.bytes = 0
 
     def covers(self, seq: int) -> bool:
-        """Whether all messages after this one are in the log."""
-        kept = 0 if self.log is None else len(self.log)
-        return self.seq - kept <= seq <= self.seq
+        """Whether all messages after this one are in the log. Not for one that has not been yet."""
+        return self.floor <= seq
 
     def since(self, seq: int) -> list[Message]:
         """The messages after this one, which the log must cover."""
-        log = self.log or ()
-        return list(islice(log, len(log) - (self.seq - seq), None))
+        newest = takewhile(lambda message: message.seq > seq, reversed(self.log or ()))
+        return list(newest)[::-1]

@@ -8,6 +8,10 @@ and in it what was said meanwhile. To everyone else it is gone.
 What is remembered is bounded for each room, in items and bytes, and in bytes for all together:
 beyond that the room forgets in which nothing has been said for the longest time.
 
+Where several Triodes share a log, what is said stands there, and each hears all of it (`follow`,
+`hear`): in one order, under the numbers of the log. So a room need have no members here to remember
+for those who come from another Triode.
+
 Everything here is synchronous, like the hub.
 """
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from triode.app.delivery.ports import HubPort
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.frame import Kind
+    from triode.store.said import Say
 
 # For how long, and how many, rooms without members are kept.
 EMPTY_S: Final = 60.0
@@ -52,6 +57,9 @@ class Rooms(dict[str, "Room[Client]"]):
         # Rooms without members and when they were left, the one left first at the front.
         self._left: dict[str, tuple[Room[Client], float]] = {}
         self._many_until = 0.0
+        # Messages have the numbers of a log that is shared: of rooms that are not known here, all
+        # that came after this one.
+        self._floor: int | None = None
         # How many clients are in how many rooms, counted together.
         self.memberships = 0
         # Rooms that remember something, the one where nothing was said for longest at the front.
@@ -73,6 +81,7 @@ class Rooms(dict[str, "Room[Client]"]):
 
     def _new(self, name: str) -> Room[Client]:
         room: Room[Client] = Room(name)
+        room.seq = room.floor = self._floor or 0
         if self.recorder is not None:
             self.recorder(room, None)
         return room
@@ -83,7 +92,7 @@ class Rooms(dict[str, "Room[Client]"]):
         room.members.pop(client, None)
         if room.members or self.pop(room.name, None) is None:
             return
-        if not self._hub.settings.room_history:
+        if not self._hub.settings.room_history and self._floor is None:
             return  # there is nothing to come back to
         now = trio.current_time()
         self._left[room.name] = (room, now)
@@ -91,12 +100,16 @@ class Rooms(dict[str, "Room[Client]"]):
 
     def sweep(self, now: float) -> None:
         """Forget the rooms that have been empty for long, and those that are too many."""
-        most = EMPTY_ROOMS if now >= self._many_until else RESTART_ROOMS
+        shared = self._floor is not None
+        most = RESTART_ROOMS if shared or now < self._many_until else EMPTY_ROOMS
         for name, (room, left_at) in list(self._left.items()):
-            if now - left_at < EMPTY_S and len(self._left) <= most:
+            # On another Triode it may have members for as long as they like.
+            if (shared or now - left_at < EMPTY_S) and len(self._left) <= most:
                 return
             del self._left[name]
             self._forget(room)
+            if self._floor is not None:
+                self._floor = max(self._floor, room.seq)
 
     @property
     def count(self) -> int:
@@ -133,10 +146,48 @@ class Rooms(dict[str, "Room[Client]"]):
         self.keep_many()
         room: Room[Client] = Room(name)
         room.epoch, room.seq = kept.epoch, kept.seq - len(kept.log)
+        room.floor = room.seq
         self._left[name] = (room, trio.current_time())
         for seq, body, omitted, told in kept.log:
             room.number()
             self._remember(room, Message(seq, body.encode(), omitted, told))
+
+    # ── several Triodes ─────────────────────────────────────────────────────────────────────────
+
+    def follow(self, seq: int) -> None:
+        """From here on messages come out of a shared log, behind its entry `seq`, and have its
+        numbers. Nothing of before is remembered. Nobody may be in a room.
+        """
+        assert not self
+        for room, _ in self._left.values():
+            self._forget(room)
+        self._left.clear()
+        self._floor = seq
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether other Triodes have the same rooms."""
+        return self._floor is not None
+
+    def hear(self, message: Say, seq: int) -> int:
+        """A message has come out of the log, under this number. Says how many members hear it
+        here.
+        """
+        omit = None if message.omitted is None else self._hub.clients.get(message.omitted)
+        rooms = [self._found(name) for name in message.rooms]
+        members = encode(message.body)
+        return self._send(rooms, members, message.omitted, omit, seq)
+
+    def _found(self, name: str) -> Room[Client]:
+        """A room, with members here or without; those that were not heard of for longest go."""
+        room = self.get(name)
+        if room is None:
+            now = trio.current_time()
+            left = self._left.pop(name, None)
+            room = self._new(name) if left is None else left[0]
+            self._left[name] = (room, now)
+            self.sweep(now)
+        return room
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────
 
@@ -145,28 +196,39 @@ class Rooms(dict[str, "Room[Client]"]):
         is. `body` has its members, but for `room`. Raises `Refusal` 413.
         """
         rooms = [room for name in dict.fromkeys(names) if (room := self._known(name)) is not None]
-        told = tuple(room.name for room in rooms)
         members = encode(body)  # once, however many rooms it goes to
-        if len(rooms) > 1 and len(rooms) * len(members) > MOST_BYTES:
-            most = MOST_BYTES // len(rooms)
-            raise Refusal(
-                413,
-                f"a message to {len(rooms)} rooms may have {most} bytes; send it to fewer at once",
-                extra={"limit": most},
-            )
+        require_few(len(rooms), len(members))
+        return self._send(rooms, members, None if omit is None else omit.id, omit, None)
+
+    def _send(
+        self,
+        rooms: list[Room[Client]],
+        members: bytes,
+        omitted: str | None,
+        omit: Client | None,
+        seq: int | None,
+    ) -> int:
+        told = tuple(room.name for room in rooms)
         if len(rooms) == 1:
-            return self._send_to_all(rooms[0], members, omit)
+            return self._send_to_all(rooms[0], members, omitted, omit, seq)
         heard: set[Client] = set() if omit is None else {omit}
         for room in rooms:
-            frame_for = self._publish(room, members, omit, told)
+            frame_for = self._publish(room, members, omitted, told, seq)
             for client in room.members:
                 if client not in heard and client.group is not None:
                     client.group.push(client, frame_for(client.group))
             heard.update(room.members)
         return len(heard) - (omit is not None)
 
-    def _send_to_all(self, room: Room[Client], members: bytes, omit: Client | None) -> int:
-        frame_for = self._publish(room, members, omit, (room.name,))
+    def _send_to_all(
+        self,
+        room: Room[Client],
+        members: bytes,
+        omitted: str | None,
+        omit: Client | None,
+        seq: int | None,
+    ) -> int:
+        frame_for = self._publish(room, members, omitted, (room.name,), seq)
         for group in room.groups:
             group.append(frame_for(group))
             if omit is not None and omit.group is group:
@@ -174,15 +236,20 @@ class Rooms(dict[str, "Room[Client]"]):
         return len(room.members) - (omit is not None and omit in room.members)
 
     def _publish(
-        self, room: Room[Client], members: bytes, omit: Client | None, told: tuple[str, ...]
+        self,
+        room: Room[Client],
+        members: bytes,
+        omitted: str | None,
+        told: tuple[str, ...],
+        seq: int | None,
     ) -> Callable[[Group[Client]], Frame]:
         """Number and remember a message. Gives what makes its frame for a group, each once."""
         encoded = b'{"room":%b,%b' % (encode(room.name), members[1:])
-        message = Message(room.number(), encoded, None if omit is None else omit.id, told)
+        message = Message(room.number(seq), encoded, omitted, told)
         self._remember(room, message)
         if self.recorder is not None:
             self.recorder(room, message)
-        position = str(self.position(room))
+        position = str(self.position(room, message.seq))
         frames: dict[tuple[Kind, bool], Frame] = {}
 
         def frame_for(group: Group[Client]) -> Frame:
@@ -199,8 +266,21 @@ class Rooms(dict[str, "Room[Client]"]):
     # ── what rooms remember ─────────────────────────────────────────────────────────────────────
 
     def position(self, room: Room[Client], seq: int | None = None) -> Position:
-        """A position in the log of a room; by default that of its last message."""
+        """A position in the log of a room; by default where it stands now."""
+        if self._floor is not None:
+            store = self._hub.store
+            return Position(store.epoch, store.seq if seq is None else seq)
         return Position(self._epoch(room), room.seq if seq is None else seq)
+
+    def _seq_of(self, room: Room[Client], since: Position) -> int | None:
+        """The number by which the room knows a position; None if it knows not all that came
+        after it.
+        """
+        if self._floor is not None:
+            seq = self._hub.store.seq_of(since)
+            return seq if seq is not None and room.covers(seq) else None
+        known = since.epoch == self._epoch(room) and room.covers(since.seq)
+        return since.seq if known and since.seq <= room.seq else None
 
     def missed(
         self, kind: Kind, sinces: Mapping[Room[Client], Position | None], *, was: str | None = None
@@ -212,9 +292,9 @@ class Rooms(dict[str, "Room[Client]"]):
         hear what that one sent without hearing it.
         """
         known = {
-            room: since.seq
+            room: seq
             for room, since in sinces.items()
-            if since is not None and since.epoch == self._epoch(room) and room.covers(since.seq)
+            if since is not None and (seq := self._seq_of(room, since)) is not None
         }
         heard_in = _first_of({room.name for room in known})
         return {room: self._frames(kind, room, seq, heard_in, was) for room, seq in known.items()}
@@ -251,6 +331,7 @@ class Rooms(dict[str, "Room[Client]"]):
     def _remember(self, room: Room[Client], message: Message) -> None:
         settings = self._hub.settings
         if not settings.room_history:
+            room.forget()
             return
         self.log_bytes -= room.bytes
         room.remember(message, settings.room_history, settings.room_history_bytes // SHARE)
@@ -264,6 +345,17 @@ class Rooms(dict[str, "Room[Client]"]):
         self._logs.pop(room, None)
         self.log_bytes -= room.bytes
         room.forget()
+
+
+def require_few(rooms: int, size: int) -> None:
+    """Raises `Refusal` 413 for a message of so many bytes to too many rooms."""
+    if rooms > 1 and rooms * size > MOST_BYTES:
+        most = MOST_BYTES // rooms
+        raise Refusal(
+            413,
+            f"a message to {rooms} rooms may have {most} bytes; send it to fewer at once",
+            extra={"limit": most},
+        )
 
 
 def _first_of(names: set[str]) -> Callable[[Message], str]:

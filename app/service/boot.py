@@ -58,7 +58,7 @@ async def boot(triode: Triode) -> bool:
             raise LogRefused("the log has no snapshot to begin with")
         else:
             await _begin_new(triode, opened)
-        # Of a shared log nobody is the next one: what rooms remember is each server's own.
+        # In a shared log is what was said in them.
         if journal.shared is None:
             await take_rooms(triode)
     except BaseException:

@@ -18,6 +18,7 @@ from triode.store.entry import Bounds, Entry
 from triode.store.operation import WriteError
 from triode.store.outcomes import DONE, FIRST_TRANSIENT
 from triode.store.records import Record
+from triode.store.said import Say
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def redo(store: Store, bounds: Bounds, entry: Entry) -> Bounds:
         return op
     if isinstance(op, Record):
         keep_record(store, op, time_ms=entry.time_ms)
+        return bounds
+    if isinstance(op, Say):
+        store.skip(time_ms=entry.time_ms)
         return bounds
     key, time_ms = entry.key, entry.time_ms
     if key is not None and store.outcomes.find(key, time_ms) is not None:

@@ -16,9 +16,8 @@ from triode.store.operation import Append, Batch, Merge, Patch, Push, Set
 from triode.store.value import encode_steps
 
 if TYPE_CHECKING:
-    from triode.store.entry import Bounds
+    from triode.store.entry import Beside
     from triode.store.operation import Operation
-    from triode.store.records import Record
 
 # Values, and characters of text, that are encoded at once: some tenths of a millisecond.
 AT_ONCE_ITEMS: Final = 2000
@@ -26,7 +25,7 @@ CHARS_AN_ITEM: Final = 64
 JOINED_AT_ONCE_BYTES: Final = 1024 * 1024
 
 
-def is_long(op: Operation | Bounds | Record) -> bool:
+def is_long(op: Operation | Beside) -> bool:
     """Whether to encode it takes longer than a turn. Costs little, whatever it is."""
     if isinstance(op, Set | Append | Push):
         return is_large(op.value)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from triode.app.access.charged import Bill
 from triode.app.runtime.turns import TimedTurn, turn
+from triode.app.service import messages
 from triode.app.service.filter_parsing import readable
+from triode.app.service.messages import Saying
 from triode.app.service.position_wait import check_at, reach
 from triode.app.service.write_answer import atomic_answer, batch_answer, write_answer
 from triode.app.service.write_key import make_key, part_of
@@ -155,7 +157,7 @@ async def carry_out(
         return await (batch if sender is None else Bill(triode.gate, principal).pay(batch))
     if name == "publish":
         await triode.hub.flusher.room()
-        return _publish(triode, principal, command, sender)
+        return await _publish(triode, principal, command, sender)
     raise bad_request(f"unknown command {name[:64]!r}", member="type")
 
 
@@ -322,7 +324,7 @@ def _write_name(op: Any) -> str:
     return name
 
 
-def _publish(
+async def _publish(
     triode: Triode, principal: Principal, command: dict[str, Any], sender: Client | None
 ) -> dict[str, int]:
     event = check_event(command.get("event", "message"))
@@ -343,15 +345,11 @@ def _publish(
         if type(tags) is not dict or not all(type(v) is str for v in tags.values()):
             raise bad_request('"tags" must be an object of strings', member="tags")
         triode.gate.require_admin(principal)
-    published = triode.publish(
-        principal,
-        rooms=rooms,
-        to=to,
-        tags=tags,
-        event=event,
-        data=command.get("data"),
-        sender=sender,
-        echo=command.get("echo") is True,
-    )
+    echo = command.get("echo") is True
+    said = Saying(principal, sender, event, command.get("data"), echo=echo)
+    if rooms and triode.hub.rooms.are_shared:
+        published = await messages.say(triode, triode.journal, said, rooms)
+    else:
+        published = messages.publish(triode, said, rooms=rooms, to=to, tags=tags)
     told = {"reached": published.reached}
     return told | {"dropped": published.dropped} if published.dropped else told

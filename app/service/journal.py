@@ -40,7 +40,7 @@ from triode.app.service.write_refusals import (
 )
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.principal import OWNER
-from triode.store.entry import Bounds, Entry, encode_batch, encode_entry
+from triode.store.entry import Beside, Bounds, Entry, encode_batch, encode_entry
 from triode.store.json_type import JsonError
 from triode.store.records import Record
 
@@ -120,7 +120,7 @@ class Journal:
 
     async def submit(
         self,
-        op: Operation | Bounds | Record,
+        op: Operation | Beside,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
         *,
@@ -132,7 +132,7 @@ class Journal:
         Waits while too much is under way. Cancelled, nothing was done. Raises `Refusal` for what
         can be refused at once; not for a write with a key, whose outcome has to be kept.
         """
-        if not isinstance(op, Bounds | Record):
+        if not isinstance(op, Beside):
             # Not even with a key: a stranger must not fill the disk.
             await check_reach(principal.grant, op, self.replica.bounds.max_work)
             if key is None and self.end is not None:
@@ -144,7 +144,7 @@ class Journal:
                 await self._room.park()
         if self._ended:
             raise self._triode.going_away()
-        if self._is_up_to_date and key is None and not isinstance(op, Bounds | Record):
+        if self._is_up_to_date and key is None and not isinstance(op, Beside):
             self._refuse_at_once(op, principal)
         logged = op
         if is_long(op):
@@ -174,11 +174,11 @@ class Journal:
 
     def _written(
         self,
-        op: Operation | Bounds | Record,
+        op: Operation | Beside,
         principal: Principal,
         tell: Callable[[Write], None] | None = None,
         key: Key | None = None,
-        logged: Operation | Bounds | Record | None = None,
+        logged: Operation | Beside | None = None,
     ) -> Write:
         # Time is data, and does not run back, whatever is done to the clock.
         self.last_ms = time_ms = max(self.last_ms, self._triode.clock.unix_ms())

@@ -23,7 +23,7 @@ SHOWN_BYTES: Final = 4096
 # At once, as they were written.
 MOST_BYTES: Final = 1024 * 1024
 DEPTH: Final = 600
-_CONTENT: Final = frozenset({"value", "patch", "ops"})
+_CONTENT: Final = frozenset({"value", "patch", "ops", "rooms", "body"})
 
 
 async def entries(kept: Readable, epoch: str, since: int, last: int) -> list[dict[str, Any]]:

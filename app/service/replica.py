@@ -21,6 +21,7 @@ from triode.limits.meter import Meter
 from triode.store.entry import Bounds
 from triode.store.outcomes import DONE
 from triode.store.records import Record
+from triode.store.said import Say
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Replica:
         if isinstance(op, Record):
             keep_record(triode.store, op, time_ms=write.time_ms)
             triode.record_kept(op.name, op.value)
+            write.settle(triode.store.position)
+            return
+        if isinstance(op, Say):
+            triode.store.skip(time_ms=write.time_ms)
+            write.reached = triode.hub.rooms.hear(op, triode.store.seq)
             write.settle(triode.store.position)
             return
         key, time_ms = write.key, write.time_ms

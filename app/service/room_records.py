@@ -2,11 +2,10 @@
 
 When the server ends, it is kept in the log, and taken out of it when the next one begins.
 
-A message is no state: it would wait for the disk, and a busy room would push the document's changes
-out of the history. So as long as the server runs, it is put into a file beside the log before
-anybody hears it, which costs a copy in memory (`log.ring`). A killed server leaves that, and its
-rooms go on. A cut of the power leaves nobody knows what: rooms begin anew then, and clients are
-told so.
+A message is no state: in the log it would wait for the disk. So as long as the server runs, it is
+put into a file beside the log before anybody hears it, which costs a copy in memory (`log.ring`). A
+killed server leaves that, and its rooms go on. A cut of the power leaves nobody knows what: rooms
+begin anew then, and clients are told so.
 """
 
 from __future__ import annotations

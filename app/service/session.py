@@ -191,14 +191,14 @@ class Session:
             self._triode.hub.end(self._client, end)
 
     async def _carry_out(self, name: str, command: Any, ref: dict[str, Any]) -> None:
-        own, of_filter = _OWN.get(name), _OF_FILTERS.get(name)
-        if own is not None or of_filter is not None:
+        own, waiting = _OWN.get(name), _WAITING.get(name)
+        if own is not None or waiting is not None:
             check_command(name, command)
             self._triode.metrics.commands_total += 1
             if own is not None:
                 own(self, command, ref)
-            if of_filter is not None:
-                await of_filter(self, command, ref)
+            if waiting is not None:
+                await waiting(self, command, ref)
             return
         principal = self._client.principal
         self._ok(ref, await carry_out(self._triode, name, command, principal, self._client))
@@ -252,7 +252,7 @@ class Session:
             raise Refusal(404, f"this connection has no subscription to {text}")
         self._ok(ref)
 
-    def _join(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
+    async def _join(self, command: dict[str, Any], ref: dict[str, Any]) -> None:
         triode, client = self._triode, self._client
         most = triode.settings.max_rooms
         names = _names(command, most)
@@ -265,9 +265,15 @@ class Session:
         was = command.get("was")
         if was is not None and type(was) is not str:
             raise bad_request('"was" must be the id that this client had before', member="was")
+        asked = {name: parse_position(text) for name, text in sinces.items()}
         hub = triode.hub
+        if hub.rooms.are_shared:
+            newest = max(filter(None, asked.values()), key=lambda since: since.seq, default=None)
+            await reach_if_any(triode, newest)
+        if client.end is not None:
+            return
         rooms = [hub.join(client, name) for name in names]
-        wanted = {r: parse_position(sinces[r.name]) for r in rooms if r.name in sinces}
+        wanted = {r: asked[r.name] for r in rooms if r.name in asked}
         missed = hub.rooms.missed("ws", wanted, was=was)
         # What was missed follows this answer: until then the client is where it was.
         behind = missed if any(missed.values()) else {}
@@ -364,16 +370,14 @@ def _malformed(error: JsonError) -> Refusal:
     return bad_request(f"not JSON: {error.detail}", **extra)
 
 
-# Their filter may take long to read.
-_OF_FILTERS: Final[
-    dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], Awaitable[None]]]
-] = {
+# They may wait: for a filter that takes long to read, for a position that is not here yet.
+_WAITING: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], Awaitable[None]]]] = {
     "get": Session._get,
     "subscribe": Session._subscribe,
     "unsubscribe": Session._unsubscribe,
+    "join": Session._join,
 }
 _OWN: Final[dict[str, Callable[[Session, dict[str, Any], dict[str, Any]], None]]] = {
-    "join": Session._join,
     "leave": Session._leave,
     "tag": Session._tag,
     "auth": Session._auth,

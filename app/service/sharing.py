@@ -92,6 +92,7 @@ async def _make(triode: Triode, anew: Anew) -> None:
     put = partial(restore, triode.store, head, tables, root, anew.lineage)
     leaving = begin_anew(triode.hub, put, anew.reason, anew.lost)
     _send_away(triode, leaving)
+    triode.hub.rooms.follow(head.seq)
     hold_to(triode.store, head.bounds)
     journal.replica.bounds = head.bounds
     journal.last_ms = max(journal.last_ms, head.time_ms)

@@ -96,7 +96,7 @@ async def admit(
     for room in request.rooms:
         gate.require_room(principal, room)
     await reach(triode, check_at(request.at))
-    if filters:
+    if filters or triode.hub.rooms.are_shared:
         await reach_if_any(triode, request.since)
     if triode.draining:
         raise triode.going_away()

@@ -17,7 +17,7 @@ import logging
 import secrets
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -31,15 +31,15 @@ from triode.app.runtime.epoch import new_epoch
 from triode.app.runtime.metrics import Metrics
 from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
+from triode.app.service import messages
 from triode.app.service.decision import decide, first_answer, note, status_of
 from triode.app.service.holdings import open_ledger
 from triode.app.service.hypercorn_wires import HypercornWires
 from triode.app.service.journal import Journal
+from triode.app.service.messages import Published, Saying
 from triode.app.service.reach import check_reach
 from triode.app.service.token_records import record_kept
-from triode.app.wire.frame import Frame, control
-from triode.app.wire.refusal import Refusal, bad_request, forbidden
-from triode.app.wire.stream_request import check_event
+from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.match_budget import MatchBudget
 from triode.limits.meter import Meter
 from triode.limits.principal import OWNER, Principal
@@ -71,15 +71,6 @@ log = logging.getLogger("triode")
 AT_ONCE_STEPS = 500
 # A long write is planned anew when the embedding code has written in the meantime.
 ATTEMPTS = 8
-
-
-class Published(NamedTuple):
-    """What became of a message: how many clients it `reached`, and for how many it was `dropped`
-    because too much waits for them.
-    """
-
-    reached: int
-    dropped: int = 0
 
 
 class Triode:
@@ -326,41 +317,26 @@ class Triode:
 
         The `sender` itself does not hear it unless `echo`. Raises `Refusal`: 400 for a name that
         no message may have, 403 without the right to a room, or to write to that client, 413 for a
-        large one to many rooms.
+        large one to many rooms. With a shared log (`--log`) rooms are not this process's alone:
+        there `say` speaks to them.
         """
-        body: dict[str, Any] = {
-            "event": check_event(event),
-            "data": data,
-            "from": sender.id if sender is not None else principal.name,
-            "time": self.clock.unix_ms(),
-        }
-        for name in rooms or ():
-            self.gate.require_room(principal, name)
-        omit = None if echo else sender
-        hub = self.hub
-        client = None if to is None else hub.clients.get(to)
-        if client is not None:
-            self._require_company(principal, sender, client)
-        if rooms:
-            reached = hub.rooms.send(rooms, body, omit=omit)
-            self.metrics.messages_published += 1
-            return Published(reached)
-        self.metrics.messages_published += 1
-        body = {"room": None} | body
-        if to is None:
-            who = [client for client in hub.tags.select(tags or {}) if client is not omit]
-            reached = hub.send(who, lambda kind: Frame(control(kind, "message", body)))
-            return Published(reached)
-        if client is None or client is omit:
-            return Published(0)
-        told = hub.direct(client, control(client.kind, "message", body), principal.key)
-        return Published(int(told), int(not told))
+        said = Saying(principal, sender, event, data, echo=echo)
+        return messages.publish(self, said, rooms=rooms, to=to, tags=tags)
 
-    def _require_company(self, principal: Principal, sender: Client | None, client: Client) -> None:
-        """Raises `Refusal` 403 unless a client may be written to: by admins, by itself, and by
-        those in a room with it.
+    async def say(
+        self,
+        rooms: list[str],
+        event: str = "message",
+        data: Json = None,
+        principal: Principal = OWNER,
+        *,
+        sender: Client | None = None,
+        echo: bool = False,
+    ) -> Published:
+        """As `publish`, to rooms, also where several Triodes share a log: then it is done when it
+        is in there, and `reached` counts the clients of this one. Cancelled, it may be said all the
+        same. Raises `Refusal` as `publish` does, and 503 and 507 as `write`.
         """
-        if principal.grant.admin or sender is client:
-            return
-        if sender is None or not sender.rooms.keys() & client.rooms.keys():
-            raise forbidden("you may only write to clients in a room with you; join one of theirs")
+        return await messages.say(
+            self, self.journal, Saying(principal, sender, event, data, echo=echo), rooms
+        )

@@ -11,23 +11,22 @@ if TYPE_CHECKING:
 
     from triode.limits.principal import Principal
     from triode.store.change import Position
-    from triode.store.entry import Bounds
+    from triode.store.entry import Beside
     from triode.store.operation import Operation
     from triode.store.outcomes import Key
-    from triode.store.records import Record
 
 
 class Write:
     """A write under way. `position` or `error` is there when it is `decided`."""
 
     __slots__ = (
-        "decided", "error", "is_given_up", "key", "line", "op", "position", "principal", "tell",
-        "time_ms",
+        "decided", "error", "is_given_up", "key", "line", "op", "position", "principal", "reached",
+        "tell", "time_ms",
     )  # fmt: skip
 
     def __init__(
         self,
-        op: Operation | Bounds | Record,
+        op: Operation | Beside,
         principal: Principal,
         line: bytes,
         time_ms: int,
@@ -44,6 +43,8 @@ class Write:
         self.decided: trio.Event | None = None
         self.tell = tell
         self.is_given_up = False
+        # Of a message: how many clients hear it here.
+        self.reached = 0
 
     def settle(self, position: Position | None, error: Exception | None = None) -> None:
         """It is decided. Never twice."""

@@ -10,15 +10,12 @@ from triode.store.operation import Push
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from triode.store.entry import Bounds
+    from triode.store.entry import Beside
     from triode.store.operation import Operation
-    from triode.store.records import Record
     from triode.store.store import Store
 
 
-def write_answer(
-    store: Store, op: Operation | Bounds | Record, position: Position
-) -> dict[str, Any]:
+def write_answer(store: Store, op: Operation | Beside, position: Position) -> dict[str, Any]:
     """`{"id"}`, of a `push` `{"id","key"}`: also of one that was done before, with the same key."""
     answer = {"id": str(position)}
     if type(op) is Push:

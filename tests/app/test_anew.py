@@ -119,7 +119,7 @@ async def test_who_would_rather_be_cut_off_is(triode: Triode) -> None:
     )
     hears_rooms_alone = connect(triode, FakeLane(), rooms=("r",))
     await settle()
-    assert replace(triode, {"a": 5}, 1) == [goes.id]
+    assert replace(triode, {"a": 5}, 1) == [goes.id, hears_rooms_alone.id], "it has positions"
     await settle()
     assert stays.end is None
     assert hears_rooms_alone.losses is None

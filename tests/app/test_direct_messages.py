@@ -12,8 +12,9 @@ from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect, start
 from triode.app.delivery.outbox import CONTROL_ITEMS
 from triode.app.delivery.subscriber import Client
+from triode.app.service.messages import Published
 from triode.app.service.session import Session
-from triode.app.service.triode import Published, Triode
+from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
 from triode.app.wire.stream_request import OWN_EVENTS
 from triode.limits.grant import Grant

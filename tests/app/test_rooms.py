@@ -28,6 +28,7 @@ from triode.app.wire.stream_request import StreamRequest
 from triode.limits.principal import OWNER
 from triode.store.change import Position, parse_position
 from triode.store.operation import Set
+from triode.store.said import Say
 
 KIB = 1024
 
@@ -570,3 +571,53 @@ async def test_rooms_and_tags_stand_in_the_ledger() -> None:
         for one in members:
             one.leave()
         assert (triode.hub.rooms.memberships, triode.hub.tags.count) == (0, 0)
+
+
+def hear(triode: Triode, data: Any, *names: str) -> None:
+    """As a shared log has it."""
+    triode.store.skip(time_ms=0)
+    triode.hub.rooms.hear(Say(names, {"event": "e", "data": data}), triode.store.seq)
+
+
+async def test_rooms_of_several_triodes_have_the_numbers_of_their_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of those that are let go of it is known that they are."""
+    monkeypatch.setattr(rooms, "RESTART_ROOMS", 2)
+    async with quiet() as triode:
+        triode.hub.rooms.follow(0)
+
+        async def resumed(name: str, seq: int) -> tuple[bool, list[Any]]:
+            member = Member(triode)
+            since = f"{triode.store.epoch}:{seq}"
+            answer = await member.ask("join", room=name, since=since)
+            heard = await member.heard()
+            member.leave()
+            return answer["resumed"], heard
+
+        hear(triode, 1, "a")
+        assert await resumed("a", 0) == (True, [1])
+        hear(triode, 2, "b")
+        hear(triode, 3, "a", "b")
+        triode.hub.rooms.sweep(trio.current_time() + 2 * rooms.EMPTY_S)
+        assert await resumed("a", 1) == (True, [3]), "others may be in it elsewhere"
+        assert await resumed("b", 1) == (True, [2, 3])
+        hear(triode, 4, "c")
+        assert triode.hub.rooms.count == 2
+        assert await resumed("b", 2) == (True, [3])
+        assert await resumed("a", 2) == (False, []), "it was let go of"
+        assert await resumed("a", 3) == (True, [])
+        assert await resumed("a", 5) == (False, []), "that has not been yet"
+
+
+async def test_rooms_of_several_triodes_that_remember_nothing_say_so() -> None:
+    async with quiet(room_history=0) as triode:
+        triode.hub.rooms.follow(0)
+        member = Member(triode)
+        at = (await member.ask("join", room="r"))["positions"]["r"]
+        member.leave()
+        member = Member(triode)
+        assert (await member.ask("join", room="r", since=at))["resumed"] is True
+        hear(triode, 1, "r")
+        member.leave()
+        assert (await Member(triode).ask("join", room="r", since=at))["resumed"] is False

@@ -206,3 +206,23 @@ class TestPosition:
     def test_bounds(self) -> None:
         for text in (f"e:{MAX_SEQ + 1}", "e:" + "9" * 40, "x" * 65 + ":1", "e:1.0", "e\0:1"):
             assert parse_position(text) is None
+
+
+class TestNumbersWithoutChanges:
+    """Refused writes and messages have their numbers, and take no room."""
+
+    def test_they_push_nothing_out(self) -> None:
+        history = filled(2, max_items=2)
+        held = history.bytes
+        for seq in range(3, 10):
+            assert history.append(Change(Position("e", seq), seq, ())) == []
+        assert (history.items, history.bytes, history.last_seq) == (2, held, 9)
+        assert seqs(history.since(0)) == [1, 2]
+        assert seqs(history.append(change(10))) == [1]
+        assert [seq for seq in range(12) if history.covers(seq)] == [*range(1, 11)]
+        assert [seqs(history.since(seq)) for seq in (1, 2, 9, 10)] == [[2, 10], [10], [10], []]
+
+    def test_a_hole_is_a_barrier_all_the_same(self) -> None:
+        history = filled(2)
+        assert seqs(history.append(Change(Position("e", 4), 4, ()))) == [1, 2]
+        assert [history.covers(seq) for seq in (2, 3, 4)] == [False, True, True]

@@ -1,0 +1,133 @@
+"""Messages, which are not state: to rooms, to one client, to those that carry certain tags.
+
+A room belongs to all Triodes that share a log. So what is said in it goes through the log, and each
+tells its own members when it comes out of it: all hear the same, in one order, with the numbers of
+the log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from triode.app.delivery.rooms import require_few
+from triode.app.wire.frame import Frame, control
+from triode.app.wire.refusal import bad_request, forbidden
+from triode.app.wire.stream_request import check_event
+from triode.store.json_type import JsonError
+from triode.store.said import Say
+from triode.store.value import encode
+
+if TYPE_CHECKING:
+    from triode.app.delivery.subscriber import Client
+    from triode.app.service.applier import Applier
+    from triode.app.service.journal import Journal
+    from triode.limits.principal import Principal
+    from triode.store.value import Json
+
+
+class Published(NamedTuple):
+    """What became of a message: how many clients it `reached`, and for how many it was `dropped`
+    because too much waits for them.
+    """
+
+    reached: int
+    dropped: int = 0
+
+
+class Saying:
+    """A message, and who sends it. Raises `Refusal` 400 for a name that no message may have."""
+
+    __slots__ = ("_data", "_event", "echo", "principal", "sender")
+
+    def __init__(
+        self, principal: Principal, sender: Client | None, event: str, data: Json, *, echo: bool
+    ) -> None:
+        self.principal = principal
+        self.sender = sender
+        self.echo = echo
+        self._event = check_event(event)
+        self._data = data
+
+    @property
+    def omit(self) -> Client | None:
+        """Who does not hear it."""
+        return None if self.echo else self.sender
+
+    def body(self, time_ms: int) -> dict[str, Any]:
+        """The members of the event, but for `room`."""
+        return {
+            "event": self._event,
+            "data": self._data,
+            "from": self.sender.id if self.sender is not None else self.principal.name,
+            "time": time_ms,
+        }
+
+
+def publish(
+    triode: Applier,
+    said: Saying,
+    *,
+    rooms: list[str] | None,
+    to: str | None,
+    tags: dict[str, str] | None,
+) -> Published:
+    """See `Triode.publish`."""
+    hub, omit, principal = triode.hub, said.omit, said.principal
+    body = said.body(triode.clock.unix_ms())
+    for name in rooms or ():
+        triode.gate.require_room(principal, name)
+    client = None if to is None else hub.clients.get(to)
+    if client is not None:
+        _require_company(said, client)
+    if rooms:
+        if hub.rooms.are_shared:
+            raise RuntimeError("with a shared log (--log) every message waits for it: use `say`")
+        reached = hub.rooms.send(rooms, body, omit=omit)
+        triode.metrics.messages_published += 1
+        return Published(reached)
+    triode.metrics.messages_published += 1
+    body = {"room": None} | body
+    if to is None:
+        who = [client for client in hub.tags.select(tags or {}) if client is not omit]
+        return Published(hub.send(who, lambda kind: Frame(control(kind, "message", body))))
+    if client is None or client is omit:
+        return Published(0)
+    told = hub.direct(client, control(client.kind, "message", body), principal.key)
+    return Published(int(told), int(not told))
+
+
+def _require_company(said: Saying, client: Client) -> None:
+    """Raises `Refusal` 403 unless a client may be written to: by admins, by itself, and by those
+    in a room with it.
+    """
+    sender = said.sender
+    if said.principal.grant.admin or sender is client:
+        return
+    if sender is None or not sender.rooms.keys() & client.rooms.keys():
+        raise forbidden("you may only write to clients in a room with you; join one of theirs")
+
+
+async def say(
+    triode: Applier, journal: Journal | None, said: Saying, rooms: list[str]
+) -> Published:
+    """See `Triode.say`."""
+    if not triode.hub.rooms.are_shared:
+        await trio.lowlevel.checkpoint()
+        return publish(triode, said, rooms=rooms, to=None, tags=None)
+    for name in rooms:
+        triode.gate.require_room(said.principal, name)
+    assert journal is not None
+    body = said.body(triode.clock.unix_ms())
+    names = tuple(dict.fromkeys(rooms))
+    if len(names) > 1:
+        try:
+            require_few(len(names), len(encode(body)))
+        except JsonError as error:
+            raise bad_request(f"not JSON: {error.detail}") from error
+    omitted = None if said.omit is None else said.omit.id
+    write = await journal.submit(Say(names, body, omitted), said.principal)
+    await write.answer()
+    triode.metrics.messages_published += 1
+    return Published(write.reached)
