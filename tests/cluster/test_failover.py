@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect
@@ -13,10 +16,15 @@ from tests.clients.proxy import open_proxy
 from tests.cluster.conftest import FOUND, NONE
 from tests.cluster.failover import one_round, pair, split
 from tests.cluster.running import node
+from tests.cluster.server import free_port
 from tests.cluster.waiting import until
+from triode.app.config.log_address import LogAddress, parse_log_address
+from triode.app.log.shared.resp import Lost, ServerError
+from triode.app.log.shared.resp import connect as connect_to
 from triode.app.service.issuing import issue
 from triode.app.service.log_numbers import log_gauges
 from triode.app.wire import end_reasons
+from triode.app.wire.refusal import Refusal
 from triode.limits.grant import Grant
 from triode.limits.principal import Principal
 from triode.store.operation import Increment, Set
@@ -94,3 +102,58 @@ async def test_who_watches_there_is_told_and_stays(name: str, tmp_path: Path) ->
         assert (lost.journal.anew["rewound"], lost.journal.lost) == (1, 2)
         numbers = {gauge.key: gauge.value for gauge in log_gauges(lost)}
         assert (numbers["log_rewinds_total"], numbers["log_lost_total"]) == (1, 2)
+
+
+def start_sentinel(folder: Path, port: int, primary: int) -> subprocess.Popen[bytes]:
+    (folder / "sentinel.conf").write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"sentinel monitor shop 127.0.0.1 {primary} 1\n"
+        "sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n"
+    )
+    command = [str(FOUND["redis"]), str(folder / "sentinel.conf"), "--sentinel"]
+    with (folder / "sentinel.log").open("wb") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out)
+
+
+@pytest.mark.skipif("redis" not in FOUND, reason="there is no redis-server")
+async def test_sentinels_say_where_the_primary_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It dies; its Sentinel promotes the replica, and the node finds that."""
+    async with pair(FOUND["redis"], tmp_path) as (primary, replica, _link):
+        # Sentinel knows replicas by what they say, and that is the link's port: without it.
+        await replica.call("REPLICAOF", "127.0.0.1", primary.port)
+        port = free_port()
+        sentinel = start_sentinel(tmp_path, port, primary.port)
+        try:
+            # The first address leads nowhere.
+            url = f"valkey+sentinel://127.0.0.1:1,127.0.0.1:{port}/shop"
+            asking = LogAddress("127.0.0.1", port)
+
+            async def knows_the_replica() -> bool:
+                try:
+                    connection = await connect_to(asking)
+                except (Lost, ServerError):
+                    return False
+                try:
+                    return bool(await connection.call("SENTINEL", "REPLICAS", "shop"))
+                except ServerError:
+                    return False
+                finally:
+                    await connection.aclose()
+
+            with trio.fail_after(30):
+                while not await knows_the_replica():  # noqa: ASYNC110 # a Sentinel sets no event
+                    await trio.sleep(0.1)
+            async with node(parse_log_address(url), {"n": 0}) as one:
+                await one.write(Increment(("n",)))
+                assert "Set min-replicas-to-write 1" in caplog.text
+                primary.kill()
+                with trio.fail_after(60):
+                    while one.store.document.root != {"n": 2}:
+                        with suppress(Refusal):
+                            await one.write(Set(("n",), 2))
+                assert (await replica.call("ROLE"))[0] == b"master"  # type: ignore[index] # a list
+        finally:
+            sentinel.kill()
+            sentinel.wait()

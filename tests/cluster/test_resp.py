@@ -17,6 +17,7 @@ import trio.testing
 from tests.app.certificate import make_certificate
 from tests.clients.proxy import open_proxy
 from tests.cluster.server import Server, free_port, running
+from triode.app.config.log_address import LogAddress
 from triode.app.log.shared.resp import Connection, Lost, ServerError, connect
 
 
@@ -25,7 +26,7 @@ class Far:
 
     def __init__(self, **options: int) -> None:
         near, self.stream = trio.testing.lockstep_stream_pair()
-        self.connection = Connection(near, "valkey://far", **options)
+        self.connection = Connection(near, LogAddress("valkey://far"), **options)
 
     async def read(self, wanted: bytes) -> None:
         got = b""

@@ -14,6 +14,7 @@ from triode.app.log.log import LogRefused
 from triode.app.log.shared.recent import LogEntry
 from triode.app.log.shared.resp import ServerError, connect
 from triode.app.log.shared.scripts import script
+from triode.app.log.shared.sentinel import connect_primary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -107,9 +108,10 @@ def entries_of(reply: Reply) -> list[tuple[str, LogEntry]]:
 @asynccontextmanager
 async def linked(address: LogAddress, keys: Keys) -> AsyncIterator[Link]:
     """A link to the server at this address; closed at once when it is left."""
-    commands = await connect(address)
+    commands = await connect_primary(address)
     try:
-        tail = await connect(address)
+        # The same server, whatever a Sentinel says meanwhile.
+        tail = await connect(commands.address)
         try:
             yield Link(commands, tail, keys)
         finally:
@@ -151,6 +153,12 @@ async def require_fit(link: Link, address: LogAddress) -> None:
         log.warning(
             "%s keeps no file (appendonly no): if it and all Triodes end at once, the document is "
             "what its last saved file has. Set appendonly yes",
+            address,
+        )
+    if int(info.get("connected_slaves", "0")) and info.get("min_slaves_good_slaves") is None:
+        log.warning(
+            "%s takes writes that none of its replicas has (min-replicas-to-write 0): in a split "
+            "both sides acknowledge. Set min-replicas-to-write 1 and min-replicas-max-lag 10",
             address,
         )
 

@@ -13,7 +13,8 @@ import trio
 from triode.app.log.log import LogAway, LogFull, LogRefused
 from triode.app.log.shared.calls import Kept
 from triode.app.log.shared.link import entries_of, run_script
-from triode.app.log.shared.resp import Lost, ServerError, connect
+from triode.app.log.shared.resp import Lost, ServerError
+from triode.app.log.shared.sentinel import connect_primary
 
 if TYPE_CHECKING:
     from triode.app.config.log_address import LogAddress
@@ -165,7 +166,7 @@ class Pieces:
             await self.aclose()
             self._is_stale = False
             try:
-                self._connection = await connect(self._address)
+                self._connection = await connect_primary(self._address)
             except (Lost, ServerError) as error:
                 raise LogAway(str(error)) from error
         return self._connection

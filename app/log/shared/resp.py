@@ -62,10 +62,15 @@ class Connection:
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, address: str, *, max_reply_bytes: int = MAX_REPLY_BYTES
+        self,
+        stream: trio.abc.Stream,
+        address: LogAddress,
+        *,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
     ) -> None:
         self._stream = stream
-        self._address = address
+        self.address = address
+        self._address = str(address)
         self._max_reply_bytes = max_reply_bytes
         self._reader = hiredis.Reader(replyError=ServerError)
         self._turn = trio.StrictFIFOLock()
@@ -161,7 +166,7 @@ async def connect(address: LogAddress, *, ssl_context: ssl.SSLContext | None = N
         raise Lost(
             f"{where} cannot be reached: {error.__cause__ or error}", is_sent=False
         ) from error
-    connection = Connection(stream, where)
+    connection = Connection(stream, address)
     try:
         await _log_in(connection, address)
     except BaseException as error:
@@ -176,7 +181,7 @@ async def _open(address: LogAddress, ssl_context: ssl.SSLContext | None) -> trio
     plain = await trio.open_tcp_stream(address.host, address.port)
     if not address.tls:
         return plain
-    context = ssl_context or ssl.create_default_context()
+    context = ssl_context or _context_of(address)
     secure = trio.SSLStream(plain, context, server_hostname=address.host, https_compatible=True)
     try:
         await secure.do_handshake()
@@ -184,6 +189,15 @@ async def _open(address: LogAddress, ssl_context: ssl.SSLContext | None) -> trio
         await trio.aclose_forcefully(plain)  # noqa: ASYNC102 # closes first, and only then looks
         raise
     return secure
+
+
+def _context_of(address: LogAddress) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=address.ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise Lost(
+            f"{address}: the certificates of {address.ca}: {error}", is_sent=False
+        ) from error
 
 
 async def _log_in(connection: Connection, address: LogAddress) -> None:
