@@ -18,6 +18,7 @@ import psutil
 from bench.machine import LOAD_CORE, ROOT, SERVER_CORE, TRIODE_FLAGS, free_port
 from bench.report import console, table
 from bench.writers import Paced
+from triode.app.service.saving import LEAST_BYTES
 
 ITEMS: Final = 1_900_000
 QUICK_ITEMS: Final = 190_000
@@ -151,7 +152,7 @@ def _snapshot(server: Process, seconds: float) -> dict[str, Any]:
         gauges = server.gauges()
         rss = server.ps.memory_info().rss
         # As much log as makes one due: half of the document.
-        missing = gauges["document_bytes"] / 2 + 34e6 - gauges["log_unsaved_bytes"]
+        missing = max(gauges["document_bytes"] / 2, LEAST_BYTES) + 1e6 - gauges["log_unsaved_bytes"]
         server.write_many(max(int(missing // 100_000), 1), json.dumps("x" * 100_000))
         most = rss
         began = time.monotonic()

@@ -49,7 +49,7 @@ from triode.store.decode import (
     skeleton,
 )
 from triode.store.json_type import Json, JsonError
-from triode.store.untracked import untrack
+from triode.store.untracked import WIDE, untrack
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -64,23 +64,30 @@ _SPACE: Final = b" \t\n\r"
 # What there can be any number of in a row, outside strings.
 _NUMBER: Final = b"+-.0123456789Ee"
 _UNBOUNDED: Final = _SPACE + _NUMBER
+# Brackets and commas: a container that is not wide, and one that is whole.
+_NEITHER: Final = bytes(set(range(256)) - set(b"[]{},"))
+_NARROW: Final = re.compile(rb"[\[{],{0,%d}[\]}]" % (WIDE - 1))
+_WHOLE: Final = re.compile(rb"[\[{],*[\]}]")
 # So that a whole escape always fits.
 _MIN_SLICE_BYTES: Final = 64
 
 
 def decode_steps(
-    data: Data, *, max_depth: int = 256, slice_bytes: int = 65536
+    data: Data, *, max_depth: int = 256, slice_bytes: int = 65536, is_own: bool = False
 ) -> Generator[None, None, Json]:
     """`decode` for big texts: a generator that yields after every slice and returns the value.
 
     The same texts are refused as by `decode`, with the same details as far as a slice can tell;
     `offset` can be None. `data` must not change meanwhile.
+
+    `is_own`: `encode_steps` made the text, so no object in it has a key twice, and it is no deeper
+    than it may be. To look for that takes half of the time.
     """
     text = memoryview(as_bytes(data) if isinstance(data, str) else data).cast("B")
     slice_bytes = max(slice_bytes, _MIN_SLICE_BYTES)
     if len(text) <= slice_bytes:
         return decode(text, max_depth=max_depth)
-    tree = _Tree(max_depth)
+    tree = _Tree(max_depth, is_own=is_own)
     for fragment in _fragments(text, slice_bytes, max_depth):
         if fragment is not None:
             tree.add(fragment)
@@ -216,9 +223,10 @@ def _parse_at(text: bytes, start: int) -> Any:
 class _Tree:
     """What is decoded so far. `_spine` are its open containers, the root first."""
 
-    def __init__(self, max_depth: int) -> None:
+    def __init__(self, max_depth: int, *, is_own: bool) -> None:
         self.root: Json = None
         self._max_depth = max_depth
+        self._is_own = is_own
         self._spine: list[Any] = []
         self._opened = bytearray()
 
@@ -227,16 +235,21 @@ class _Tree:
         if not fragment.last and fragment.text.rstrip(_SPACE).endswith((b"[", b"{")):
             # With its closing bracket it would pass as empty.
             raise JsonError("invalid character", fragment.end)
-        follow(skeleton(fragment.text), self._opened, self._max_depth)
+        bones, has_wide = skeleton(fragment.text), True
+        if self._is_own:
+            bones, has_wide = _without_narrow(bones)
+        follow(bones, self._opened, self._max_depth)
         closers = b"" if fragment.last else bytes(b + TO_CLOSER for b in reversed(self._opened))
-        value, stand_in = self._decoded(fragment, closers)
+        value, stand_in = self._decoded(fragment, closers, has_wide=has_wide)
         if fragment.long:
             value = self._restored(value, stand_in, fragment.long)
         self._merge(value, stand_in)
         self._spine = _last_chain(self.root, len(self._opened))
 
-    def _decoded(self, fragment: _Fragment, closers: bytes) -> tuple[Any, str]:
+    def _decoded(self, fragment: _Fragment, closers: bytes, *, has_wide: bool) -> tuple[Any, str]:
         stand_in = ""
+        if self._is_own and not has_wide:
+            return self._decoded_own(fragment, closers)
         for _ in range(2):
             front = self._front(stand_in)
             text = front + fragment.text + closers
@@ -249,6 +262,16 @@ class _Tree:
                 break
             stand_in = next(key for key in map(str, range(len(keys) + 1)) if key not in keys)
         raise JsonError(f"duplicate key {named(twice[0] if twice else '')}")
+
+    def _decoded_own(self, fragment: _Fragment, closers: bytes) -> tuple[Any, str]:
+        """The stand-in must not be a key that is there; no other one is there twice."""
+        stand_in = ""
+        number = 0
+        while b'"%b":' % stand_in.encode() in fragment.text:
+            stand_in = str(number)
+            number += 1
+        front = self._front(stand_in)
+        return _parse_at(front + fragment.text + closers, fragment.start - len(front)), stand_in
 
     def _front(self, stand_in: str) -> bytes:
         if not self._spine:
@@ -284,6 +307,18 @@ class _Tree:
                 node.update(value)
             untrack(node)
             value = below
+
+
+def _without_narrow(bones: bytes) -> tuple[bytes, bool]:
+    """The brackets and commas of a skeleton without the narrow containers that begin and end in it;
+    and whether a wide one does: that has to be taken off the collector's list.
+    """
+    left = bones.translate(None, _NEITHER)
+    before = -1
+    while len(left) != before:
+        before = len(left)
+        left = _NARROW.sub(b"", left)
+    return left, _WHOLE.search(left) is not None
 
 
 def _restore(node: Any, long: dict[int, str]) -> None:

@@ -58,7 +58,7 @@ async def load_snapshot(
     text = b"".join(pieces)
     del pieces
     progress.begin("decoding the document", len(text), "bytes")
-    steps = decode_steps(text, max_depth=DOCUMENT_DEPTH, slice_bytes=SLICE_BYTES)
+    steps = decode_steps(text, max_depth=DOCUMENT_DEPTH, slice_bytes=SLICE_BYTES, is_own=True)
     try:
         root = await exhaust(_counted(steps, progress))
     except JsonError as error:

@@ -41,13 +41,15 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("value", TEXTS, ids=range(len(TEXTS)))
-@pytest.mark.parametrize("slice_bytes", [0, 200])
-def test_what_is_decoded(value: Any, slice_bytes: int) -> None:
-    text = json.dumps(value).encode()
+@pytest.mark.parametrize(
+    ("slice_bytes", "is_own"), [(0, False), (200, False), (200, True), (2000, True)]
+)
+def test_what_is_decoded(value: Any, slice_bytes: int, is_own: bool) -> None:
+    text = json.dumps(value, separators=(",", ":")).encode()
     if not slice_bytes:
         found = decode(text)
     else:
-        steps = decode_steps(text, slice_bytes=slice_bytes)
+        steps = decode_steps(text, slice_bytes=slice_bytes, is_own=is_own)
         while True:
             try:
                 next(steps)

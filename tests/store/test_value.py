@@ -55,7 +55,7 @@ JUNK = [b"", b",", b'"', b"\\", b"]", b"}", b"[", b"{", b":", b" ", b"0", b"x", 
 JUNK += [b'"":1,', b"\\ud800", b"\xc3", b"\xff"]
 
 
-def in_steps(data: bytes | str, **options: int) -> Json:
+def in_steps(data: bytes | str, **options: Any) -> Json:
     return result(decode_steps(data, **options))
 
 
@@ -204,6 +204,13 @@ class TestDecodeSteps:
     def test_gives_what_decode_gives(self, value: Json, size: int, indent: int | None) -> None:
         for text in (json.dumps(value, indent=indent), json.dumps(value, ensure_ascii=False)):
             assert same(in_steps(text, slice_bytes=size), decode(text))
+
+    @example({"0": None, "1": None, "\x07\U00010000": {"": None, "0": None}, "": None}, 64)
+    @example([list(range(200)), {"": list(range(64))}, [[]] * 90], 64)
+    @given(VALUES, st.integers(64, 200))
+    def test_gives_what_was_encoded(self, value: Json, size: int) -> None:
+        text = b"".join(encode_steps(value))
+        assert same(in_steps(text, slice_bytes=size, is_own=True), decode(text))
 
     @given(VALUES, st.integers(64, 130), st.data())
     def test_refuses_what_decode_refuses(self, value: Json, size: int, data: Any) -> None:
