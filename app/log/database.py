@@ -87,6 +87,8 @@ class Database:
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR:
                     self._broken = True
                     raise LogBroken(f"{self.folder.database}: {error}") from error
+                if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                    raise LogRefused(tables.not_a_log(self.folder.database)) from error
                 raise LogRefused(f"{self.folder.database} cannot be used: {error}") from error
             undo.pop_all()
         self.folder.keep_reserve()

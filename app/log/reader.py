@@ -52,6 +52,8 @@ class Reader:
                 undo.callback(self._close)
                 self.opened = self._look()
             except sqlite3.Error as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                    raise LogRefused(tables.not_a_log(self.file)) from error
                 raise LogRefused(f"{self.file} cannot be read: {error}") from error
             self._undo = undo.pop_all()
 

@@ -4,6 +4,8 @@ It is mapped into memory: to put something into it is to copy it, without a call
 without a wait. What a killed process had copied is in the file. What a cut of the power leaves of
 it nobody knows: so it has a tag that says what it belongs to, and to which run of the machine.
 
+A file that somebody else makes shorter is no longer used, and goes.
+
 head    TAG (64 bytes), where the oldest record begins and the newest one ends (8 bytes each),
         counted from the first that was ever put into it
 then    records, each SIZE and CRC-32 (4 bytes each) and as many bytes; the newest go in the place
@@ -16,6 +18,7 @@ import errno
 import mmap
 import os
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
@@ -34,6 +37,38 @@ class RingDamaged(ValueError):
     """What is there is not what was put in."""
 
 
+class RingCut(OSError):
+    """Somebody made the file shorter while it was in use."""
+
+
+def carry_over(path: Path, size: int, tag: bytes) -> None:
+    """Give the file another size, with the newest of its records that fit. Killed meanwhile, it is
+    as it was. Nothing is done if it has that size, or is not there. Waits for the disk. Raises
+    `RingDamaged`, and `OSError` (there is no room): then the file is gone.
+    """
+    try:
+        old_size = path.stat().st_size - HEAD_BYTES
+    except FileNotFoundError:
+        return
+    if old_size in (size, -HEAD_BYTES):
+        return
+    if old_size <= RECORD_HEAD_BYTES:
+        raise RingDamaged("it was cut short")
+    with closing(Ring(path, old_size, tag)) as old:
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)  # of a process that was killed
+        try:
+            with closing(Ring(beside, size, tag)) as new:
+                for record in old.records():
+                    new.put(record)
+            beside.replace(path)
+        except OSError:
+            path.unlink(missing_ok=True)  # it must not be believed when rooms have gone on
+            raise
+        finally:
+            beside.unlink(missing_ok=True)
+
+
 class Ring:
     """Not to be opened twice. All but opening it is a copy in memory."""
 
@@ -43,7 +78,8 @@ class Ring:
         """
         assert len(tag) <= TAG_BYTES
         self._room = size
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self._file = opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(opened).st_size != HEAD_BYTES + size:
                 os.ftruncate(opened, 0)
@@ -54,9 +90,8 @@ class Ring:
             self._map = mmap.mmap(opened, HEAD_BYTES + size)
         except OSError:
             path.unlink()
-            raise
-        finally:
             os.close(opened)
+            raise
         self._begin, self._end = self._number(0), self._number(1)
         tag = tag.ljust(TAG_BYTES, b"\0")
         is_ours = self._map[:TAG_BYTES] == tag
@@ -85,8 +120,13 @@ class Ring:
 
     def put(self, record: bytes) -> None:
         """Put one in; the oldest go to make room. One that is larger than the ring is left out, and
-        so are all before it.
+        so are all before it. Raises `RingCut`; then the file is gone.
         """
+        # To write behind the end of a mapped file kills the process. This is not sure (it may be
+        # cut in the next moment), but cheap: a fifth of a microsecond.
+        if os.lseek(self._file, 0, os.SEEK_END) != HEAD_BYTES + self._room:
+            self._path.unlink(missing_ok=True)
+            raise RingCut(errno.EIO, f"{self._path} was made shorter or longer while in use")
         size = RECORD_HEAD_BYTES + len(record)
         if size > self._room:
             self.clear()
@@ -107,6 +147,7 @@ class Ring:
     def close(self) -> None:
         """Let go of it."""
         self._map.close()
+        os.close(self._file)
 
     def _number(self, place: int) -> int:
         at = TAG_BYTES + 8 * place

@@ -53,11 +53,12 @@ class SqliteLog:
         self._database = await self._in_thread(make)
         # Only now is it known that nobody else has the folder.
         if sqlite3.sqlite_version_info < SOUND:
-            log.warning(
-                "SQLite %s can damage a file that two processes write; %s is in use by this one "
-                "alone, and must stay so: no sqlite3 beside it (mended in 3.51.3)",
+            # Nothing is wrong, and it is said at each start.
+            log.info(
+                "this machine's SQLite is %s: before 3.51.3, do not open %s with another program "
+                "(sqlite3, for example) while this server runs; the file could be damaged",
                 sqlite3.sqlite_version,
-                self.path,
+                self.path / "triode.db",
             )
         if self._database.missing:
             log.warning(

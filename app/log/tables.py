@@ -89,6 +89,8 @@ def set_meta(name: str, value: str) -> tuple[str, tuple[Any, ...]]:
 
 def require_format(db: sqlite3.Connection, path: Path) -> None:
     """Raises `LogRefused` unless it is of the format that is known here."""
+    if not number(db, "SELECT count(*) FROM sqlite_master WHERE name='meta'"):
+        raise LogRefused(f"{path} is a database of another program, not a log of Triode")
     row = db.execute("SELECT value FROM meta WHERE name='format'").fetchone()
     if row != (str(FORMAT),):
         found = None if row is None else row[0]
@@ -96,6 +98,14 @@ def require_format(db: sqlite3.Connection, path: Path) -> None:
             f"{path} is of format {found}; this Triode knows {FORMAT}: use a newer one, or another "
             "folder"
         )
+
+
+def not_a_log(path: Path) -> str:
+    """Why a file that SQLite does not know cannot be used."""
+    return (
+        f"{path} is not a log of Triode: it is no SQLite database, or its first page is damaged. "
+        "Name the folder of a server, or a file that `triode backup` made"
+    )
 
 
 def snapshots(db: sqlite3.Connection) -> list[Snapshot]:

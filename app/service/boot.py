@@ -67,12 +67,15 @@ async def boot(triode: Triode) -> bool:
         raise
     store = triode.store
     triode.boot_s = trio.current_time() - since
-    log.info(
-        "the log stands at %s, %.1f MB; read in %.1f s",
-        store.position,
-        store.bytes / 1e6,
-        triode.boot_s,
-    )
+    if journal.is_new:
+        log.info("a new log: the document begins at position %s", store.position)
+    else:
+        log.info(
+            "the document was read from the log in %.1f s: %.1f MB, at position %s",
+            triode.boot_s,
+            store.bytes / 1e6,
+            store.position,
+        )
     return True
 
 

@@ -20,13 +20,14 @@ import trio
 
 from triode.app.delivery.room import KeptRoom
 from triode.app.log.log import LogError
-from triode.app.log.ring import Ring, RingDamaged
+from triode.app.log.ring import Ring, RingCut, RingDamaged, carry_over
 from triode.store.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from triode.app.delivery.room import Message, Room
+    from triode.app.delivery.rooms import Rooms
     from triode.app.service.triode import Triode
 
 log = logging.getLogger("triode")
@@ -80,7 +81,7 @@ async def take_rooms(triode: Triode) -> None:
     ring = await _open_ring(triode)
     if ring is not None:
         await _add_newer(kept, ring)
-        rooms.recorder = partial(_put, ring)
+        rooms.recorder = partial(_record, rooms, ring)
         if found:
             # Before they go from the log: killed between the two, the next one finds them.
             for name, room in kept.items():
@@ -117,11 +118,20 @@ async def _open_ring(triode: Triode) -> Ring | None:
         # As for the database: without it nobody knows whether the machine was started anew.
         tag = f"{FORMAT} {triode.store.epoch}@{_BOOT_ID.read_text().strip()}".encode()
         size = max(settings.room_history_bytes, LEAST_BYTES)
-        make = partial(Ring, settings.data / RING, size, tag)
+        make = partial(_ring, settings.data / RING, size, tag)
         return await trio.to_thread.run_sync(make)
     except OSError as error:
         log.warning("what rooms remember will not outlive a crash: %s", error)
         return None
+
+
+def _ring(path: Path, size: int, tag: bytes) -> Ring:
+    try:
+        # With another `--room-history-bytes` rooms go on all the same.
+        carry_over(path, size, tag)
+    except RingDamaged as error:
+        log.warning("%s cannot be read, and rooms begin anew: %s", path, error)
+    return Ring(path, size, tag)
 
 
 async def _add_newer(kept: dict[str, KeptRoom], ring: Ring) -> None:
@@ -148,6 +158,15 @@ def _add(kept: dict[str, KeptRoom], name: str, epoch: str, seq: int, message: He
         messages.append((seq, message[0].decode(), *message[1:]))
     kept.pop(name, None)
     kept[name] = KeptRoom(epoch, seq, messages)
+
+
+def _record(rooms: Rooms, ring: Ring, room: Room[Any], message: Message | None) -> None:
+    try:
+        _put(ring, room, message)
+    except RingCut as error:
+        # What the file lacks must not be resumed from: it is gone, and the end will keep them.
+        log.error("%s: what rooms remember will not outlive a crash", error.strerror)
+        rooms.recorder = None
 
 
 def _put(ring: Ring, room: Room[Any], message: Message | None) -> None:

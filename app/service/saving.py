@@ -96,4 +96,5 @@ async def save(triode: Triode, finish: Callable[[int], Awaitable[None]] | None =
                 await turn()
     await (finish or journal.log.finish_snapshot)(snapshot)
     journal.saved = Saved(seq, triode.clock.unix_ms())
-    log.info("a snapshot of %d is kept", seq)
+    if seq:
+        log.info("a snapshot of the document is in the log, up to write %d", seq)

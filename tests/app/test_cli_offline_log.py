@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,13 @@ def test_where_there_is_none(tmp_path: Path, command: str) -> None:
     (tmp_path / "text").write_text("no database at all, but long enough to be read" * 20)
     done = triode(command, "--data", tmp_path / "text")
     assert done.exit_code == 3
-    assert "cannot be read: file is not a database" in done.stderr
+    assert "text is not a log of Triode: it is no SQLite database" in done.stderr
+    with closing(sqlite3.connect(tmp_path / "other")) as db:
+        db.execute("CREATE TABLE other(a)")
+        db.commit()
+    done = triode(command, "--data", tmp_path / "other")
+    assert done.exit_code == 3
+    assert "other is a database of another program, not a log of Triode" in done.stderr
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from triode.app.log.log import LogFull
 from triode.app.log.memory import MemoryLog
 from triode.app.log.ring import HEAD_BYTES, TAG_BYTES
 from triode.app.service import boot, room_records
-from triode.app.service.room_records import BODY_BYTES, RING
+from triode.app.service.room_records import BODY_BYTES, LEAST_BYTES, RING
 from triode.app.service.shutdown import say_goodbye
 from triode.app.service.triode import Triode
 from triode.limits.principal import OWNER
@@ -251,6 +252,38 @@ class TestKilled:
             triode.hub.rooms.sweep(trio.current_time() + 2 * rooms.EMPTY_S)
         async with running_on(log) as triode:
             assert [*triode.hub.rooms.kept()] == []
+
+    @pytest.mark.parametrize("size", [2 * LEAST_BYTES, 4 * LEAST_BYTES])
+    async def test_rooms_go_on_with_a_file_of_another_size(self, tmp_path: Path, size: int) -> None:
+        log = fresh()
+        async with running_on(log, {}, data=tmp_path, room_history_bytes=3 * LEAST_BYTES) as triode:
+            client = connect(triode, FakeLane(), rooms=("a",))
+            at = str(triode.hub.rooms.position(client.rooms["a"]))
+            publish(triode, "a", data=1)
+        for _ in range(2):
+            async with running_on(log, data=tmp_path, room_history_bytes=size) as triode:
+                ok, missed = await join(triode, room="a", since=at)
+                assert (ok["resumed"], missed) == (True, [("a", 1)])
+        assert (tmp_path / RING).stat().st_size == HEAD_BYTES + size
+
+    async def test_a_file_that_is_cut_short_while_in_use_is_given_up(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It killed the process (SIGBUS). What it lacks nobody may resume from."""
+        log = fresh()
+        async with running_on(log, {}, data=tmp_path) as triode:
+            client = connect(triode, FakeLane(), rooms=("a",))
+            publish(triode, "a", data=1)
+            at = str(triode.hub.rooms.position(client.rooms["a"]))
+            os.truncate(tmp_path / RING, HEAD_BYTES)
+            publish(triode, "a", data=2)
+            publish(triode, "a", data=3)
+            ok, missed = await join(triode, room="a", since=at)
+            assert (ok["resumed"], missed) == (True, [("a", 2), ("a", 3)])
+        assert "triode.rooms was made shorter or longer while in use" in caplog.text
+        async with running_on(log, data=tmp_path) as triode:
+            ok, _ = await join(triode, room="a", since=at)
+            assert ok["resumed"] is False
 
     @pytest.mark.parametrize("at", [HEAD_BYTES + 4, TAG_BYTES + 14])
     async def test_a_damaged_file_is_none(self, tmp_path: Path, at: int) -> None:
