@@ -312,7 +312,7 @@ class TestRefused:
 
     def test_no_database(self, tmp_path: Path) -> None:
         (tmp_path / "triode.db").write_bytes(b"something else" * 1000)
-        with pytest.raises(LogRefused, match="not a database"):
+        with pytest.raises(LogRefused, match="is not a log of Triode: it is no SQLite database"):
             opened(tmp_path)
 
     def test_no_folder(self, tmp_path: Path) -> None:
@@ -396,9 +396,10 @@ async def test_that_it_is_alone_is_said_only_when_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "SOUND", (99, 0, 0))
+    caplog.set_level("INFO", "triode")
     first, second = SqliteLog(tmp_path), SqliteLog(tmp_path)
     await first.open()
-    assert "in use by this one alone" in caplog.text
+    assert "with another program" in caplog.text
     caplog.clear()
     with pytest.raises(LogRefused, match="in use"):
         await second.open()
