@@ -95,6 +95,16 @@ async def many_sets(client: Attacker) -> int:
                 return 200 if frame["type"] == "ok" else int(frame["status"])
 
 
+async def many_refusals(client: Attacker) -> int:
+    """10 000 operations that are none in one message; each has its refusal in the answer."""
+    async with client.ws() as ws:
+        await ws.send({"type": "batch", "ops": [{"type": "none"}] * 10_000, "ref": 1})
+        while True:
+            frame = await ws.next(60)
+            if frame.get("ref") == 1:
+                return 200 if frame["type"] == "ok" else int(frame["status"])
+
+
 async def doubling(client: Attacker) -> int:
     """A copy of all into itself, again and again."""
     status = await client.set(PLACE, {"a": {"x": ["text"] * 1000}})
@@ -145,6 +155,7 @@ TABLE: tuple[Abuse, ...] = (
     Abuse("deep and wide merge", deep_merge, (200, 422), empty),
     Abuse("batch toggling a condition", toggling, (200, 422), open_items),
     Abuse("batch of 20 000 sets", many_sets, (200, 422), empty),
+    Abuse("batch of 10 000 refusals", many_refusals, (200,), empty),
     Abuse("copy doubling the document", doubling, (422, 507), empty),
     Abuse("elements of a long array", shorter_by_one, (200,), long_array),
     Abuse("copy of a long array", copied_array, (200,), long_array_alone),
