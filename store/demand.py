@@ -78,7 +78,8 @@ def _of_one(root: Json, op: Operation) -> Iterator[Demand]:
             yield Demand("write", text)
     else:
         yield Demand("write", text)
-    if op.if_position is not None or isinstance(op, Increment):
+    has_condition = op.if_position is not None or op.if_value is not None
+    if has_condition or isinstance(op, Increment):
         yield Demand("read", text)
     if isinstance(op, Set) and op.create:
         yield Demand("write", format_path(_first_missing(root, path)))

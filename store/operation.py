@@ -6,7 +6,7 @@
     ├── TestFailed      409  a JSON Patch `test` does not hold
     ├── Taken           409  the name that a `push` would give is there already
     ├── Full            507  the document would be larger than it may be
-    └── Conflict        412  the place has changed since the position in `if_position`
+    └── Conflict        412  the place is not as `if_position` or `if_value` wants it
 
 Each operation takes an unresolved path (negative indexes, pointer tokens); see `Document.resolve`.
 The values in it are handed over to the document: whoever builds an operation from values he keeps
@@ -15,7 +15,7 @@ copies them (`copy_deep`) first.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -24,8 +24,20 @@ from triode.store.json_type import Json
 from triode.store.path import Path
 
 
-class _Logged(Struct, frozen=True, tag_field="op", omit_defaults=True):
+class Expected(Struct, frozen=True):
+    """What a write wants to find at its place: a value that `equals` this one, or is `less` than
+    this number or text; or whether one `exists`.
+    """
+
+    test: Literal["equals", "exists", "less"]
+    value: Json
+
+
+class _Logged(Struct, frozen=True, tag_field="op", omit_defaults=True, kw_only=True):
     """What stands in a log (`store.entry`): the tags and the names of the fields are its format."""
+
+    # About the document before the write; that of a batch has none.
+    if_value: Expected | None = None
 
 
 class Set(_Logged, frozen=True, tag="set"):

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from triode.store.change import Change, Edit, Position, Rearranged
 from triode.store.checksum import Checksum
 from triode.store.document import Document
+from triode.store.expected import require_expected
 from triode.store.history import MAX_CHANGE_BYTES, History, Kept
 from triode.store.index import Event, Index, Selection
 from triode.store.lineage import Lineage
@@ -224,7 +225,7 @@ class Store:
         """
         if type(op) is Batch and len(op.ops) > MAX_OPS:
             raise Invalid((), f"more than {MAX_OPS} operations in one batch")
-        if op.if_position is not None or type(op) is Batch:
+        if op.if_position is not None or op.if_value is not None or type(op) is Batch:
             self._check_conditions(op, work)
         made: list[Json] = []
         try:
@@ -350,6 +351,8 @@ class Store:
         if isinstance(op, Batch):
             for part in op.ops:
                 self._check_conditions(part, work)
+        if op.if_value is not None:
+            require_expected(self.document.root, op, op.if_value, work)
         position = op.if_position
         if position is None:
             return

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from triode.app.access.write_rights import require_operation
 from triode.app.service.execute import check_position
+from triode.app.service.expected import read_expected
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.store.change import Position, parse_position
 from triode.store.operation import Push, Set, WriteError
@@ -85,6 +86,11 @@ def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Op
     asked = head.params.get("if")
     if match is None and none_match is None and asked is None:
         return op
+    if asked is not None and len(asked) > 1:
+        raise bad_request("if is given several times; once is enough")
+    if asked is not None and asked[0].startswith("{"):
+        op = replace(op, if_value=read_expected(asked[0]))
+        asked = None
     # Before it is looked at: whoever may not read here is not told what is here. The rest of what
     # the operation needs is asked when it is planned.
     kind: Operation = Push(op.path, None) if isinstance(op, Push) else Set(op.path, None)
@@ -99,10 +105,9 @@ def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Op
             # What has changed since stays changed: nothing is left to ask when it is applied.
             return op
         position = _of_if_none_match(store, op.path)
+    elif asked is None:
+        return op
     else:
-        assert asked is not None
-        if len(asked) > 1:
-            raise bad_request("if is given several times; once is enough")
         position = check_position(asked[0])
     return replace(op, if_position=position)
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from msgspec.structs import replace
+
 from triode.app.access.charged import Bill
 from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service import messages
+from triode.app.service.expected import check_expected
 from triode.app.service.filter_parsing import readable
 from triode.app.service.messages import Saying
 from triode.app.service.position_wait import check_at, reach
@@ -91,14 +94,23 @@ def check_position(text: Any) -> Position | None:
         return None
     position = parse_position(text) if type(text) is str else None
     if position is None:
-        raise bad_request('"if" must be a position, EPOCH:SEQ, as a write or an ETag gave it')
+        raise bad_request(
+            '"if" must be a position, EPOCH:SEQ, as a write or an ETag gave it; or an object with '
+            "one of equals, exists and less"
+        )
     return position
 
 
 def operation_of(name: str, command: dict[str, Any]) -> Operation:
     """The write that a command asks for. Raises `Refusal` 400."""
+    condition = command.get("if")
+    if type(condition) is not dict:
+        return _operation_of(name, command, check_position(condition))
+    return replace(_operation_of(name, command, None), if_value=check_expected(condition))
+
+
+def _operation_of(name: str, command: dict[str, Any], condition: Position | None) -> Operation:
     path = check_path(command.get("path"))
-    condition = check_position(command["if"]) if "if" in command else None
     if name == "set":
         create = command.get("create", False)
         if type(create) is not bool:

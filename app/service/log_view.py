@@ -71,6 +71,9 @@ def _operation(logged: dict[str, Any]) -> dict[str, Any]:
         return {"op": "record", "name": op["name"], "removed": op.get("value") is None}
     if "path" in op:
         op["path"] = format_path(tuple(op["path"]))
+    if op.get("if_value"):
+        expected = op.pop("if_value")
+        op["if"] = {expected["test"]: expected["value"]}
     if op.get("if_position"):
         op["if"] = str(msgspec.convert(op.pop("if_position"), Position))
     if "ops" in op:

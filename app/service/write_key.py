@@ -20,6 +20,7 @@ AT_ONCE_BYTES: Final = 64 * 1024
 _NAME_BYTES: Final = 16
 _ASKED_BYTES: Final = 8
 _BY_BYTES: Final = 6
+_CONDITIONS: Final = ("if_position", "if_value")
 # An address is none of the log's business: whoever reads there cannot find it by trying all.
 _SALT: Final = secrets.token_bytes(16)
 
@@ -56,7 +57,9 @@ def _shape(op: Operation) -> list[Any]:
     """An operation as JSON: `["set", path, value, …]`."""
     if isinstance(op, Batch):
         return ["batch", [_shape(part) for part in op.ops]]
-    values = (getattr(op, name) for name in op.__struct_fields__ if name != "if_position")
+    values = (getattr(op, name) for name in op.__struct_fields__ if name not in _CONDITIONS)
     condition = None if op.if_position is None else str(op.if_position)
-    head = [op.__struct_config__.tag, condition]
+    head: list[Any] = [op.__struct_config__.tag, condition]
+    if op.if_value is not None:
+        head.append({"if": op.if_value.test, "value": op.if_value.value})
     return head + [list(value) if type(value) is tuple else value for value in values]

@@ -252,8 +252,8 @@ export interface GetOptions extends CallOptions {
 }
 
 export interface WriteOptions extends CallOptions {
-  /** Only if the place has not changed since. */
-  if?: Position;
+  /** Only if the place has not changed since, or if its value is so. */
+  if?: Position | { equals: any } | { exists: boolean } | { less: number | string };
   /** A name of your own for this write, 1 to 255 printable ASCII characters: the server does it once.
    *  Without one the client gives it a key itself. */
   key?: string;

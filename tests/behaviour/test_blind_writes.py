@@ -68,6 +68,8 @@ COMMANDS: list[dict[str, Any]] = [
     {"type": "patch", "path": ".secret", "patch": [FAILS]},
     {"type": "patch", "path": ".secret.none", "patch": []},
     {"type": "set", "path": ".secret", "value": 1, "if": "other0:1"},
+    {"type": "set", "path": ".secret", "value": 1, "if": {"less": 2}},
+    {"type": "push", "path": ".secret.k", "value": 1, "if": {"exists": False}},
     {
         "type": "batch",
         "atomic": True,

@@ -62,6 +62,15 @@ async def test_a_push_gives_its_new_name(connect: Connect, server: Server, api: 
     assert sorted(members, key=members.__getitem__) == sorted(members)
 
 
+async def test_a_condition_on_a_value(connect: Connect, server: Server, api: Api) -> None:
+    async with connect(f"http://127.0.0.1:{server.port}") as t:
+        await t.set(".", {"bid": 5})
+        await t.set(".bid", 7, if_={"less": 7})
+        with pytest.raises(Changed):
+            await t.set(".bid", 6, if_={"less": 6})
+        assert await api.get(".bid") == 7
+
+
 async def test_a_condition_holds_or_nothing_is_written(
     connect: Connect, server: Server, api: Api
 ) -> None:

@@ -6,6 +6,8 @@ import copy
 from random import Random
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from triode.app.runtime.clock import Clock
 from triode.app.service.triode import Triode
 from triode.app.service.write_key import make_key
@@ -17,6 +19,7 @@ from triode.store.operation import (
     Append,
     Batch,
     Delete,
+    Expected,
     Increment,
     Merge,
     Operation,
@@ -117,6 +120,16 @@ class Writes:
         return self._single()
 
     def _single(self) -> Set | Delete | Increment | Append | Push | Merge | Patch:
+        made = self._unconditional()
+        if self._random.random() > 0.1:
+            return made
+        some = self._random.choice((0, 1, 300, "t"))
+        tests = (
+            Expected("equals", self._value()), Expected("exists", some == 0), Expected("less", some)
+        )  # fmt: skip
+        return replace(made, if_value=self._random.choice(tests))
+
+    def _unconditional(self) -> Set | Delete | Increment | Append | Push | Merge | Patch:
         random = self._random
         condition = self._condition()
         kinds = (Set, Delete, Increment, Append, Push, Merge, Patch)

@@ -28,7 +28,10 @@ CREATE: Final = query("create", {"type": "boolean", "description": "Make missing
 PUSH: Final = query(
     "push", {"type": "boolean", "description": "Add it to the object there, under a new name"}
 )
-IF: Final = query("if", POSITION)
+IF: Final = query(
+    "if",
+    text("A position: write only if unchanged since. Or JSON as in Expected: if that is there now"),
+)
 IF_MATCH: Final = field("If-Match", "A position in quotes: write only if unchanged since")
 IF_NONE: Final = field("If-None-Match", "A position in quotes; on writes only *")
 KEY: Final = field(

@@ -91,6 +91,18 @@ SCHEMAS: Final[dict[str, Schema]] = {
         description="RFC 9457; further members say what helps",
         additionalProperties=True,
     ),
+    "Expected": object_(
+        {
+            "equals": ANY,
+            "exists": {"type": "boolean"},
+            "less": {"type": ["number", "string"]},
+        },
+        [],
+        minProperties=1,
+        maxProperties=1,
+        additionalProperties=False,
+        description="What a write wants to find at its place",
+    ),
     "Written": object_(
         {"id": POSITION, "key": text("The name that a push gave")},
         ["id"],
@@ -125,7 +137,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "value": ANY,
             "patch": ANY,
             "by": number("For increment", default=1),
-            "if": POSITION,
+            "if": {"anyOf": [POSITION, ref("Expected")]},
             "key": text("The name of this write: it is done once", minLength=1, maxLength=255),
             "create": {"type": "boolean", "default": False},
             "ops": array({"type": "object"}, "For batch"),

@@ -19,7 +19,7 @@ from .assembly import MISSING, Json, Missing
 from .backoff import Backoff
 from .errors import BatchRefused, Changed, refused
 from .link import Link, State, Token
-from .op import Op
+from .op import If, Op
 from .options import Options
 from .path import is_single
 from .room import Room
@@ -152,40 +152,41 @@ class AsyncTriode:
     # ── writes ──────────────────────────────────────────────────────────────────────────────────
 
     async def set(
-        self, path: str, value: Json, *, if_: str | None = None, create: bool = False
+        self, path: str, value: Json, *, if_: If | None = None, create: bool = False
     ) -> str:
         """The place has this value; with `create` missing parents are made. Returns the position.
 
-        `if_` makes it conditional: the place must not have changed since that position. When the
+        `if_` makes it conditional: the place must not have changed since that position, or has to
+        be as `{"equals": v}`, `{"exists": bool}` or `{"less": v}` says; else `Changed`. When the
         connection breaks before the answer it is sent again, and the server does it once. Raises
         `Refused` and its kinds; `Unsent` and `Lost`, see there; `ValueError` or `TypeError` for
         what is no JSON. Cancelled before it was sent, it is not sent.
         """
         return await self._write(op.set(path, value, if_=if_, create=create))
 
-    async def merge(self, path: str, patch: Json, *, if_: str | None = None) -> str:
+    async def merge(self, path: str, patch: Json, *, if_: If | None = None) -> str:
         """Change members of an object, null removes one (RFC 7396). As `set`."""
         return await self._write(op.merge(path, patch, if_=if_))
 
     async def patch(
-        self, path: str, patch: Sequence[Mapping[str, Any]], *, if_: str | None = None
+        self, path: str, patch: Sequence[Mapping[str, Any]], *, if_: If | None = None
     ) -> str:
         """JSON Patch operations (RFC 6902), all or none. As `set`."""
         return await self._write(op.patch(path, patch, if_=if_))
 
-    async def delete(self, path: str, *, if_: str | None = None) -> str:
+    async def delete(self, path: str, *, if_: If | None = None) -> str:
         """Remove a place. As `set`."""
         return await self._write(op.delete(path, if_=if_))
 
-    async def increment(self, path: str, by: float = 1, *, if_: str | None = None) -> str:
+    async def increment(self, path: str, by: float = 1, *, if_: If | None = None) -> str:
         """Add to the number there. As `set`."""
         return await self._write(op.increment(path, by, if_=if_))
 
-    async def append(self, path: str, value: Json, *, if_: str | None = None) -> str:
+    async def append(self, path: str, value: Json, *, if_: If | None = None) -> str:
         """Add an element to the array there. As `set`."""
         return await self._write(op.append(path, value, if_=if_))
 
-    async def push(self, path: str, value: Json, *, if_: str | None = None) -> str:
+    async def push(self, path: str, value: Json, *, if_: If | None = None) -> str:
         """Add a member to the object there, under a new name that sorts by time. Returns that name.
         As `set`.
         """

@@ -9,44 +9,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Op = dict[str, Any]
+# A position, or what has to be there: {"equals": 5}, {"exists": False} or {"less": 5}.
+If = str | Mapping[str, Any]
 
 
-def set(path: str, value: Any, *, if_: str | None = None, create: bool = False) -> Op:
+def set(path: str, value: Any, *, if_: If | None = None, create: bool = False) -> Op:
     """The place has this value; with `create` missing parents are made."""
     made = {"create": True} if create else {}
     return _op("set", path, if_, value=value, **made)
 
 
-def merge(path: str, patch: Any, *, if_: str | None = None) -> Op:
+def merge(path: str, patch: Any, *, if_: If | None = None) -> Op:
     """Members of an object, null removes one (RFC 7396)."""
     return _op("merge", path, if_, patch=patch)
 
 
-def patch(path: str, patch: Sequence[Mapping[str, Any]], *, if_: str | None = None) -> Op:
+def patch(path: str, patch: Sequence[Mapping[str, Any]], *, if_: If | None = None) -> Op:
     """JSON Patch operations (RFC 6902), all or none."""
     return _op("patch", path, if_, patch=list(patch))
 
 
-def delete(path: str, *, if_: str | None = None) -> Op:
+def delete(path: str, *, if_: If | None = None) -> Op:
     """The place is gone."""
     return _op("delete", path, if_)
 
 
-def increment(path: str, by: float = 1, *, if_: str | None = None) -> Op:
+def increment(path: str, by: float = 1, *, if_: If | None = None) -> Op:
     """The number there, and `by`."""
     return _op("increment", path, if_, by=by)
 
 
-def append(path: str, value: Any, *, if_: str | None = None) -> Op:
+def append(path: str, value: Any, *, if_: If | None = None) -> Op:
     """One more element of the array there."""
     return _op("append", path, if_, value=value)
 
 
-def push(path: str, value: Any, *, if_: str | None = None) -> Op:
+def push(path: str, value: Any, *, if_: If | None = None) -> Op:
     """One more member of the object there, under a new name that sorts by time."""
     return _op("push", path, if_, value=value)
 
 
-def _op(name: str, path: str, position: str | None, **members: Any) -> Op:
-    condition = {} if position is None else {"if": position}
-    return {"type": name, "path": path, **members, **condition}
+def _op(name: str, path: str, condition: If | None, **members: Any) -> Op:
+    given = {} if condition is None else {"if": condition}
+    return {"type": name, "path": path, **members, **given}
