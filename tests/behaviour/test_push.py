@@ -61,7 +61,7 @@ async def test_each_way_answers_the_name(server: Server, api: Api, document: str
 async def test_sent_twice_it_is_done_once_and_answered_alike(
     server: Server, api: Api, document: str
 ) -> None:
-    headers = {"Idempotency-Key": "one"}
+    headers = {"Idempotency-Key": "a push"}
     first, again = [
         (await api.write("POST", ".a", b"1", JSON, headers=headers, push="true")).json()
         for _ in range(2)
@@ -71,7 +71,11 @@ async def test_sent_twice_it_is_done_once_and_answered_alike(
     ops = [{"type": "push", "path": ".a", "value": 2}]
     async with open_ws(server, "/ws") as ws:
         for atomic in (False, True):
-            batch: dict[str, Any] = {"ops": ops, "atomic": atomic, "key": f"two {atomic}"}
+            batch: dict[str, Any] = {
+                "ops": ops,
+                "atomic": atomic,
+                "key": f"a pushed batch {atomic}",
+            }
             one, two = [(await ws.ok("batch", **batch))["keys"] for _ in range(2)]
             assert one == two
 

@@ -105,7 +105,13 @@ async def test_malformed(server: Server, api: Api, condition: dict[str, Any]) ->
 async def test_a_key_belongs_to_one_condition(api: Api) -> None:
     await api.reset(DOCUMENT)
     for condition, status in ((5, 200), (5, 200), (6, 422)):
-        body = {"type": "set", "path": ".n", "value": 6, "if": {"equals": condition}, "key": "one"}
+        body = {
+            "type": "set",
+            "path": ".n",
+            "value": 6,
+            "if": {"equals": condition},
+            "key": "a condition",
+        }
         [answer] = (await api.request("POST", "/store/batch", json=[body])).json()
         assert answer.get("status", 200) == status
 
