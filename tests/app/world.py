@@ -40,7 +40,17 @@ from triode.app.wire.refusal import Refusal
 from triode.store.change import Position
 from triode.store.event import Event
 from triode.store.filter import parse_filter
-from triode.store.operation import Append, Batch, Delete, Increment, Merge, Operation, Patch, Set
+from triode.store.operation import (
+    Append,
+    Batch,
+    Delete,
+    Increment,
+    Merge,
+    Operation,
+    Patch,
+    Push,
+    Set,
+)
 from triode.store.store import Committed
 from triode.store.trie import Selection
 from triode.store.value import Json, encode, equal
@@ -453,7 +463,7 @@ class World:
         match op:
             case Set():
                 command |= {"value": op.value, "create": op.create}
-            case Append():
+            case Append() | Push():
                 command |= {"value": op.value}
             case Merge() | Patch():
                 command |= {"patch": op.patch}

@@ -84,7 +84,7 @@ def kept_by_history(edits: list[Edit]) -> list[Any]:
     """What the history keeps of each `before`: of a rearranged array, what was cut out."""
     history = History(max_items=1, max_bytes=10**9)
     history.append(Change(Position("e", 1), 0, tuple(edits)))
-    kept: list[Any] = [edit.before for edit in history.since(0)[0].edits]
+    kept: list[Any] = [edit.before for change in history.since(0) for edit in change.edits]
     return [before.removed if type(before) is Splice else before for before in kept]
 
 
