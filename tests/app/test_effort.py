@@ -322,6 +322,6 @@ async def test_a_light_client_does_not_wait_for_those_who_flood(
         await quiet.send.send(data)
         await quiet.waits.wait()
         waited.append(turns - before)
-    # Fifty wait in the line. Whom Trio runs first in a round is chance, so one of them may take longer.
+    # Fifty wait in the line. Whom Trio runs first in a round is chance: one may take longer.
     assert median(waited) < 40, waited
     nursery.cancel_scope.cancel()
