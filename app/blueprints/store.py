@@ -101,7 +101,7 @@ def blueprint(triode: Triode) -> Blueprint:
         media_type(seen.head, [JSON])
         with in_hand(triode.metrics, seen.head):
             value = await content(seen.body)
-            return await _write(triode, seen, Set(path, value, _create(seen.head)))
+            return await _write(triode, seen, Set(path, value, _flag(seen.head, "create")))
 
     @bp.direct("/store", "PUT")
     async def put(seen: Visit) -> Response:
@@ -126,7 +126,7 @@ def blueprint(triode: Triode) -> Blueprint:
             if kind == MERGE_PATCH:
                 return await _write(triode, seen, Merge(path, value))
             if kind == JSON:
-                return await _write(triode, seen, Set(path, value, _create(seen.head)))
+                return await _write(triode, seen, Set(path, value, _flag(seen.head, "create")))
             if not isinstance(value, list):
                 raise bad_request("a JSON Patch is an array of operations (RFC 6902)")
             return await _write(triode, seen, Patch(path, value))
@@ -251,10 +251,6 @@ def required_path(text: str | None) -> str:
     if text is None:
         raise bad_request("path is missing; say path=. for the whole document")
     return text
-
-
-def _create(head: Head) -> bool:
-    return _flag(head, "create")
 
 
 def _flag(head: Head, name: str) -> bool:

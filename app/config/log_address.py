@@ -58,7 +58,7 @@ def parse_log_address(text: str) -> LogAddress:
     if url.scheme not in SCHEMES or not host or url.fragment:
         raise ValueError(f"must be a URL such as {_EXAMPLE} (with TLS valkeys://)")
     database = url.path.strip("/") or "0"
-    if not (database.isascii() and database.isdigit() and len(database) < 6):
+    if not _is_database(database):
         raise ValueError(f"must have the number of a database as its path, as in {_EXAMPLE}")
     name, ca = _query(url)
     return LogAddress(
@@ -83,8 +83,8 @@ def _of_sentinels(scheme: str, text: str) -> LogAddress:
         raise ValueError(f"must be a URL such as {_SENTINELS}") from None
     primary, _, database = url.path.strip("/").partition("/")
     database = database or "0"
-    is_number = database.isascii() and database.isdigit() and len(database) < 6
-    if scheme not in SCHEMES or not primary or not is_number or not all(h for h, _ in sentinels):
+    is_whole = primary and _is_database(database) and all(host for host, _ in sentinels)
+    if scheme not in SCHEMES or not is_whole:
         raise ValueError(f"must be a URL such as {_SENTINELS}, with the name of the primary")
     user, _, password = credentials.partition(":")
     name, ca = _query(url)
@@ -96,6 +96,10 @@ def _of_sentinels(scheme: str, text: str) -> LogAddress:
 
 _EXAMPLE: Final = "valkey://db.example:6379/0"
 _SENTINELS: Final = "valkey+sentinel://one.example,two.example/PRIMARY"
+
+
+def _is_database(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6
 
 
 def _query(url: SplitResult) -> tuple[str, str]:

@@ -256,8 +256,7 @@ async def _batch(
         except Refusal as refusal:
             positions.append(None)
             errors.append({"index": index} | refusal.body())
-    answer = batch_answer(triode.store, writes, positions)
-    return answer | {"errors": errors} if errors else answer
+    return batch_answer(triode.store, writes, positions, errors)
 
 
 async def _batch_logged(
@@ -291,8 +290,7 @@ async def _batch_logged(
         positions.append(None)
         ops_done.append(None)
         errors.append({"index": index} | refusal_for(triode.metrics, error).body())
-    answer = batch_answer(triode.store, ops_done, positions)
-    return answer | {"errors": errors} if errors else answer
+    return batch_answer(triode.store, ops_done, positions, errors)
 
 
 async def _give_way(timed: TimedTurn) -> None:

@@ -24,10 +24,13 @@ def write_answer(store: Store, op: Operation | Beside, position: Position) -> di
 
 
 def batch_answer(
-    store: Store, ops: Sequence[Operation | None], positions: Sequence[Position | None]
+    store: Store,
+    ops: Sequence[Operation | None],
+    positions: Sequence[Position | None],
+    errors: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """`{"positions"}` of a batch whose writes have a position each, and `keys` if any is a `push`;
-    null for what was refused, and for what is none.
+    null for what was refused, and for what is none. `errors` if there are any.
     """
     answer: dict[str, Any] = {"positions": [None if one is None else str(one) for one in positions]}
     if any(type(op) is Push for op in ops):
@@ -35,6 +38,8 @@ def batch_answer(
             store.pushed_key(position.seq) if type(op) is Push and position is not None else None
             for op, position in zip(ops, positions, strict=True)
         ]
+    if errors:
+        answer["errors"] = errors
     return answer
 
 
