@@ -1,7 +1,8 @@
 """The writes of docs/wire.md, done the plain way: a second opinion on what a document becomes.
 
 Nothing of `store` is used but its notion of "missing" and of JSON equality. A write is a command
-as it goes over the wire, with its path as a tuple in `steps`. Everything is done on copies, a
+as it goes over the wire, with its path as a tuple in `steps`, and the name that a push has to give
+(`pushed_names`) in `name`. Everything is done on copies, a
 step at a time; the document after each step is kept, for those who ask what may have been
 selected on the way.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from triode.store.value import MISSING, equal
@@ -77,7 +79,31 @@ def _steps(box: Box, command: dict[str, Any]) -> Iterator[None]:
             there.append(copy.deepcopy(command["value"]))
         else:
             raise Refused("not an array")
+    elif kind == "push":
+        members = {} if there is MISSING else there
+        if type(members) is not dict or command["name"] in members:
+            raise Refused("not an object, or the name is taken")
+        members[command["name"]] = copy.deepcopy(command["value"])
+        _put(holder, key, members)
     yield
+
+
+def pushed_names(number: int, epoch: str) -> Iterator[str]:
+    """What the pushes of the change with this number are called, without a log."""
+    for nth in count():
+        parts = (number, nth) if nth else (number,)
+        yield "".join(map(_in_order, parts)) + f"_{epoch}"
+
+
+def _in_order(number: int) -> str:
+    """Five bits a digit, behind a letter for the number of digits."""
+    bits = f"{number:b}"
+    size = -(-len(bits) // 5)
+    bits = bits.zfill(5 * size)
+    digits = "0123456789abcdefghijklmnopqrstuv"
+    return chr(ord("a") + size - 1) + "".join(
+        digits[int(bits[at : at + 5], 2)] for at in range(0, len(bits), 5)
+    )
 
 
 def _merge(holder: Any, key: Any, patch: Any) -> Iterator[None]:

@@ -478,6 +478,10 @@ class World:
         done: list[list[Json]] = []
         for unit in units:
             root = done[-1][-1] if done else self.root
+            names = naive.pushed_names(self.seq + len(done) + 1, self.epoch)
+            for part in unit.get("ops", [unit]):
+                if part["type"] == "push":
+                    part["name"] = next(names)
             try:
                 done.append(naive.versions(root, unit))
             except naive.Refused:
@@ -664,8 +668,12 @@ def _check_return(old: Hall, new: Hall) -> None:
         assert len(lost) <= old.missed, f"lost {lost}: {old}, then {new}"
 
 
+# What `naive` has to know of a command, and the server has not.
+HIDDEN = frozenset({"steps", "name"})
+
+
 def _on_the_wire(command: dict[str, Any]) -> dict[str, Any]:
-    sent = {name: value for name, value in command.items() if name != "steps"}
+    sent = {name: value for name, value in command.items() if name not in HIDDEN}
     if "ops" in sent:
         sent["ops"] = [_on_the_wire(part) for part in sent["ops"]]
     return sent
