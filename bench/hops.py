@@ -1,4 +1,5 @@
 """`python -m bench.hops`: through how many files one write goes, and how often it changes file.
+`--files` lists the files, `--trace` each call.
 
 A measure of how the code is housed, not of speed: what a reader has to follow. The server runs in
 this process; a profile function notes each call of a function of ours while one write is carried
@@ -17,7 +18,8 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,8 +32,8 @@ from triode.app.config.settings import Settings
 from triode.app.serve import serve
 
 ROOT = Path(__file__).resolve().parents[1]
-# The services that have nothing to do with a write, by what they run.
-IDLE = ("heartbeat", "watch_loop", "dispose")
+# The services that have nothing to do with a write, by the ends of their tasks' names.
+IDLE = ("heartbeat", "watch_loop", "dispose", "Collector.run")
 OURS = tuple(f"{ROOT}{os.sep}{name}{os.sep}" for name in ("app", "store", "limits"))
 
 
@@ -41,6 +43,7 @@ class Hops:
     def __init__(self) -> None:
         self.files: list[str] = []
         self.begun: list[str] = []
+        self.calls: list[tuple[str, str]] = []
 
     def note(self, frame: FrameType, event: str, _: object) -> None:
         """A profile function: notes a call when it is one of ours."""
@@ -48,11 +51,13 @@ class Hops:
         if event == "call" and name.startswith(OURS) and not is_idle_work():
             file = str(Path(name).relative_to(ROOT))
             self.files.append(file)
-            if not goes_on(frame):
+            on = goes_on(frame)
+            if not on:
                 self.begun.append(file)
+            self.calls.append((file, f"{frame.f_code.co_qualname}{' goes on' if on else ''}"))
 
-    def report(self, what: str, *, names: bool) -> None:
-        """Print the figures, and the files in the order of their first call."""
+    def report(self, what: str, *, names: bool, trace: bool) -> None:
+        """Print the figures; the files in the order of their first call; and each call."""
         print(
             f"{what}: {len(set(self.files))} files, {changes(self.files)} changes of file; "
             f"of calls alone {len(set(self.begun))} files, {changes(self.begun)} changes"
@@ -60,6 +65,9 @@ class Hops:
         if names:
             for name in dict.fromkeys(self.files):
                 print(f"    {name}  ({self.files.count(name)} calls)")
+        if trace:
+            for file, calls in groupby(self.calls, key=itemgetter(0)):
+                print(f"    {file}: {', '.join([call for _, call in calls])}")
 
 
 def changes(files: list[str]) -> int:
@@ -73,7 +81,7 @@ def is_idle_work() -> bool:
         task = trio.lowlevel.current_task()
     except RuntimeError:
         return True
-    return task.name.rpartition(".")[2] in IDLE
+    return task.name.endswith(IDLE)
 
 
 def goes_on(frame: FrameType) -> bool:
@@ -109,7 +117,7 @@ async def patch(port: int) -> None:
     assert answer.startswith(b"HTTP/1.1 200"), answer
 
 
-async def main(*, names: bool) -> None:
+async def main(*, names: bool, trace: bool) -> None:
     """Start a server, write over both ways, and print what they went through."""
     logging.disable(logging.CRITICAL)
     settings = Settings(port=0, http_rate=None, ws_rate=None)
@@ -127,12 +135,14 @@ async def main(*, names: bool) -> None:
                 assert answer["type"] == "ok", answer
 
             await command()
-            (await followed(command)).report("a write on an open WebSocket", names=names)
+            (await followed(command)).report(
+                "a write on an open WebSocket", names=names, trace=trace
+            )
         await patch(port)
         hops = await followed(partial(patch, port))
-        hops.report("a PATCH on a new connection", names=names)
+        hops.report("a PATCH on a new connection", names=names, trace=trace)
         nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
-    trio.run(partial(main, names="--files" in sys.argv))
+    trio.run(partial(main, names="--files" in sys.argv, trace="--trace" in sys.argv))
