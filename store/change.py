@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from triode.store.json_type import Json, Missing
+from triode.store.json_type import MISSING, Json, Missing
 from triode.store.path import Path
+from triode.store.value import weigh
+
+if TYPE_CHECKING:
+    from triode.store.work import Work
 
 # A double holds integers exactly up to here, and so does every client's `Number`.
 MAX_SEQ: Final = 2**53
+
+# What a container takes for one more.
+_MEMBER_BYTES: Final = 40
+ELEMENT_BYTES: Final = 9
 
 _POSITION = re.compile(r"([A-Za-z0-9_-]{1,64}):(0|[1-9][0-9]{0,15})")
 
@@ -70,3 +78,24 @@ class Change(Struct, frozen=True):
     position: Position
     time_ms: int
     edits: tuple[Edit, ...]
+
+
+def growth(edit: Edit, work: Work) -> tuple[int, int]:
+    """By how many bytes the document grows by an edit that moves no elements: as JSON, and in
+    memory.
+    """
+    path, before, after = edit.path, edit.before, edit.after
+    if type(before) is int and type(after) is int:
+        return 0, 0
+    text, taken = weigh(after, work)
+    less, freed = weigh(before, work)
+    grown, swollen = text - less, taken - freed
+    if path and (before is MISSING) is not (after is MISSING):
+        sign = 1 if before is MISSING else -1
+        if type(path[-1]) is str:
+            name, taken = weigh(path[-1])
+            grown += sign * name
+            swollen += sign * (taken + _MEMBER_BYTES)
+        else:
+            swollen += sign * ELEMENT_BYTES
+    return grown, swollen

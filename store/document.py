@@ -15,11 +15,12 @@ they copy each container on their way, once per pin.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from triode.store.change import Edit
-from triode.store.draft import Draft, get, put
+from triode.store.change import Edit, growth
+from triode.store.draft import Draft
 from triode.store.json_type import MISSING
 from triode.store.merge import plan_merge
 from triode.store.operation import (
@@ -29,18 +30,21 @@ from triode.store.operation import (
     Increment,
     Invalid,
     Merge,
+    NotFound,
     Operation,
     Patch,
     Push,
     Set,
+    Taken,
     WriteError,
 )
 from triode.store.patch import MAX_OPS, plan_patch
-from triode.store.plan import Plan, growth
+from triode.store.path import format_path
+from triode.store.plan import Plan
 from triode.store.push_key import push_key
-from triode.store.resolve import resolve
+from triode.store.resolve import existing, get, put, resolve
+from triode.store.value import DOUBLE_BITS, fits_double
 from triode.store.work import FREE
-from triode.store.write import append_edit, increment_edit, plan_delete, plan_push, set_edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +112,7 @@ class Document:
         `made` and `push_key` as in `Plan`.
         """
         if type(op) is Set:  # most writes; nothing between them and their edit
-            edit = set_edit(self.root, op)
+            edit = _set_edit(self.root, op)
             return [edit], *growth(edit, work)
         plan = Plan(self.root, work, made, push_key)
         if type(op) is Batch:
@@ -188,18 +192,112 @@ def _plan_batch(plan: Plan, op: Batch) -> None:
 def _plan_one(plan: Plan, op: Operation) -> None:
     match op:
         case Set():
-            plan.record(set_edit(plan.root, op))
+            plan.record(_set_edit(plan.root, op))
         case Increment():
-            plan.record(increment_edit(plan.root, op))
+            plan.record(_increment_edit(plan.root, op))
         case Append():
-            plan.record(append_edit(plan.root, op))
+            plan.record(_append_edit(plan.root, op))
         case Push():
-            plan_push(plan, op)
+            _plan_push(plan, op)
         case Delete():
-            plan_delete(plan, op)
+            _plan_delete(plan, op)
         case Merge():
             plan_merge(plan, op)
         case Patch():
             plan_patch(plan, op)
         case Batch():
             raise Invalid((), "a batch within a batch", status=400)
+
+
+# ── the operations that make one edit ────────────────────────────────────────────────────────────
+
+
+def _set_edit(root: Json, op: Set) -> Edit:
+    """Raises NotFound when the parent is missing (unless `create`) or can hold no such member."""
+    try:
+        path, before = resolve(root, op.path)
+    except NotFound as missing:
+        if op.create:
+            return _creation(root, op)
+        if resolve(root, missing.about)[1] is not MISSING:
+            raise  # what is there is no container for it
+        detail = f"{missing.detail}; create=true makes it"
+        raise NotFound(missing.path, detail, about=missing.about) from None
+    return Edit(path, before, op.value)
+
+
+def _creation(root: Json, op: Set) -> Edit:
+    """The edit that makes the first missing container, with all that belongs in it."""
+    for depth in range(len(op.path)):
+        path, value = resolve(root, op.path[: depth + 1])
+        if value is MISSING:
+            return Edit(path, MISSING, _wrapped(op.path, depth + 1, op.value))
+    raise AssertionError("only called where something is missing")
+
+
+def _wrapped(path: Path, depth: int, value: Json) -> Json:
+    """`value` inside new containers: objects for names, arrays for index 0."""
+    for segment in reversed(path[depth:]):
+        if type(segment) is str:
+            value = {segment: value}
+        elif segment == 0:
+            value = [value]
+        else:
+            raise NotFound(path, f"{format_path(path)}: a new array has no element {segment}")
+    return value
+
+
+def _plan_delete(plan: Plan, op: Delete) -> None:
+    """Raises NotFound, and Invalid for the root."""
+    path, before = existing(plan.root, op.path)
+    plan.remove(path, before)
+
+
+def _increment_edit(root: Json, op: Increment) -> Edit:
+    """Integers stay exact at any size. Raises NotFound, and Invalid when a side or the sum is no
+    JSON number.
+    """
+    path, before = resolve(root, op.path)
+    if not _is_number(op.by):
+        raise Invalid(path, "by must be a number", status=400)
+    number: Any = 0 if before is MISSING else before
+    if not _is_number(number):
+        raise Invalid(path, f"{format_path(path)} is not a number")
+    try:
+        after = number + op.by
+    except OverflowError:  # an integer beyond all floats, plus a float
+        after = math.inf
+    if not _is_number(after):
+        raise Invalid(path, f"{format_path(path)} would be too large")
+    return Edit(path, before, after)
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return value.bit_length() < DOUBLE_BITS or fits_double(value)
+    return type(value) is float and math.isfinite(value)
+
+
+def _append_edit(root: Json, op: Append) -> Edit:
+    """Raises NotFound when the parent is missing, Invalid when the place holds no array."""
+    path, before = resolve(root, op.path)
+    if before is MISSING:
+        return Edit(path, MISSING, [op.value])
+    if type(before) is not list:
+        raise Invalid(path, f"{format_path(path)} is not an array")
+    return Edit((*path, len(before)), MISSING, op.value)
+
+
+def _plan_push(plan: Plan, op: Push) -> None:
+    """Raises NotFound when the parent is missing, Invalid when the place holds no object, Taken."""
+    path, before = resolve(plan.root, op.path)
+    name = plan.next_push_key()
+    if before is MISSING:
+        plan.record(Edit(path, MISSING, {name: op.value}))
+        return
+    if type(before) is not dict:
+        raise Invalid(path, f"{format_path(path)} is not an object; append adds to an array")
+    if name in before:
+        detail = f"{name} is in {format_path(path)} already, though no push has put it there"
+        raise Taken(path, f"{detail}; send the write again, with a new key if it has one")
+    plan.record(Edit((*path, name), MISSING, op.value))

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from triode.store.json_type import MISSING, Json, Missing
 from triode.store.path import Path
+from triode.store.resolve import get, put
 from triode.store.untracked import WIDE, untrack
 from triode.store.value import copy_one
 from triode.store.work import FREE, Work
@@ -104,38 +105,3 @@ class Draft:
             self._work.charge(1 + len(node) // _LOOKED_AT)
             children = node.values() if type(node) is dict else node
             todo.extend(child for child in children if id(child) in self._owned)
-
-
-def get(root: Json, path: Path) -> Json | Missing:
-    """The value at a resolved path, or MISSING. An index into an object, or a name in an array,
-    finds nothing.
-    """
-    node: Any = root
-    for segment in path:
-        if type(node) is dict:
-            node = node.get(segment, MISSING)
-        elif type(node) is list and type(segment) is int and 0 <= segment < len(node):
-            node = node[segment]
-        else:
-            return MISSING
-    return node  # type: ignore[no-any-return] # JSON
-
-
-def put(parent: Any, key: str | int, value: Json | Missing) -> Json | Missing:
-    """Set, append or remove (MISSING) in place one member of a container; return what was there."""
-    if type(parent) is dict:
-        if value is MISSING:
-            return parent.pop(key, MISSING)  # type: ignore[no-any-return] # JSON
-        before = parent.get(key, MISSING)
-        parent[key] = value
-        if len(parent) > WIDE and (type(value) is dict or type(value) is list):
-            untrack(parent)
-        return before  # type: ignore[no-any-return] # JSON
-    if value is MISSING:
-        return parent.pop(key)  # type: ignore[no-any-return] # JSON
-    if key == len(parent):
-        parent.append(value)
-        return MISSING
-    before = parent[key]
-    parent[key] = value
-    return before  # type: ignore[no-any-return] # JSON

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from triode.store.change import Edit, Rearranged, Whole
-from triode.store.draft import Draft, get
+from triode.store.change import ELEMENT_BYTES, Edit, Rearranged, Whole, growth
+from triode.store.draft import Draft
 from triode.store.json_type import MISSING
 from triode.store.open_arrays import OpenArrays
 from triode.store.operation import Invalid
 from triode.store.push_key import push_key
+from triode.store.resolve import get
 from triode.store.untracked import WIDE, untrack
 from triode.store.value import copy_measured, copy_one, weigh
 from triode.store.work import FREE
@@ -52,9 +53,6 @@ MAX_COPIED: Final = 1_000_000
 MAX_EDITS: Final = 1000
 # For an edit, beside what it copies and weighs; an estimate, not measured yet.
 _EDIT_STEPS: Final = 3
-# What a container takes for one more.
-_MEMBER_BYTES: Final = 40
-_ELEMENT_BYTES: Final = 9
 # Elements that move by one place when another is put before them.
 _MOVED: Final = 4096
 
@@ -138,7 +136,7 @@ class Plan:
         if type(index) is int:
             text, taken = weigh(before, self.work)
             self.grown -= text
-            self.swollen -= taken + _ELEMENT_BYTES
+            self.swollen -= taken + ELEMENT_BYTES
             self._rearrange(path[:-1], index, MISSING)
         else:
             self.record(Edit(path, before, MISSING))
@@ -149,7 +147,7 @@ class Plan:
         assert type(index) is int
         text, taken = weigh(value, self.work)
         self.grown += text
-        self.swollen += taken + _ELEMENT_BYTES
+        self.swollen += taken + ELEMENT_BYTES
         self._rearrange(path[:-1], index, value)
 
     def copied(self, value: Json, path: Path) -> Json:
@@ -237,24 +235,3 @@ class Plan:
         self._folded.discard(path)
         # Stable from here on: the edit above takes this value out of the draft, which then lets go.
         self.edits[number] = replace(self.edits[number], after=self._drafted().get(path))
-
-
-def growth(edit: Edit, work: Work) -> tuple[int, int]:
-    """By how many bytes the document grows by an edit that moves no elements: as JSON, and in
-    memory.
-    """
-    path, before, after = edit.path, edit.before, edit.after
-    if type(before) is int and type(after) is int:
-        return 0, 0
-    text, taken = weigh(after, work)
-    less, freed = weigh(before, work)
-    grown, swollen = text - less, taken - freed
-    if path and (before is MISSING) is not (after is MISSING):
-        sign = 1 if before is MISSING else -1
-        if type(path[-1]) is str:
-            name, taken = weigh(path[-1])
-            grown += sign * name
-            swollen += sign * (taken + _MEMBER_BYTES)
-        else:
-            swollen += sign * _ELEMENT_BYTES
-    return grown, swollen

@@ -1,4 +1,6 @@
-"""Where a path leads in a given tree: negative indexes and pointer tokens made actual."""
+"""A place in a given tree: where a path leads (negative indexes and pointer tokens made actual),
+what is there, and putting something else there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from triode.store.json_type import MISSING
 from triode.store.operation import Invalid, NotFound
 from triode.store.path import MAX_SEGMENTS, format_path
+from triode.store.untracked import WIDE, untrack
 
 if TYPE_CHECKING:
     from triode.store.json_type import Json, Missing
@@ -66,3 +69,38 @@ def token_index(text: str, length: int) -> int:
 
 def _lost(path: Path, depth: int, why: str) -> NotFound:
     return NotFound(path, f"{format_path(path[:depth])} {why}", about=path[:depth])
+
+
+def get(root: Json, path: Path) -> Json | Missing:
+    """The value at a resolved path, or MISSING. An index into an object, or a name in an array,
+    finds nothing.
+    """
+    node: Any = root
+    for segment in path:
+        if type(node) is dict:
+            node = node.get(segment, MISSING)
+        elif type(node) is list and type(segment) is int and 0 <= segment < len(node):
+            node = node[segment]
+        else:
+            return MISSING
+    return node  # type: ignore[no-any-return] # JSON
+
+
+def put(parent: Any, key: str | int, value: Json | Missing) -> Json | Missing:
+    """Set, append or remove (MISSING) in place one member of a container; return what was there."""
+    if type(parent) is dict:
+        if value is MISSING:
+            return parent.pop(key, MISSING)  # type: ignore[no-any-return] # JSON
+        before = parent.get(key, MISSING)
+        parent[key] = value
+        if len(parent) > WIDE and (type(value) is dict or type(value) is list):
+            untrack(parent)
+        return before  # type: ignore[no-any-return] # JSON
+    if value is MISSING:
+        return parent.pop(key)  # type: ignore[no-any-return] # JSON
+    if key == len(parent):
+        parent.append(value)
+        return MISSING
+    before = parent[key]
+    parent[key] = value
+    return before  # type: ignore[no-any-return] # JSON
