@@ -52,9 +52,9 @@ from triode.app.service.execute import (
     filter_of,
     name_of,
     ref_of,
+    write_answer,
 )
 from triode.app.service.reading import Reading
-from triode.app.service.write_answer import write_answer
 from triode.app.service.write_key import part_of
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import check_command

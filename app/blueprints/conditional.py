@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from triode.app.access.write_rights import require_operation
-from triode.app.service.execute import check_position
 from triode.app.service.expected import read_expected
 from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.stream_request import check_if
 from triode.store.change import Position, parse_position
 from triode.store.operation import Push, Set, WriteError
 from triode.store.value import MISSING
@@ -108,7 +108,7 @@ def write_condition(store: Store, head: Head, grant: Grant, op: Operation) -> Op
     elif asked is None:
         return op
     else:
-        position = check_position(asked[0])
+        position = check_if(asked[0])
     return replace(op, if_position=position)
 
 

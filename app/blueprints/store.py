@@ -37,15 +37,15 @@ from triode.app.blueprints.request_body import (
     read_json,
 )
 from triode.app.service.decision import first_answer
-from triode.app.service.execute import check_path
+from triode.app.service.execute import check_path, write_answer
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_pin_room
 from triode.app.service.position_wait import FIELD as POSITION_FIELD
-from triode.app.service.position_wait import check_at, reach
+from triode.app.service.position_wait import reach
 from triode.app.service.reading import Reading
-from triode.app.service.write_answer import write_answer
 from triode.app.service.write_key import make_key
 from triode.app.wire.refusal import Refusal, bad_request
+from triode.app.wire.stream_request import check_position
 from triode.app.wire.write_key import FIELD, key_of_field
 from triode.store.filter import Filter, split_filters
 from triode.store.operation import Delete, Merge, Operation, Patch, Push, Set, WriteError
@@ -83,7 +83,7 @@ def blueprint(triode: Triode) -> Blueprint:
         if filters is not None and text is not None:
             raise bad_request("give either path or filter, not both")
         asked = one(seen.head, "at")
-        at = check_at(seen.head.get(POSITION_FIELD) if asked is None else asked)
+        at = check_position(seen.head.get(POSITION_FIELD) if asked is None else asked, "at")
         if filters is not None:
             texts = [text for joined in filters for text in split_filters(joined)]
             if len(texts) > (most := triode.settings.max_filters):

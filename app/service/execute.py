@@ -16,17 +16,15 @@ from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service import messages
 from triode.app.service.expected import check_expected
 from triode.app.service.filter_parsing import readable
-from triode.app.service.messages import Saying
-from triode.app.service.position_wait import check_at, reach
-from triode.app.service.write_answer import atomic_answer, batch_answer, write_answer
+from triode.app.service.position_wait import reach
 from triode.app.service.write_key import make_key, part_of
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire.known_names import COMMANDS, check_command
 from triode.app.wire.refusal import Refusal, bad_request
-from triode.app.wire.stream_request import check_event, check_filter_text, check_room
+from triode.app.wire.stream_request import check_filter_text, check_if, check_position
 from triode.app.wire.write_key import check_key
 from triode.limits.principal import OWNER
-from triode.store.change import Position, parse_position
+from triode.store.change import Position
 from triode.store.operation import (
     Append,
     Batch,
@@ -42,14 +40,16 @@ from triode.store.patch import MAX_OPS
 from triode.store.path import PathError, parse_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from triode.app.delivery.subscriber import Client
     from triode.app.service.triode import Triode
     from triode.app.service.under_way import Write
     from triode.limits.principal import Principal
+    from triode.store.entry import Beside
     from triode.store.filter import Filter
     from triode.store.path import Path
+    from triode.store.store import Store
 
 WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append", "push"})
 
@@ -88,24 +88,13 @@ def check_path(text: Any) -> Path:
         ) from error
 
 
-def check_position(text: Any) -> Position | None:
-    """The position of an `if`; None when there is none. Raises `Refusal` 400 when malformed."""
-    if text is None:
-        return None
-    position = parse_position(text) if type(text) is str else None
-    if position is None:
-        raise bad_request(
-            '"if" must be a position, EPOCH:SEQ, as a write or an ETag gave it; or an object with '
-            "one of equals, exists and less"
-        )
-    return position
-
-
 def operation_of(name: str, command: dict[str, Any]) -> Operation:
     """The write that a command asks for. Raises `Refusal` 400."""
     condition = command.get("if")
     if type(condition) is not dict:
-        return _operation_of(name, command, check_position(condition))
+        # Most have none.
+        position = None if condition is None else check_if(condition)
+        return _operation_of(name, command, position)
     return replace(_operation_of(name, command, None), if_value=check_expected(condition))
 
 
@@ -169,7 +158,7 @@ async def carry_out(
         return await (batch if sender is None else Bill(triode.gate, principal).pay(batch))
     if name == "publish":
         await triode.hub.flusher.room()
-        return await _publish(triode, principal, command, sender)
+        return await messages.carry_out(triode, triode.journal, principal, command, sender)
     raise bad_request(f"unknown command {name[:64]!r}", member="type")
 
 
@@ -219,7 +208,7 @@ async def filter_of(triode: Triode, principal: Principal, command: dict[str, Any
     without the right to it, and as `position_wait.reach`.
     """
     text = check_filter_text(command.get("filter", command.get("path")))
-    at = check_at(command.get("at"))
+    at = check_position(command.get("at"), "at")
     [filter] = await readable(triode.gate, principal, [text])
     await reach(triode, at)
     return filter
@@ -334,32 +323,46 @@ def _write_name(op: Any) -> str:
     return name
 
 
-async def _publish(
-    triode: Triode, principal: Principal, command: dict[str, Any], sender: Client | None
-) -> dict[str, int]:
-    event = check_event(command.get("event", "message"))
-    given = [name for name in ("room", "to", "tags") if command.get(name) is not None]
-    if len(given) != 1:
-        raise bad_request('say to whom: exactly one of "room", "to" (a client id) or "tags"')
-    room, to, tags = command.get("room"), command.get("to"), command.get("tags")
-    rooms: list[str] = []
-    if room is not None:
-        listed = room if type(room) is list else [room]
-        most = triode.settings.max_rooms
-        if len(listed) > most:
-            raise bad_request(f"too many rooms; {most} are allowed", limit=most)
-        rooms = [check_room(name) for name in listed]
-    if to is not None and type(to) is not str:
-        raise bad_request('"to" must be a client id', member="to")
-    if tags is not None:
-        if type(tags) is not dict or not all(type(v) is str for v in tags.values()):
-            raise bad_request('"tags" must be an object of strings', member="tags")
-        triode.gate.require_admin(principal)
-    echo = command.get("echo") is True
-    said = Saying(principal, sender, event, command.get("data"), echo=echo)
-    if rooms and triode.hub.rooms.are_shared:
-        published = await messages.say(triode, triode.journal, said, rooms)
-    else:
-        published = messages.publish(triode, said, rooms=rooms, to=to, tags=tags)
-    told = {"reached": published.reached}
-    return told | {"dropped": published.dropped} if published.dropped else told
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_answer(store: Store, op: Operation | Beside, position: Position) -> dict[str, Any]:
+    """`{"id"}`, of a `push` `{"id","key"}`: also of one that was done before, with the same key."""
+    answer = {"id": str(position)}
+    if type(op) is Push:
+        answer["key"] = store.pushed_key(position.seq)
+    return answer
+
+
+def batch_answer(
+    store: Store,
+    ops: Sequence[Operation | None],
+    positions: Sequence[Position | None],
+    errors: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """`{"positions"}` of a batch whose writes have a position each, and `keys` if any is a `push`;
+    null for what was refused, and for what is none. `errors` if there are any.
+    """
+    answer: dict[str, Any] = {"positions": [None if one is None else str(one) for one in positions]}
+    if any(type(op) is Push for op in ops):
+        answer["keys"] = [
+            store.pushed_key(position.seq) if type(op) is Push and position is not None else None
+            for op, position in zip(ops, positions, strict=True)
+        ]
+    if errors:
+        answer["errors"] = errors
+    return answer
+
+
+def atomic_answer(store: Store, ops: Sequence[Operation], position: Position) -> dict[str, Any]:
+    """The same of an atomic batch: all have one position."""
+    answer: dict[str, Any] = {"id": str(position), "positions": [str(position)] * len(ops)}
+    if any(type(op) is Push for op in ops):
+        keys: list[str | None] = []
+        pushed = 0
+        for op in ops:
+            is_push = type(op) is Push
+            keys.append(store.pushed_key(position.seq, pushed) if is_push else None)
+            pushed += is_push
+        answer["keys"] = keys
+    return answer

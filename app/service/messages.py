@@ -14,7 +14,7 @@ import trio
 from triode.app.delivery.rooms import require_few
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import bad_request, forbidden
-from triode.app.wire.stream_request import check_event
+from triode.app.wire.stream_request import check_event, check_room
 from triode.store.json_type import JsonError
 from triode.store.said import Say
 from triode.store.value import encode
@@ -131,3 +131,39 @@ async def say(
     await write.answer()
     triode.metrics.messages_published += 1
     return Published(write.reached)
+
+
+async def carry_out(
+    triode: Applier,
+    journal: Journal | None,
+    principal: Principal,
+    command: dict[str, Any],
+    sender: Client | None,
+) -> dict[str, int]:
+    """The command `publish`; the members of its `ok`. Raises `Refusal`; then nothing was said."""
+    event = check_event(command.get("event", "message"))
+    given = [name for name in ("room", "to", "tags") if command.get(name) is not None]
+    if len(given) != 1:
+        raise bad_request('say to whom: exactly one of "room", "to" (a client id) or "tags"')
+    room, to, tags = command.get("room"), command.get("to"), command.get("tags")
+    rooms: list[str] = []
+    if room is not None:
+        listed = room if type(room) is list else [room]
+        most = triode.settings.max_rooms
+        if len(listed) > most:
+            raise bad_request(f"too many rooms; {most} are allowed", limit=most)
+        rooms = [check_room(name) for name in listed]
+    if to is not None and type(to) is not str:
+        raise bad_request('"to" must be a client id', member="to")
+    if tags is not None:
+        if type(tags) is not dict or not all(type(v) is str for v in tags.values()):
+            raise bad_request('"tags" must be an object of strings', member="tags")
+        triode.gate.require_admin(principal)
+    echo = command.get("echo") is True
+    said = Saying(principal, sender, event, command.get("data"), echo=echo)
+    if rooms and triode.hub.rooms.are_shared:
+        published = await say(triode, journal, said, rooms)
+    else:
+        published = publish(triode, said, rooms=rooms, to=to, tags=tags)
+    told = {"reached": published.reached}
+    return told | {"dropped": published.dropped} if published.dropped else told

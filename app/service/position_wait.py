@@ -10,27 +10,17 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from triode.app.wire.refusal import Refusal, bad_request
-from triode.store.change import Position, parse_position
+from triode.app.wire.refusal import Refusal
 
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
+    from triode.store.change import Position
 
 # Of seconds, to come back after.
 AGAIN_S: Final = (1, 3)
 FIELD: Final = "if-position"
-
-
-def check_at(text: Any) -> Position | None:
-    """The position of an `at`; None when there is none. Raises `Refusal` 400."""
-    if text is None:
-        return None
-    position = parse_position(text) if type(text) is str else None
-    if position is None:
-        raise bad_request('"at" must be a position, EPOCH:SEQ, as a write or an ETag gave it')
-    return position
 
 
 async def reach(triode: Triode, position: Position | None) -> None:

@@ -24,6 +24,7 @@ from triode.app.service.execute import (
     filter_of,
     name_of,
     ref_of,
+    write_answer,
 )
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import (
@@ -31,10 +32,9 @@ from triode.app.service.holdings import (
     require_filter_room,
     require_pin_room,
 )
-from triode.app.service.position_wait import check_at, reach, reach_if_any
+from triode.app.service.position_wait import reach, reach_if_any
 from triode.app.service.reading import affordable
 from triode.app.service.under_way import UnderWay
-from triode.app.service.write_answer import write_answer
 from triode.app.service.write_refusals import refusal_for
 from triode.app.wire import end_reasons
 from triode.app.wire.frame import Frame, control
@@ -45,6 +45,7 @@ from triode.app.wire.stream_request import (
     StreamRequest,
     check_filter_text,
     check_policy,
+    check_position,
     check_room,
     check_snapshot,
     check_tag_count,
@@ -118,7 +119,6 @@ class Session:
                 raise malformed
             if triode.journal is None or not await self._begin_write(name, command, ref):
                 await self._carry_out(name, command, ref)
-                self._succeeded()
         except Refusal as refusal:
             await self._answered()
             self._refuse(refusal, ref)
@@ -199,9 +199,12 @@ class Session:
                 own(self, command, ref)
             if waiting is not None:
                 await waiting(self, command, ref)
+            self._succeeded()
             return
         principal = self._client.principal
-        self._ok(ref, await carry_out(self._triode, name, command, principal, self._client))
+        answer = await carry_out(self._triode, name, command, principal, self._client)
+        self._succeeded()
+        self._ok(ref, answer)
 
     def _ok(self, ref: dict[str, Any], members: dict[str, Any] | None = None) -> None:
         self._triode.hub.tell(self._client, "ok", ref | members if members else ref)
@@ -232,7 +235,7 @@ class Session:
             resume=since is not None,
             max_event=check_max_event(command.get("max_event")),
         )
-        at = check_at(command.get("at"))
+        at = check_position(command.get("at"), "at")
         [filter] = await readable(triode.gate, client.principal, [text])
         await reach(triode, at)
         await reach_if_any(triode, request.since)

@@ -19,12 +19,12 @@ from triode.app.delivery.snapshot import snapshots
 from triode.app.delivery.subscriber import Lease
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_client_room, require_filter_room
-from triode.app.service.position_wait import check_at, reach, reach_if_any
+from triode.app.service.position_wait import reach, reach_if_any
 from triode.app.wire import end_reasons, subprotocol
 from triode.app.wire.frame import Frame, VerbatimFrame, control
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
-from triode.app.wire.stream_request import from_json, from_query
+from triode.app.wire.stream_request import check_position, from_json, from_query
 from triode.limits.own_tag import as_own
 from triode.store.value import MISSING
 
@@ -95,7 +95,7 @@ async def admit(
     request = structs.replace(request, filters=filters, route=route, tags=tags)
     for room in request.rooms:
         gate.require_room(principal, room)
-    await reach(triode, check_at(request.at))
+    await reach(triode, check_position(request.at, "at"))
     if filters or triode.hub.rooms.are_shared:
         await reach_if_any(triode, request.since)
     if triode.draining:

@@ -193,6 +193,25 @@ def malformed_filter(error: FilterError) -> Refusal:
     )
 
 
+def check_position(text: Any, member: str, otherwise: str = "") -> Position | None:
+    """The position that a `member` of a request names; None when there is none. Raises `Refusal`
+    400, which tells what it may be `otherwise`.
+    """
+    if text is None:
+        return None
+    position = parse_position(text) if type(text) is str else None
+    if position is None:
+        raise bad_request(
+            f'"{member}" must be a position, EPOCH:SEQ, as a write or an ETag gave it{otherwise}'
+        )
+    return position
+
+
+def check_if(text: Any) -> Position | None:
+    """The position of an `if`, as `check_position`."""
+    return check_position(text, "if", "; or an object with one of equals, exists and less")
+
+
 def check_event(name: Any) -> str:
     """The name of a message. Raises `Refusal` 400 when it is empty, too long, or the server's own:
     whoever listens for those must not hear a peer instead.

@@ -11,9 +11,10 @@ from tests.app.test_shared_log import settled
 from tests.log.shared import SharedMemory, View
 from triode.app.config.settings import Settings
 from triode.app.service.execute import filter_of
-from triode.app.service.position_wait import check_at, reach, reach_if_any
+from triode.app.service.position_wait import reach, reach_if_any
 from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
+from triode.app.wire.stream_request import check_position
 from triode.limits.principal import OWNER
 from triode.store.change import Position
 from triode.store.operation import Increment, Set
@@ -81,7 +82,7 @@ async def test_a_position_of_another_log_is_none_at_once() -> None:
 @pytest.mark.parametrize("at", ["", "e", "e:-1", 5, ["e:1"]])
 def test_one_that_cannot_be_read(at: object) -> None:
     with pytest.raises(Refusal, match="must be a position"):
-        check_at(at)
+        check_position(at, "at")
 
 
 async def test_a_refusal_needs_no_entry() -> None:
