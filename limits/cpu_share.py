@@ -24,10 +24,11 @@ class CpuShares:
     nobody is ever over it, and all is only counted.
     """
 
-    __slots__ = ("_marks", "_pace", "charged", "is_off", "max_keys")
+    __slots__ = ("_pace", "charged", "is_off", "marks", "max_keys")
 
     def __init__(self, share_s: float, *, max_keys: int = MAX_KEYS) -> None:
-        self._marks: dict[str, float] = {}
+        # A key that is not here owes nothing.
+        self.marks: dict[str, float] = {}
         # All steps so far, whoever caused them.
         self.charged = 0.0
         self.max_keys = max_keys
@@ -41,38 +42,38 @@ class CpuShares:
 
     def __len__(self) -> int:
         """How many keys owe something, or did not long ago."""
-        return len(self._marks)
+        return len(self.marks)
 
     def charge(self, key: str, steps: float, now: float) -> None:
         """This key has caused so much work."""
         self.charged += steps
-        if key not in self._marks and len(self._marks) >= self.max_keys:
+        if key not in self.marks and len(self.marks) >= self.max_keys:
             self._make_room(now)
-        self._marks[key] = max(now, self._marks.get(key, now)) + steps * self._pace
+        self.marks[key] = max(now, self.marks.get(key, now)) + steps * self._pace
 
     def wait_s(self, key: str, now: float) -> float:
         """How long it is until this key is within its share again; 0 when it is."""
         if self.is_off:
             return 0.0
-        mark = self._marks.get(key)
+        mark = self.marks.get(key)
         return 0.0 if mark is None else max(0.0, mark - now - MINUTE_S)
 
     def dearest(self, count: int, now: float) -> list[tuple[str, float]]:
         """Those who owe most, and how many seconds of work."""
-        owed = [(key, mark - now) for key, mark in self._marks.items() if mark > now]
+        owed = [(key, mark - now) for key, mark in self.marks.items() if mark > now]
         a_second = self._pace * STEPS_A_SECOND
         return [(key, due / a_second) for key, due in nlargest(count, owed, key=_due)]
 
     def sweep(self, now: float) -> None:
         """Forget who owes nothing."""
-        for key in [key for key, mark in self._marks.items() if mark <= now]:
-            del self._marks[key]
+        for key in [key for key, mark in self.marks.items() if mark <= now]:
+            del self.marks[key]
 
     def _make_room(self, now: float) -> None:
         self.sweep(now)
-        if len(self._marks) >= self.max_keys:
-            for key, _ in nsmallest(1 + self.max_keys // 8, self._marks.items(), key=_due):
-                del self._marks[key]
+        if len(self.marks) >= self.max_keys:
+            for key, _ in nsmallest(1 + self.max_keys // 8, self.marks.items(), key=_due):
+                del self.marks[key]
 
 
 def _due(owed: tuple[str, float]) -> float:

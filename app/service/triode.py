@@ -105,6 +105,8 @@ class Triode:
         self.tokens = Tokens()
         self.gate = Gate(settings, self.tokens, self.metrics, self.clock, authorize)
         self.hub = Hub(settings, self.store, self.metrics)
+        # One for all of them: each is planned in one step.
+        self._at_once = Meter(AT_ONCE_STEPS)
         self._match_budget = MatchBudget(settings.match_work)
         self.hypercorn = HypercornWires()
         self.ledger = open_ledger(settings, self.hub, self.store, self.tokens)
@@ -185,7 +187,9 @@ class Triode:
         note(store, key, DONE, time_ms)
 
     def _write_at_once(self, op: Operation, principal: Principal) -> Position:
-        return self.commit(self.prepare(op, principal, Meter(AT_ONCE_STEPS)), self.clock.unix_ms())
+        work = self._at_once
+        work.left = AT_ONCE_STEPS
+        return self.commit(self.prepare(op, principal, work), self.clock.unix_ms())
 
     async def _write_in_turns(self, op: Operation, principal: Principal) -> Position:
         store, limit = self.store, self.settings.max_work
@@ -252,7 +256,7 @@ class Triode:
         """Do what was prepared, and owe its events to whoever watches. In one step."""
         # Nobody watches: nothing is spent on that.
         index = self.store.index
-        matching = Meter(self.settings.match_work) if index else FREE
+        matching = Meter(self.settings.match_work) if index.bytes else FREE
         evaluating = self._match_budget.take(time_ms) if index.evaluated else None
         committed = self.store.commit(
             prepared, time_ms=time_ms, matching=matching, evaluating=evaluating
