@@ -33,7 +33,7 @@ from triode.app.net import idle_wait
 from triode.app.net.dispatcher import Dispatcher, ListenerLimits
 from triode.app.net.idle_connections import IdleConnections
 from triode.app.net.listener import serve as accept_on
-from triode.app.net.listening import open_listeners
+from triode.app.net.listening import open_listeners, place_of
 from triode.app.runtime import supervisor
 from triode.app.runtime.allocator import large_blocks_apart
 from triode.app.runtime.effort import admit
@@ -205,7 +205,9 @@ async def _receive(
             # ended, or, cancelled, at the end of the drain.
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
-                    started(await accepting.start(partial(accept, sockets, nursery=connections)))
+                    addresses = await accepting.start(partial(accept, sockets, nursery=connections))
+                    server.listens = place_of(addresses)
+                    started(addresses)
                     supervisor.serving()
                     log.info("%s: draining", await end.wait())
                     supervisor.ending()

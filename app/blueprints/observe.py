@@ -58,6 +58,8 @@ def blueprint(triode: Triode) -> Blueprint:
             "cpu": filter_costs.dearest(triode, now_s),
             "ends_log": ends_log(triode.hub, triode.clock),
         }
+        if triode.cluster is not None:
+            body["cluster"] = triode.cluster.facts()
         if wanted is not None:
             behind = await furthest_behind(triode.hub, limit, flowing=wanted == "all")
             body["clients"] = await portraits(triode.hub, behind)

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "load": ("triode.app.cli.load", "load"),
     "token": ("triode.app.cli.token", "token"),
     "log": ("triode.app.cli.log", "log"),
+    "cluster": ("triode.app.cli.cluster", "cluster"),
     "backup": ("triode.app.cli.backup", "backup"),
     "restore": ("triode.app.cli.backup", "restore"),
     "check": ("triode.app.cli.check", "check"),

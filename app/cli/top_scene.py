@@ -13,6 +13,7 @@ from rich.text import Text
 
 from triode.app.cli.render import amount, clean_line
 from triode.app.cli.screen import Scroll, sparkline, spread
+from triode.app.service.cluster_words import is_behind, is_silent
 
 COURSE: Final = 24
 HEAD_LINES: Final = 6
@@ -103,7 +104,8 @@ class TopScene:
 
     def draw(self, width: int, height: int) -> RenderableType:
         """The picture now."""
-        lines = max(1, height - HEAD_LINES - 2)  # and the table's head, and the foot
+        head_lines = HEAD_LINES + ("cluster" in self.stats)
+        lines = max(1, height - head_lines - 2)  # and the table's head, and the foot
         rows = self.sorted_rows()
         seen = self._scroll.window(rows, lines)
         blank = [Text("\n" * (lines - len(seen) - 1))] if len(seen) < lines else []
@@ -178,7 +180,22 @@ def head(scene: TopScene, width: int) -> list[RenderableType]:
         _fact("requests", f"{_count(rates.get('http_requests', 0))}/s"),
         _fact("rooms", _count(gauges.get("rooms", 0))),
     )
-    return [grid, Text()]
+    return [grid, *_cluster(scene.stats.get("cluster")), Text()]
+
+
+def _cluster(facts: Mapping[str, Any] | None) -> list[RenderableType]:
+    """A line about those who share the log; how to know more, if there is something to do."""
+    if facts is None:
+        return []
+    nodes = facts["nodes"]
+    behind = sum(is_behind(node) or is_silent(node) for node in nodes)
+    text = _fact("log", f"{len(nodes)} Triodes", style="bold yellow" if behind else "bold")
+    text.append(f", {behind} behind" if behind else "", style="yellow")
+    text.append(f"   term {facts['term']}, {facts['seq']:,}", style="dim")
+    if facts["advice"]:
+        text.append(f"   ! {clean_line(facts['advice'][0])}", style="yellow")
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return [text]
 
 
 def client_table(rows: Sequence[Row], width: int) -> Table:

@@ -125,6 +125,27 @@ class Alive(NamedTuple):
     is_live: bool
 
 
+class Standing(NamedTuple):
+    """How this process stands with a shared log: whether it is `away`, `asking`, `recovering` or
+    `open`, and why it is not; in which term, and up to which number the log is known to go.
+
+    `nodes` are those that share it, `saver` makes the snapshots for all. `given_back` entries were
+    given to a server that had lost them; `lost` were lost that were written, and answered, here. A
+    round trip to the server takes about `rtt_s`.
+    """
+
+    address: str
+    state: str
+    why: str
+    term: int
+    seq: int
+    nodes: Sequence[str]
+    saver: str
+    given_back: int
+    lost: int
+    rtt_s: float
+
+
 # What comes out of a log. A `Lineage` holds from there on. Of a log that is not shared, batches
 # alone.
 News = Batch | Lineage | Anew | SeedWanted | Alive
@@ -255,4 +276,13 @@ class SharedLog(Log, Protocol):
     async def end(self) -> Position:
         """The position of the last entry, as the server says it after this was called. Waits while
         it is not in reach.
+        """
+
+    @property
+    def standing(self) -> Standing:
+        """How this process stands with it, as far as it knows."""
+
+    async def tell(self, text: bytes) -> dict[str, bytes]:
+        """Let the others read this of us; what all who share the log have told, by node. Raises
+        `LogAway`.
         """

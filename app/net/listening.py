@@ -12,7 +12,7 @@ import os
 import socket
 from contextlib import ExitStack
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triode.app.net.inherited import CannotListen, inherited_socket, inherited_sockets
 from triode.app.net.listener import listen_options, open_sockets
@@ -57,3 +57,14 @@ def _adopt(sock: socket.socket, settings: Settings) -> None:
         raise CannotListen(f"{host} is open to others: set admin_token or jwt_key, or insecure")
     for one in listen_options(send_buffer_bytes=settings.send_buffer_bytes or None):
         sock.setsockopt(*one)
+
+
+def place_of(addresses: list[Any]) -> str:
+    """Where that is, for people: `HOST:PORT`, or a path. All addresses are the machine's name."""
+    first = addresses[0]
+    if not isinstance(first, tuple):
+        return os.fsdecode(first)
+    host = str(first[0])
+    if ip_address(host.partition("%")[0]).is_unspecified:
+        host = socket.gethostname()
+    return f"[{host}]:{first[1]}" if ":" in host else f"{host}:{first[1]}"

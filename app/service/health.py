@@ -189,6 +189,8 @@ def _log(triode: Triode) -> dict[str, Any]:
     if journal.shared is not None:
         if not journal.shared.is_live:
             return {"status": "degraded", **position, "why": "the log is not in reach"}
+        if triode.cluster is not None and triode.cluster.differ:
+            return {"status": "degraded", **position, "why": "another Triode's document differs"}
         return {"status": "ok", **position, "kept": "shared", "node": journal.shared.node}
     return {"status": "ok", **position, "kept": triode.settings.durability}
 

@@ -86,7 +86,7 @@ class Journal:
         self.replica = Replica(triode, self.wanted, is_shared=log.is_shared)
         self._queue: deque[Write] = deque()
         self.under_way = 0
-        self._bytes = 0
+        self.held_bytes = 0
         self.last_ms = 0
         # Since when the log has had which writes.
         self._at_log: tuple[float, list[Write]] | None = None
@@ -161,8 +161,8 @@ class Journal:
         return not self.under_way and self.shared is None
 
     def _has_room(self) -> bool:
-        settings = self._triode.settings
-        return self.under_way < settings.log_queue_items and self._bytes < settings.log_queue_bytes
+        most = self._triode.settings
+        return self.under_way < most.log_queue_items and self.held_bytes < most.log_queue_bytes
 
     def _refuse_at_once(self, op: Operation, principal: Principal) -> None:
         try:
@@ -385,13 +385,13 @@ class Journal:
         self.under_way += len(writes)
         if self.end is not None:
             self.end.submitted += len(writes)
-        self._bytes += sum(len(write.line) for write in writes)
+        self.held_bytes += sum(len(write.line) for write in writes)
 
     def _done(self, writes: list[Write]) -> None:
         self.under_way -= len(writes)
         if self.end is not None:
             self.end.done(len(writes))
-        self._bytes -= sum(len(write.line) for write in writes)
+        self.held_bytes -= sum(len(write.line) for write in writes)
         self._room.unpark_all()
 
     def _refuse(self, writes: list[Write], refusal: Callable[[], Refusal]) -> None:

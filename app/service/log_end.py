@@ -17,6 +17,8 @@ from triode.store.operation import WriteError
 from triode.store.work import TooCostly
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from triode.app.log.log import SharedLog
     from triode.app.service.applier import Applier
     from triode.limits.meter import Meter
@@ -38,6 +40,8 @@ class LogEnd:
         self.submitted = self.decided = 0
         # Reads that waited for a position, and those of them that waited in vain.
         self.waits = self.waits_in_vain = 0
+        # Told when something was.
+        self.carried_out: Callable[[], object] = bool
         self._carried = trio.lowlevel.ParkingLot()
 
     def done(self, count: int) -> None:
@@ -47,6 +51,7 @@ class LogEnd:
 
     def moved(self) -> None:
         """A batch was carried out, or the log has another epoch."""
+        self.carried_out()
         self._carried.unpark_all()
 
     async def reach(self, position: Position | None = None) -> bool:

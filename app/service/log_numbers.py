@@ -12,6 +12,7 @@ from triode.app.runtime.metrics import Gauge
 
 if TYPE_CHECKING:
     from triode.app.config.settings import Settings
+    from triode.app.service.cluster import Cluster
     from triode.app.service.triode import Triode
 
 
@@ -46,6 +47,7 @@ def log_gauges(triode: Triode) -> list[Gauge]:
         Gauge("log_disk_bytes", "Size of the log's files", journal.log.disk_bytes()),
         Gauge("log_unsaved_bytes", "Log since the newest snapshot", journal.log.bytes),
         Gauge("log_waiting", "Writes that are not decided yet", journal.under_way),
+        Gauge("log_waiting_bytes", "Their bytes", journal.held_bytes),
         Gauge("log_commits_total", "Commits", commits.total),
         Gauge("log_entries_total", "Writes in them", commits.entries),
         Gauge("log_commit_seconds_total", "Time that commits took", commits.seconds),
@@ -54,6 +56,8 @@ def log_gauges(triode: Triode) -> list[Gauge]:
         Gauge("log_commit_p99_seconds", "The same of the slowest hundredth", commits.took(0.99)),
         Gauge("log_boot_seconds", "Time that reading the log took at the start", triode.boot_s),
     ]
+    if triode.cluster is not None:
+        gauges += _shared_gauges(triode, triode.cluster)
     if journal.end is not None:
         gauges += [
             Gauge(
@@ -74,3 +78,19 @@ def log_gauges(triode: Triode) -> list[Gauge]:
         age_s = max(triode.clock.unix_ms() - journal.saved.time_ms, 0) / 1000
         gauges.append(Gauge("log_snapshot_age_seconds", "Age of the newest snapshot", age_s))
     return gauges
+
+
+def _shared_gauges(triode: Triode, cluster: Cluster) -> list[Gauge]:
+    own, live = cluster.own(), cluster.facts()
+    return [
+        Gauge("log_live", "1 while the shared log is in reach and takes writes", live["live"]),
+        Gauge("log_term", "The term of the shared log: one more with each failover", own.term),
+        Gauge("log_nodes", "Triodes that share the log", len(live["nodes"])),
+        Gauge("log_lag_ops", "Entries of the log that are not carried out here", own.lag_ops),
+        Gauge("log_lag_seconds", "For how long there has been one", own.lag_s),
+        Gauge("log_rtt_seconds", "Time of a question to the log's server", own.rtt_s),
+        Gauge("log_given_back_total", "Entries given back to a server", own.given_back),
+        Gauge("log_answered_lost_total", "Writes answered here, and lost", own.answered_lost),
+        Gauge("log_mismatches_total", "Times another held another document", cluster.mismatches),
+        Gauge("log_mismatch", "Triodes that hold another document now", len(cluster.differ)),
+    ]

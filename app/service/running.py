@@ -61,6 +61,8 @@ async def run(
                 nursery.start_soon(_until_broken, triode, triode.journal.run)
                 nursery.start_soon(_until_broken, triode, partial(save_when_due, triode))
                 nursery.start_soon(drop_ended, triode)
+            if triode.cluster is not None:
+                nursery.start_soon(triode.cluster.run)
             nursery.start_soon(heartbeat, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)

@@ -32,6 +32,7 @@ from triode.app.runtime.metrics import Metrics
 from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
 from triode.app.service import messages
+from triode.app.service.cluster import Cluster
 from triode.app.service.decision import decide, first_answer, note, status_of
 from triode.app.service.holdings import open_ledger
 from triode.app.service.hypercorn_wires import HypercornWires
@@ -115,6 +116,12 @@ class Triode:
         if log is None:
             log = log_of(settings)
         self.journal = None if log is None else Journal(self, log)
+        # Those who share the log.
+        self.cluster: Cluster | None = None
+        if self.journal is not None and self.journal.shared is not None:
+            self.cluster = Cluster(self, self.journal, self.journal.shared)
+        # Where it is served, for people: `HOST:PORT`.
+        self.listens = ""
         # For servers of our own: signals of a host application are its matter.
         self.on_hangup: Callable[[], Awaitable[None]] | None = None
         # Of the start: a long log takes a while.

@@ -522,3 +522,38 @@ def test_the_log_s_tab_of_a_document_in_memory(demo: Server, open_page: PageFact
     page.click("#tab-log")
     expect(page.locator("#log-empty")).to_contain_text("in memory")
     expect(page.locator("#log-facts dt")).to_have_count(0)
+
+
+def test_who_shares_the_log(serve: ServerFactory, open_page: PageFactory) -> None:
+    node = {
+        "node": "a", "own": True, "silent_s": 0.0, "where": "h:1", "version": "1", "clients": 3,
+        "position": "e:7", "lag_ops": 0, "lag_s": 0.0, "draining": False, "rtt_s": 0.0012,
+        "rewinds": 0, "reloads": 0, "lost": 0,
+    }  # fmt: skip
+    other = node | {"node": "b", "own": False, "where": "<i>h", "silent_s": 9.0}
+    told = {
+        "server": "valkey://s:1/0", "live": True, "term": 2, "seq": 7, "differ": {},
+        "nodes": [node, other], "advice": ["h:2 has said nothing"],
+    }  # fmt: skip
+    server = serve(data="kept")
+
+    def with_cluster(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"cluster": told})
+
+    page = open_page("about:blank")
+    page.route(re.compile("/stats"), with_cluster)
+    page.goto(url_of(server))
+    page.click("#tab-log")
+    expect(page.locator("#log-number")).to_have_text("2 Triodes")
+    rows = page.locator("#cluster-nodes tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("h:1")
+    expect(rows.last).to_contain_text("<i>h")
+    expect(rows.last).to_contain_text("silent 9 s")
+    expect(page.locator("#cluster-advice")).to_have_text("h:2 has said nothing")
+    told |= {"nodes": [node], "advice": []}
+    expect(rows).to_have_count(1)
+    expect(page.locator("#cluster-advice")).to_have_text("All is well.")
+    page.unroute(re.compile("/stats"))
+    expect(page.locator("#cluster")).to_be_hidden()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from triode.app.log.log import Batch, Opened, Snapshot
+from triode.app.log.log import Batch, Opened, Snapshot, Standing
 from triode.app.log.memory import MemoryLog
 from triode.store.change import Position
 from triode.store.lineage import Lineage
@@ -17,6 +17,7 @@ class SharedMemory(MemoryLog):
         super().__init__(Lineage("e0"))
         self.writers: list[View] = []
         self.savers: list[View] = []
+        self.told: dict[str, bytes] = {}
         self.come = trio.lowlevel.ParkingLot()
 
 
@@ -112,6 +113,17 @@ class View(MemoryLog):
     @property
     def is_live(self) -> bool:
         return True
+
+    @property
+    def standing(self) -> Standing:
+        nodes = [view.node for view in self._memory.savers]
+        saver = nodes[0]
+        return Standing("memory", "open", "", 1, self._memory._last, nodes, saver, 0, 0, 0.0)
+
+    async def tell(self, text: bytes) -> dict[str, bytes]:
+        await trio.lowlevel.checkpoint()
+        self._memory.told[self.node] = text
+        return dict(self._memory.told)
 
     async def end(self) -> Position:
         while self.is_held:

@@ -318,6 +318,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 },
                 ["kept"],
             ),
+            "cluster": {
+                "type": "object",
+                "description": "Of a shared log: its server, `nodes`, what to do (`advice`)",
+            },
             "memory": {"type": "object", "description": "The ledger: what is held, in bytes"},
             "cpu": object_(
                 {

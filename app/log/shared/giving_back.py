@@ -25,6 +25,16 @@ class GivingBack:
         # It cannot make the snapshot that it would have to.
         self.declines = False
         self._seeded: Kept | None = None
+        # Entries that servers had lost and took back, in all; of them those under way.
+        self.given = 0
+        self._giving = 0
+
+    def answered(self, status: str) -> None:
+        """What came of what `next` gave."""
+        if status == "ok":
+            self.given += self._giving
+        elif status == "missing":
+            self.end()
 
     def end(self) -> None:
         """It is over, or goes on at another server, which has no pieces of ours."""
@@ -68,6 +78,7 @@ class GivingBack:
         base: int,
         snapshot: Kept | None = None,
     ) -> Call:
+        self._giving = sum(entry.ops for entry in entries)
         if entries:
             seq = entries[-1].seq
         args: list[str | bytes] = [

@@ -39,6 +39,8 @@ class Keys:
         self._prefix = f"tri:{{{name}}}:"
         self.log = f"{self._prefix}log"
         self.nodes = f"{self._prefix}nodes"
+        # Node → what it tells of itself, for people.
+        self.reports = f"{self._prefix}reports"
         self.own = (f"{self._prefix}meta", self.log, self.nodes, f"{self._prefix}bids")
 
     def piece(self, snapshot: int | str, number: int) -> str:

@@ -262,8 +262,7 @@ class Member:
         """The reply of `salvage`. Whatever it says, the log says more."""
         self._see(now)
         self._owed.answer(now)
-        if status == "missing":
-            self.giving_back.end()
+        self.giving_back.answered(status)
         if not self._owed.asks and self.state is State.RECOVERING:
             self._ask(State.RECOVERING)
         return self._take()

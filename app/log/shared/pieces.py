@@ -17,6 +17,8 @@ from triode.app.log.shared.resp import Lost, ServerError
 from triode.app.log.shared.sentinel import connect_primary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from triode.app.config.log_address import LogAddress
     from triode.app.log.shared.calls import Attached
     from triode.app.log.shared.link import Keys
@@ -51,6 +53,8 @@ class Pieces:
         self._begun: dict[int, _Begun] = {}
         self._sizes: deque[tuple[int, int]] = deque()
         self.bytes = 0
+        # What the server took to answer the last question.
+        self.rtt_s = 0.0
         # This node is to make one, because there is none.
         self.are_missing = False
         # Of all nodes one makes snapshots.
@@ -140,9 +144,30 @@ class Pieces:
             count = min(2 * count, READ_ENTRIES)
         return found
 
+    async def tell(self, node: str, text: bytes) -> dict[str, bytes]:
+        """Keep this of a node; what is kept of all, by node. Raises `LogAway`."""
+        commands = (("HSET", self._keys.reports, node, text), ("HGETALL", self._keys.reports))
+        async with self._turn:
+            connection = await self._connected()
+            since = trio.current_time()
+            try:
+                # The first may fail where there is no memory left.
+                _, told = await connection.calls(commands)
+            except Lost as error:
+                raise self._failed(error) from error
+            self.rtt_s = trio.current_time() - since
+        if isinstance(told, ServerError):
+            raise LogAway(str(told))
+        return {name.decode(): kept for name, kept in zip(told[::2], told[1::2], strict=True)}
+
+    async def forget(self, nodes: Sequence[str]) -> None:
+        """What these have told: they are gone."""
+        await self._call("HDEL", self._keys.reports, *nodes)
+
     async def leave(self, node: str) -> None:
         """The node ends; the others need not wait for it."""
         await self._call("ZREM", self._keys.nodes, node)
+        await self.forget([node])
 
     async def _call(self, *command: Arg) -> Reply:
         """What may be done twice: on a new connection, if the one that there was has ended. Nobody

@@ -30,6 +30,7 @@ from triode.app.log.log import (
     Opened,
     SeedWanted,
     Snapshot,
+    Standing,
     require_joined,
 )
 from triode.app.log.shared.attendance import Attendance, now
@@ -91,6 +92,8 @@ class ValkeyLog:
         self._attendance = Attendance(address, self._keys, self._member, self)
         self.is_live = False
         self.live_since = 0.0
+        # Of what was written here.
+        self._lost = 0
 
     def __repr__(self) -> str:
         return f"<{self.address}, {self._member!r}>"
@@ -249,11 +252,43 @@ class ValkeyLog:
         snapshots = [Snapshot(int(kept.id), kept.seq, kept.pieces) for kept in reload.snapshots]
         lost = reload.lost_count if reload.reason == "rewound" else 0
         self._new.append(Anew(reload.reason, lineage(server.terms), server.seq, snapshots, lost))
+        own = f"{self.node}:"
+        self._lost += sum(entry.ops for entry in reload.lost if entry.nonce.startswith(own))
         for entry in reload.lost[:LOST_LISTED]:
             log.error("acknowledged, and lost: %s:%d: %s", entry.epoch, entry.seq, in_words(entry))
         more = len(reload.lost) - LOST_LISTED
         if more > 0:
             log.error("acknowledged, and lost: %d batches more", more)
+
+    # ── for people ──────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def standing(self) -> Standing:
+        """How this node stands with the server."""
+        member, server = self._member, self._member.server
+        nodes = server.nodes if server else ()
+        terms = server.terms if server else member.terms
+        return Standing(
+            str(self.address),
+            member.state.value,
+            self._attendance.why,
+            terms[-1].number if terms else 0,
+            max(member.seq, server.seq if server else 0),
+            nodes,
+            min(nodes, default=""),
+            member.giving_back.given,
+            self._lost,
+            self._pieces.rtt_s,
+        )
+
+    async def tell(self, text: bytes) -> dict[str, bytes]:
+        """What all tell who have a lease. Raises `LogAway`."""
+        told = await self._pieces.tell(self.node, text)
+        known = {self.node, *(self._member.server.nodes if self._member.server else ())}
+        gone = [node for node in told if node not in known]
+        if gone and self.is_saver and self.is_live:
+            await self._pieces.forget(gone)
+        return {node: told[node] for node in told if node in known}
 
     # ── snapshots and what is read ──────────────────────────────────────────────────────────────
 

@@ -1,6 +1,7 @@
 // The log: where the document is kept, how commits go, and what was written last, by whom.
 
 import { getJson } from "./api.js";
+import { showCluster } from "./cluster.js";
 import { age, byId, bytes, clock, count, el, fillList, plural, setText, short } from "./dom.js";
 
 const SHOWN = 50;
@@ -19,19 +20,20 @@ export class LogView {
   #isAsking = false;
 
   /** Show an answer of `/stats`; and what was written, while somebody looks. */
-  async show({ position, log, gauges }) {
+  async show({ position, log, gauges, cluster }) {
     const kept = log !== undefined && log.kept !== "memory";
-    const level = log?.full ? "bad" : "";
+    const level = log?.full ? "bad" : showCluster(cluster);
     byId("tab-log").dataset.level = level;
-    setText(byId("log-number"), kept ? bytes(gauges.log_disk_bytes) : "");
+    setText(byId("log-number"), cluster ? plural(cluster.nodes.length, "Triode") : kept ? bytes(gauges.log_disk_bytes) : "");
     setText(byId("log-empty"), kept ? "" : log ? IN_MEMORY : "This server says nothing about its log.");
-    this.#showFacts(kept ? factsOf(log, gauges) : {});
+    this.#showFacts(kept ? factsOf(log, gauges, cluster) : {});
     if (!kept) this.#clearEntries();
     else if (!byId("log-view").hidden && position !== this.#last) await this.#ask();
   }
 
   /** Show nothing, and why. */
   clear(why) {
+    showCluster(undefined);
     this.#showFacts({});
     this.#clearEntries();
     setText(byId("log-number"), "");
@@ -80,12 +82,13 @@ export class LogView {
   }
 }
 
-function factsOf(log, gauges) {
+function factsOf(log, gauges, cluster) {
   const since = gauges.log_last_commit_seconds;
   const snapshot = gauges.log_snapshot_age_seconds;
   return {
     "writes are refused": log.full ? "the disk is full" : "",
-    kept: PROMISES[log.durability] ?? log.durability,
+    kept: cluster ? `${cluster.server}, ${bytes(gauges.log_disk_bytes)}` : (PROMISES[log.durability] ?? log.durability),
+    term: cluster ? `${count(cluster.term)}, up to ${count(cluster.seq)}` : "",
     "last commit": since === undefined ? "none since the start" : `${age(since)} ago`,
     "time of a commit": gauges.log_commits_total
       ? `${ms(gauges.log_commit_median_seconds)}, 1 of 100 over ${ms(gauges.log_commit_p99_seconds)}`
