@@ -29,6 +29,9 @@ class Applier(Protocol):
     store: Store
     hub: Hub
     gate: Gate
+    version: str
+    listens: str
+    draining: bool
 
     def going_away(self) -> Refusal:
         """The answer while it ends."""

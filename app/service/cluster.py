@@ -20,8 +20,8 @@ from triode.app.service.cluster_words import advice
 
 if TYPE_CHECKING:
     from triode.app.log.log import SharedLog
+    from triode.app.service.applier import Applier
     from triode.app.service.journal import Journal
-    from triode.app.service.triode import Triode
 
 log = logging.getLogger("triode")
 
@@ -90,7 +90,7 @@ class Cluster:
     is another one than ours, each with where that was seen.
     """
 
-    def __init__(self, triode: Triode, journal: Journal, shared: SharedLog) -> None:
+    def __init__(self, triode: Applier, journal: Journal, shared: SharedLog) -> None:
         self._triode = triode
         self._journal = journal
         self._shared = shared

@@ -30,6 +30,7 @@ async def test_all_are_seen_and_who_leaves_is_gone(each_server: Server) -> None:
             assert facts["advice"] == []
         await until(lambda: len(seen(one)) == 1, 30)
         assert await each_server.call("HLEN", "tri:{default}:reports") == 1
+    assert await each_server.call("HLEN", "tri:{default}:reports") == 0
 
 
 async def test_what_one_that_was_killed_has_told_goes_with_its_lease(server: Server) -> None:
