@@ -36,8 +36,9 @@ serve: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/triode serve --demo $(ARGS)
 
+# Two processes, as half of the time a test waits for a server to start; ARGS="-n 0" for one.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 import psutil
@@ -36,7 +36,7 @@ print(time.process_time() - t)
 
 
 class Process:
-    """A `triode serve` that keeps its document in a folder."""
+    """A `triode serve` that keeps its document in a folder, and ends with the block."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self.port = free_port()
@@ -52,7 +52,17 @@ class Process:
         self.ps = psutil.Process(self.process.pid)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
         self.booting = 0
-        self._wait()
+
+    def __enter__(self) -> Self:
+        try:
+            self._wait()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._end()
 
     def _wait(self) -> None:
         until = time.monotonic() + READY_S
@@ -85,11 +95,14 @@ class Process:
             headers = {"content-type": "application/x-ndjson"}
             self.http.post("/store/batch", content=body, headers=headers).raise_for_status()
 
-    def end(self, *, kill: bool = False) -> None:
-        """In order, or not."""
+    def _end(self) -> None:
         self.http.close()
-        self.process.kill() if kill else self.process.terminate()
-        self.process.wait(60)
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._log.close()
 
 
@@ -105,17 +118,16 @@ def large(*, quick: bool = False) -> dict[str, Any]:
         size_mb = file.stat().st_size / 1e6
         command = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-c", DECODE, str(file)]
         decode_s = float(subprocess.run(command, capture_output=True, check=True).stdout)
-        first = Process(folder, "--load", str(file))
-        file.unlink()
-        while first.gauges()["snapshot"] == 0 and not quick:
-            time.sleep(0.5)
-        first.write_many(REDONE)
-        first.end(kill=True)
-        second = Process(folder)
-        boot_cpu_s, gauges = second.cpu_s(), second.gauges()
-        boot_s = gauges["log_boot_seconds"]
-        snapshot = _snapshot(second, 5 if quick else 20)
-        second.end()
+        with Process(folder, "--load", str(file)) as first:
+            file.unlink()
+            while first.gauges()["snapshot"] == 0 and not quick:
+                time.sleep(0.5)
+            first.write_many(REDONE)
+            first.process.kill()
+        with Process(folder) as second:
+            boot_cpu_s, gauges = second.cpu_s(), second.gauges()
+            boot_s = gauges["log_boot_seconds"]
+            snapshot = _snapshot(second, 5 if quick else 20)
     table(
         f"A document of {size_mb:.0f} MB, {REDONE} writes to redo after kill -9",
         ["", "seconds"],
