@@ -13,8 +13,8 @@ from bench.report import console, publish
 
 # In the order in which they run: the ones everything else is judged by first.
 NAMES: Final = (
-    "fanout", "filters", "limits", "write", "log", "connect", "slow", "dear", "payload", "gateway",
-    "large",
+    "fanout", "filters", "limits", "write", "log", "cluster", "connect", "slow", "dear", "payload",
+    "gateway", "large",
 )  # fmt: skip
 
 

@@ -193,7 +193,7 @@ int run_connect(void) {
 }
 
 /* All clients lose their connection; `rate` events are published meanwhile; all come back at once
- * with Last-Event-ID and must be given exactly those. */
+ * with Last-Event-ID, at `again_port` if there is one, and must be given exactly those. */
 int run_storm(void) {
     make_text();
     opt.want_ids = true;
@@ -221,6 +221,7 @@ int run_storm(void) {
     uint64_t had = got.delivered;
     int64_t t0 = now_ns();
     Hist *first = calloc(1, sizeof *first);
+    if (opt.again_port) opt.port = opt.again_port;
     connect_all(0, opt.clients, NULL, NULL, first, NULL);
     double connected_s = (double)(now_ns() - t0) / 1e9;
     uint64_t expected = had + (uint64_t)missed * (uint64_t)opt.clients;
@@ -290,12 +291,12 @@ int run_write(void) {
 
 int main(int argc, char **argv) {
     enum { CLIENTS = 1, BATCH, FROZEN, SIZE, DEPTH, LINES, RATE, SECONDS, WARMUP, DRAIN, PAUSE, HOST, PORT,
-           PUB_PORT, PATH, PUB_PATH, PUB_TEXT, HELLO, HEADER, BODY, TYPE, WRITE_TEXT, KIND, EVENT, NO_PUBLISH };
+           PUB_PORT, AGAIN_PORT, PATH, PUB_PATH, PUB_TEXT, HELLO, HEADER, BODY, TYPE, WRITE_TEXT, KIND, EVENT, NO_PUBLISH };
     static const struct option table[] = {
         {"clients", 1, 0, CLIENTS}, {"batch", 1, 0, BATCH}, {"frozen", 1, 0, FROZEN}, {"size", 1, 0, SIZE},
         {"depth", 1, 0, DEPTH}, {"lines", 1, 0, LINES}, {"rate", 1, 0, RATE}, {"seconds", 1, 0, SECONDS},
         {"warmup", 1, 0, WARMUP}, {"drain", 1, 0, DRAIN}, {"pause", 1, 0, PAUSE}, {"host", 1, 0, HOST},
-        {"port", 1, 0, PORT}, {"pub-port", 1, 0, PUB_PORT}, {"path", 1, 0, PATH}, {"pub-path", 1, 0, PUB_PATH},
+        {"port", 1, 0, PORT}, {"pub-port", 1, 0, PUB_PORT}, {"again-port", 1, 0, AGAIN_PORT}, {"path", 1, 0, PATH}, {"pub-path", 1, 0, PUB_PATH},
         {"pub-text", 1, 0, PUB_TEXT}, {"hello", 1, 0, HELLO}, {"header", 1, 0, HEADER}, {"body", 1, 0, BODY},
         {"content-type", 1, 0, TYPE}, {"write-text", 1, 0, WRITE_TEXT}, {"transport", 1, 0, KIND},
         {"wait-event", 0, 0, EVENT}, {"no-publish", 0, 0, NO_PUBLISH}, {0, 0, 0, 0}};
@@ -320,6 +321,7 @@ int main(int argc, char **argv) {
             case HOST: opt.host = optarg; break;
             case PORT: opt.port = atoi(optarg); break;
             case PUB_PORT: opt.pub_port = atoi(optarg); break;
+            case AGAIN_PORT: opt.again_port = atoi(optarg); break;
             case PATH: opt.path = optarg; break;
             case PUB_PATH: opt.pub_path = optarg; break;
             case PUB_TEXT: opt.pub_text = optarg; break;

@@ -65,7 +65,7 @@ struct Conn {
 typedef struct {
     const char *mode, *host, *path, *pub_path, *pub_text, *hello, *header, *body, *content_type;
     const char *write_text;
-    int port, pub_port;
+    int port, pub_port, again_port;
     Kind kind;
     int clients, batch, frozen, size, depth, lines;
     double rate, seconds, warmup, drain, pause;

@@ -1,0 +1,55 @@
+"""How long a node takes to begin with a document of 200 MB from a shared log, and 10 000 writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from bench.log_large import DECODE, ITEMS, QUICK_ITEMS, REDONE, document
+from bench.machine import LOAD_CORE, SERVER_CORE, serving, triode
+from bench.writers import until_ready
+
+READY_S: Final = 240
+
+
+def boot(port: int, *, quick: bool) -> dict[str, float]:
+    """At the server with this port, where there is no log yet."""
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with tempfile.TemporaryDirectory(prefix="bench-cluster") as name:
+        file = Path(name) / "document.json"
+        file.write_text(json.dumps(document(QUICK_ITEMS if quick else ITEMS)))
+        size_mb = file.stat().st_size / 1e6
+        script = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-c", DECODE, str(file)]
+        decode_s = float(subprocess.run(script, capture_output=True, check=True).stdout)
+        log = f"valkey://127.0.0.1:{port}/0"
+        command, own = triode("--log", log, "--load", str(file))
+        with serving(command, own):
+            until_ready(own, READY_S)
+            _write_many(own, REDONE)
+        command, own = triode("--log", log)
+        with serving(command, own) as node:
+            until_ready(own, READY_S)
+            node.sample("ready")
+            gauges = httpx.get(f"http://127.0.0.1:{own}/stats", timeout=60).json()["gauges"]
+    return {
+        "size_mb": size_mb,
+        "redone": REDONE,
+        "decode_cpu_s": decode_s,
+        "boot_cpu_s": node.at["ready"][1],
+        "boot_s": gauges["log_boot_seconds"],
+    }
+
+
+def _write_many(port: int, count: int) -> None:
+    line = '{"type":"set","path":".many","value":1}\n'
+    headers = {"content-type": "application/x-ndjson"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
+        for _ in range(0, count, 2000):
+            http.post("/store/batch", content=line * 2000, headers=headers).raise_for_status()
