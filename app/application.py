@@ -10,10 +10,10 @@ import trio
 from quart_trio import QuartTrio
 
 from triode.app.blueprints import all_blueprints
-from triode.app.blueprints.direct_route import DIRECT, DirectRoutes
 from triode.app.blueprints.errors import install
 from triode.app.lanes import http2
 from triode.app.lanes.asgi_adapter import HttpConnection, SocketConnection
+from triode.app.lanes.http_fast_path import DIRECT, FastPath
 from triode.app.service import running
 from triode.app.service.triode import Triode
 
@@ -33,7 +33,7 @@ def create_app(triode: Triode | Settings) -> QuartTrio:
     app.asgi_websocket_class = SocketConnection
     install(app, server)
     attach(app, server)
-    app.extensions[DIRECT] = DirectRoutes(app)
+    app.extensions[DIRECT] = FastPath(app)
     logging.getLogger("quart").setLevel(logging.WARNING)
     return app
 

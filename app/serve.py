@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from triode.app.application import create_app
-from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.tls import tls_context
 from triode.app.lanes.handoff_limits import HandoffLimits
-from triode.app.lanes.http_fast_path import FastPath
+from triode.app.lanes.http_fast_path import DIRECT
 from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.native import is_native, refused
 from triode.app.lanes.native import serve as serve_stream
 from triode.app.lanes.starting import start
 from triode.app.net import idle_wait
 from triode.app.net.dispatcher import Dispatcher, ListenerLimits
-from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.door import IdleConnections
 from triode.app.net.listener import serve as accept_on
 from triode.app.net.listening import open_listeners, place_of
 from triode.app.runtime import supervisor
@@ -141,7 +140,7 @@ async def _serve(
     # Lives as long as the server: the application's lifespan, which holds the services.
     async with trio.open_nursery() as services:
         state = await services.start(partial(_live, app, config, stop, ended))
-        direct = FastPath(app.extensions[DIRECT])
+        direct = app.extensions[DIRECT]
         lane = HypercornLane(
             app, wants, limits, config=config, state=state, direct=direct, idle=idle
         )

@@ -3,6 +3,8 @@
 A peer is what the socket says; it may carry a port, brackets, a zone. `::ffff:1.2.3.4` is 1.2.3.4
 everywhere. What cannot be read as an address belongs to no network. Forwarded headers are believed
 only as far as trusted proxies wrote them: from the right, up to the first hop nobody vouches for.
+
+A `Share` is how much of something one address may take, so that it cannot take all of it.
 """
 
 from __future__ import annotations
@@ -178,3 +180,29 @@ def _ip_key(peer: str) -> str:
 IP_KEYS: Final[Cache[str, str]] = Cache(
     _ip_key, lambda peer, key: weight_of((peer, key)), max_bytes=2 * 1024 * 1024
 )
+
+
+NOBODY: Final = Networks(())
+
+
+class Share:
+    """The places that one address may take: `bound`, 0 for as many as it likes.
+
+    Trusted proxies are without a bound, as other addresses stand for them. So is this machine
+    itself when `here` is false.
+    """
+
+    __slots__ = ("_trusted", "bound", "here")
+
+    def __init__(self, bound: int = 0, trusted: Networks = NOBODY, *, here: bool = True) -> None:
+        if bound < 0:
+            raise ValueError("a bound must not be negative; 0 is none")
+        self.bound = bound
+        self._trusted = trusted
+        self.here = here
+
+    def key(self, ip: str) -> str | None:
+        """What an address is counted by, IPv6 by /64; None for one without a bound."""
+        if not self.bound or (not self.here and is_loopback_name(ip)) or self._trusted.contains(ip):
+            return None
+        return ip_key(ip)

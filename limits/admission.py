@@ -12,7 +12,7 @@ against one bound.
 HTTP connections (what is neither a head nor a client) are counted apart too: they may stay for as
 long as a body takes.
 
-The address is None for a peer without a bound of its own (`limits/share.py`).
+The address is None for a peer without a bound of its own (`limits/address.py`).
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ class Full(Exception):
 
 
 class Ticket:
-    """One place taken. Use it as a context manager, or call `release`, or both."""
+    """One place taken. Use it as a context manager, or call `release`, or both. `then` is called
+    behind that.
+    """
 
-    __slots__ = ("_give_back",)
+    __slots__ = ("_give_back", "then")
 
     def __init__(self, give_back: Callable[[], None]) -> None:
         self._give_back: Callable[[], None] | None = give_back
+        self.then: Callable[[], None] | None = None
 
     @property
     def released(self) -> bool:
@@ -50,6 +53,8 @@ class Ticket:
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
+            if self.then is not None:
+                self.then()
 
     def __enter__(self) -> Ticket:
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from triode.limits.share import Share
+from triode.limits.address import Share
 
 if TYPE_CHECKING:
     from triode.app.config.settings import Settings

@@ -87,7 +87,8 @@ def blueprint(triode: Triode) -> Blueprint:
     async def batch() -> Response:
         head = visit().head
         kind = media_type(head, [NDJSON, JSON])
-        key = key_of_field(head.get(FIELD))
+        given = head.get(FIELD)
+        key = None if given is None else key_of_field(given)
         with in_hand(triode.metrics, head):
             items = await _items(triode, kind)
         run = Run(triode, visit().principal, key)

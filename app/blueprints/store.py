@@ -140,12 +140,12 @@ def blueprint(triode: Triode) -> Blueprint:
 
 
 async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
-    text = key_of_field(seen.head.get(FIELD))
-    if text is None:
+    given = seen.head.get(FIELD)
+    if given is None:
         conditional = await _conditional(triode, seen, op)
         position = await triode.write(conditional, seen.principal)
     else:
-        position = await _write_once(triode, seen, op, text)
+        position = await _write_once(triode, seen, op, key_of_field(given))
     answer = write_answer(triode.store, op, position)
     return json_response(answer, headers={"ETag": f'"{position}"'})
 

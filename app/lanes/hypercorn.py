@@ -28,7 +28,7 @@ from triode.app.lanes.hypercorn_stream import (
     TlsHandoffStream,
 )
 from triode.app.net.connection import Connection
-from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.door import IdleConnections
 from triode.app.net.request_head import Head, answer
 from triode.app.wire.refusal import Refusal
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import math
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -35,7 +34,7 @@ import trio
 from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.net.body_length import Body
 from triode.app.net.connection import RECEIVE_BYTES, Connection
-from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.door import IdleConnections
 from triode.app.net.request_head import (
     BadHead,
     Head,
@@ -91,6 +90,10 @@ class HandoffStream:
         self._direct = direct
         self._wants = wants
         self._limits = limits
+        # For Hypercorn, which asks it for both addresses.
+        self.socket = connection.sock
+        # Whether it sees requests and bounds how long it waits for them: not so when opaque.
+        self.reads_heads = not opaque
         self._state = _State.OPAQUE if opaque else _State.FREE
         self._body: Body | None = None
         self._answered = False  # the first bytes of the final answer to this request are out
@@ -103,16 +106,6 @@ class HandoffStream:
         self._late = False  # the last wait for bytes ended at its deadline
         self._wake = trio.CancelScope()
         self._effort: Effort | None = None
-
-    @property
-    def reads_heads(self) -> bool:
-        """Whether it sees requests and bounds how long it waits for them: not so when opaque."""
-        return self._state is not _State.OPAQUE
-
-    @property
-    def socket(self) -> socket.socket:
-        """For Hypercorn, which asks it for both addresses."""
-        return self.connection.sock
 
     # Reading
 
@@ -137,12 +130,12 @@ class HandoffStream:
     async def _next_head(self) -> bytes | None:
         """FREE: the head to pass on; b"" when Hypercorn's part ends here; None to look again."""
         buffer = self.connection.buffer
-        skip_empty_line(buffer)
-        # From its first byte on: a byte now and then buys no more time.
-        if buffer and self._head_begun is None:
-            self._head_begun = trio.current_time()
         parsed, self.connection.parsed = self.connection.parsed, None
         if parsed is None:
+            skip_empty_line(buffer)
+            # From its first byte on: a byte now and then buys no more time.
+            if buffer and self._head_begun is None:
+                self._head_begun = trio.current_time()
             try:
                 parsed = parse_head(
                     buffer,
@@ -231,7 +224,8 @@ class HandoffStream:
         self._body = Body(head)
         self._answered = False
         # After an upgrade there may be no HTTP any more, and so no head to look for.
-        self._state = _State.OPAQUE if is_upgrade(head) else _State.BUSY
+        self.reads_heads = not is_upgrade(head)
+        self._state = _State.BUSY if self.reads_heads else _State.OPAQUE
         return origin_head(raw, head)
 
     async def _next_of_busy(self) -> bytes | None:

@@ -27,13 +27,12 @@ from typing import Any, Final, Literal
 import trio
 
 from triode.app.net.connection import Connection
-from triode.app.net.door import Door, Places
-from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.door import Door, IdleConnections, Places
 from triode.app.net.listener import ListenerCounts
 from triode.app.net.request_head import Head, answer, parse_head, skip_empty_line
 from triode.app.wire.refusal import Refusal
+from triode.limits.address import Share
 from triode.limits.admission import Full
-from triode.limits.share import Share
 
 logger = logging.getLogger("triode.listener")
 
@@ -202,18 +201,18 @@ class Dispatcher:
             if not data:
                 return None
             buffer += data
-            skip_empty_line(buffer)
             # Looked for before the parser, which refuses HTTP/2.0 as a version it does not speak.
             if buffer.startswith(H2_PREFACE):
                 return True
             if buffer.startswith(TLS_RECORD) and not connection.secure:
                 return None  # somebody who speaks TLS to a plain port understands no answer of ours
-            if buffer and self._parse(connection) is not None:
+            if self._parse(connection) is not None:
                 return False
 
     def _parse(self, connection: Connection) -> tuple[Head, int] | None:
         """The head that the buffer begins with, parsed once: see `Connection.parsed`."""
         if connection.parsed is None:
+            skip_empty_line(connection.buffer)
             connection.parsed = parse_head(
                 connection.buffer,
                 max_bytes=self._limits.max_head_bytes,

@@ -12,24 +12,32 @@ counted as an HTTP connection: lines have no other bound.
 
 **HTTP connections** may stay long, with a body that comes slowly. Above their bound the one that
 has been idle longest is closed; when there is none, or one address has too many, a newcomer is
-refused.
+refused. A client that loses an idle connection opens another for its next request, and HTTP makes
+it do so by itself (RFC 9112 section 9.3.1); the one that has been idle longest is the least likely
+to be used again. One that was used within the last second is not given up: its client is at work,
+and would find its place taken by strangers that say nothing.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from triode.limits.admission import Full, Ticket
+from triode.app.net.listener import ListenerCounts
+from triode.limits.admission import Full
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from triode.app.net.connection import Connection
-    from triode.app.net.idle_connections import IdleConnections
-    from triode.limits.share import Share
+    from triode.limits.address import Share
+    from triode.limits.admission import Ticket
 
 # How often those who wait for room look for a head that has been silent for too long.
 LOOK_S: Final = 0.1
+MIN_IDLE_S: Final = 1.0
 # Measured with tracemalloc: a connection that Hypercorn waits on, and one whose head is awaited.
 HTTP_BYTES: Final = 24_000
 HEAD_BYTES: Final = 5_600
@@ -96,13 +104,13 @@ class Door:
 
         def leave() -> None:
             self._silent.discard(connection)
-            place.release()
             if key is not None:
                 self._leave_line(key)
             if self._room:
                 self._room.unpark_all()
 
-        return Ticket(leave)
+        place.then = leave
+        return place
 
     async def _stand_in_line(self, connection: Connection, key: str) -> None:
         bound = self._heads.bound
@@ -127,12 +135,8 @@ class Door:
         """A place for a connection that is no stream. Raises Full."""
         place = self._take_http(self._http.key(connection.peer))
         self._https.add(connection)
-
-        def leave() -> None:
-            self._https.discard(connection)
-            place.release()
-
-        return Ticket(leave)
+        place.then = partial(self._https.discard, connection)
+        return place
 
     def _take_http(self, key: str | None) -> Ticket:
         try:
@@ -147,3 +151,40 @@ class Door:
         """What connections that are no streams take, about, with what has been read of them."""
         held = len(self._https) * HTTP_BYTES + len(self._silent) * HEAD_BYTES
         return held + sum(len(one.buffer) for some in (self._https, self._silent) for one in some)
+
+
+class IdleConnections:
+    """The idle ones, the longest idle first."""
+
+    __slots__ = ("_connections", "_counts")
+
+    def __init__(self, counts: ListenerCounts | None = None) -> None:
+        self._counts = ListenerCounts() if counts is None else counts
+        self._connections: dict[Connection, float] = {}  # idle since
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        """From now on it is idle. Again changes nothing."""
+        self._connections.setdefault(connection, trio.current_time())
+
+    def discard(self, connection: Connection) -> None:
+        """It is not idle any more, or over."""
+        self._connections.pop(connection, None)
+
+    def close_oldest(self) -> bool:
+        """Close the one that has been idle longest. False: none has been for `MIN_IDLE_S`."""
+        while self._connections:
+            connection, since = next(iter(self._connections.items()))
+            if trio.current_time() - since < MIN_IDLE_S:
+                return False
+            del self._connections[connection]
+            if not connection.closed:
+                connection.close()
+                self._counts.idle_closed += 1
+                return True
+        return False

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from triode.app.access import cors
+from triode.app.access import origin
 from triode.app.runtime.machine import memory_bytes
 from triode.app.wire import end_reasons
 from triode.app.wire.refusal import Refusal
@@ -62,8 +62,8 @@ CACHES: Final = (
     address.ADDRESSES,
     address.IP_KEYS,
     principal.NOBODIES,
-    cors.ORIGINS,
-    cors.PATTERNS,
+    origin.ORIGINS,
+    origin.PATTERNS,
 )
 
 

@@ -28,10 +28,8 @@ def check_key(key: Any) -> str:
     return key
 
 
-def key_of_field(given: str | None) -> str | None:
-    """The key that the field holds; None without one. Raises `Refusal` 400."""
-    if given is None:
-        return None
+def key_of_field(given: str) -> str:
+    """The key that the field holds. Raises `Refusal` 400."""
     quoted = _QUOTED.fullmatch(given)
     key = given if quoted is None else _ESCAPED.sub(r"\1", quoted[1])
     if _KEY.fullmatch(key) is None:

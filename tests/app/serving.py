@@ -20,13 +20,12 @@ from triode.app.lanes.hypercorn import HypercornLane, make_config, run_lifespan
 from triode.app.lanes.hypercorn_stream import Direct
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import Dispatcher, ListenerLimits
-from triode.app.net.door import Door
-from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.door import Door, IdleConnections
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
 from triode.app.net.request_head import Head
 from triode.app.net.stream_head import is_upgrade, is_websocket
+from triode.limits.address import Share
 from triode.limits.admission import Admission
-from triode.limits.share import Share
 
 
 def lane(*, streams: frozenset[str], sockets: frozenset[str]) -> Callable[[Head], bool]:

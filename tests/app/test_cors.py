@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triode.app.access.cors import cors_headers, preflight_headers
+from triode.app.access.origin import cors_headers, preflight_headers
 from triode.app.config.settings import Settings
 
 A, B, C = "https://a.example", "https://b.example", "https://c.example"

@@ -19,11 +19,10 @@ from quart import Response, request
 from tests.app.serving import Client, Server, running
 from tests.app.web import ADMIN
 from triode.app.application import create_app
-from triode.app.blueprints.direct_route import DIRECT
 from triode.app.config.settings import Settings
 from triode.app.lanes import hypercorn_stream
 from triode.app.lanes.handoff_limits import HandoffLimits
-from triode.app.lanes.http_fast_path import BODY_BYTES, FastPath
+from triode.app.lanes.http_fast_path import BODY_BYTES, DIRECT
 from triode.app.net import dispatcher, request_head
 from triode.app.service.triode import Triode
 from triode.limits.grant import Grant
@@ -113,7 +112,7 @@ async def way(
     triode = make_triode(**options)
     app = create_app(triode)
     app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = None
-    direct = FastPath(app.extensions[DIRECT]) if name == "exchange" else None
+    direct = app.extensions[DIRECT] if name == "exchange" else None
     async with running(app=cast(ASGIFramework, app), direct=direct, handoff=handoff) as server:
         yield server, triode
 

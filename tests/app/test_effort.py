@@ -16,7 +16,7 @@ from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.hypercorn_stream import HandoffStream
 from triode.app.lanes.native import NativeLane
 from triode.app.net.dispatcher import Beginning
-from triode.app.net.idle_connections import IdleConnections
+from triode.app.net.door import IdleConnections
 from triode.app.net.request_head import Head
 from triode.app.runtime import effort as module
 from triode.app.runtime.effort import APP_S, BEGIN_S, DIRECT_S, READ_S, ROUND_S, Effort, admit
@@ -187,7 +187,7 @@ class Requests:
 
     secure = closed = False
     peer = "192.0.2.1"
-    parsed = None
+    parsed = sock = None
 
     def __init__(self, count: int) -> None:
         self.buffer = bytearray(b"GET /store HTTP/1.1\r\nHost: a\r\n\r\n" * count)

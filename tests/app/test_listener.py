@@ -19,14 +19,13 @@ import trio.testing
 from tests.app.certificate import make_certificate
 from tests.app.serving import running
 from triode.app.config.tls import tls_context
-from triode.app.net import idle_connections
+from triode.app.net import door
 from triode.app.net.connection import Connection
 from triode.app.net.dispatcher import ListenerLimits, peer_ip
 from triode.app.net.door import HTTP_BYTES
 from triode.app.net.listener import ListenerCounts, open_sockets, serve
-from triode.limits.address import Networks
+from triode.limits.address import Networks, Share
 from triode.limits.admission import Admission
-from triode.limits.share import Share
 
 EVENTS = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 NEVER = "GET /never HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -132,7 +131,7 @@ async def test_idle_connections_are_closed_for_new_ones_the_oldest_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And when there are none, who comes waits; streams and requests under way go on."""
-    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.0)
+    monkeypatch.setattr(door, "MIN_IDLE_S", 0.0)
     held: list[socket.socket] = []
 
     def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
@@ -359,7 +358,7 @@ async def test_when_heads_are_full_those_who_come_wait() -> None:
 async def test_silent_connections_make_room_for_those_who_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.05)
+    monkeypatch.setattr(door, "MIN_IDLE_S", 0.05)
     async with running(admission=Admission(heads=3)) as server:
         silent = [await server.connect() for _ in range(3)]
         await server.accepted(3)
@@ -423,7 +422,7 @@ async def test_who_stands_in_a_line_does_not_stand_there_for_ever() -> None:
 async def test_connections_that_are_no_streams_have_places(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.0)
+    monkeypatch.setattr(door, "MIN_IDLE_S", 0.0)
     async with running(admission=Admission(http=2)) as server:
         busy, idle = await server.connect(), await server.connect()
         await busy.send(NEVER)
@@ -482,7 +481,7 @@ async def test_connections_are_bounded() -> None:
 async def test_beyond_the_bound_an_idle_connection_makes_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_connections, "MIN_IDLE_S", 0.0)
+    monkeypatch.setattr(door, "MIN_IDLE_S", 0.0)
     async with running(listener=ListenerLimits(connections=2, linger_s=0.1)) as server:
         stream, first = [await server.connect() for _ in range(2)]
         await stream.send(EVENTS)
@@ -502,7 +501,7 @@ async def test_who_was_at_work_a_moment_ago_keeps_the_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Else it would lose its place to strangers that say nothing."""
-    idle = idle_connections.IdleConnections()
+    idle = door.IdleConnections()
     left, right = socket.socketpair()
     with left, right:
         left.setblocking(False)

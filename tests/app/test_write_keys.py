@@ -332,7 +332,6 @@ def test_what_is_no_key(text: Any) -> None:
 
 
 def test_the_field() -> None:
-    assert key_of_field(None) is None
     assert key_of_field('"8e03978e-40d5"') == key_of_field("8e03978e-40d5") == "8e03978e-40d5"
     assert key_of_field(r'"a\"b\\c"') == r'a"b\c'
     for wrong in ("", '""', '"' + "x" * 256 + '"', "\x7f"):

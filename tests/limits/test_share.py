@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triode.limits.address import Networks
-from triode.limits.share import Share
+from triode.limits.address import Networks, Share
 
 TRUSTED = Networks(["10.0.0.0/8"])
 
