@@ -24,7 +24,7 @@ import pytest
 
 from tests.behaviour.server import OPEN, ROOT, Server
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 ALTERNATE, NORMAL = b"\x1b[?1049h", b"\x1b[?1049l"
 SHOW_CURSOR = b"\x1b[?25h"
 ADMIN = "admin-token-of-the-terminal-tests"

@@ -128,7 +128,7 @@ def sequence(text: str) -> int:
     return int(seq)
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], patience_s: float = 5.0) -> float:
+async def eventually(check: Callable[[], Awaitable[bool]], patience_s: float = 30.0) -> float:
     """Poll until `check` holds, and return the seconds it took. Raises `trio.TooSlowError`."""
     began = trio.current_time()
     with trio.fail_after(patience_s):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import h11
 import trio
 
-PATIENCE_S = 15.0
+PATIENCE_S = 45.0
 # Not event streams alone: with that a refusal for a moment comes as a stream, for EventSource.
 ACCEPT = "text/event-stream, application/problem+json"
 

@@ -257,7 +257,7 @@ async def test_frames_right_behind_the_handshake_do_no_harm(
 
     for _ in range(30):  # time for what may be set up late
         assert await api.get(".n") in (0, 1)
-    await eventually(nobody_is_left, 2)
+    await eventually(nobody_is_left)
 
 
 async def test_requests_in_one_packet_are_answered_in_order(server: Server, api: Api) -> None:

@@ -14,7 +14,7 @@ from tests.behaviour.auth import signed
 from tests.behaviour.server import Server
 from triode_client import AsyncTriode, Closed, Ended, NotAllowed, connect
 
-PATIENCE_S = 10.0
+PATIENCE_S = 45.0
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

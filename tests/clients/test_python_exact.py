@@ -20,7 +20,7 @@ from triode_client import MISSING, AsyncTriode, Options, View
 
 FILTERS = (".", ".items.*", "..v", ".list[*]", ".list[-2:]", ".users[role=x].name", ".items.a.v")
 CUTS = 20
-PATIENCE_S = 20.0
+PATIENCE_S = 45.0
 QUICK = Options(delay_s=0.01, max_delay_s=0.05, connect_s=0.5, idle_s=0.25)
 
 

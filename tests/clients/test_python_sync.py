@@ -22,7 +22,7 @@ from tests.clients.doors import living
 from triode_client import CannotConnect, Closed, Ended, NotAllowed, Options, Triode
 
 CLIENT = Path(__file__).resolve().parents[2] / "clients/python"
-PATIENCE_S = 10.0
+PATIENCE_S = 45.0
 
 
 def url(server: Server) -> str:

@@ -9,7 +9,7 @@ import trio
 from triode_client import AsyncTriode, Change, View, Watch
 from triode_client.link import State
 
-PATIENCE_S = 10.0
+PATIENCE_S = 45.0
 
 
 async def settled(view: View, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 45.0
 
 
 async def until(done: Callable[[], bool], within_s: float = PATIENCE_S) -> None:

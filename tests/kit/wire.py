@@ -38,7 +38,7 @@ ACCEPT: Final = "text/event-stream, application/problem+json"
 SMALL_BUFFER: Final = 16 * 1024
 LARGE_BUFFER: Final = 1024 * 1024
 READ_BYTES: Final = 64 * 1024
-PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 45.0
 _TCP_INFO_STATE_ESTABLISHED: Final = 1
 
 

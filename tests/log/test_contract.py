@@ -19,7 +19,7 @@ from triode.store.lineage import Lineage
 
 OWN = ("memory", "sqlite", "sqlite relaxed")
 # A shared log that does not answer fails a test, instead of holding it.
-PATIENCE_S = 20.0
+PATIENCE_S = 45.0
 
 # The log, open, and how it was found. Closed behind it.
 Open = Callable[[], AbstractAsyncContextManager[tuple[Log, Opened]]]
