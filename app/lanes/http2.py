@@ -8,6 +8,8 @@ some: data for a stream that has been answered, or a path that is not ASCII. So 
 - what comes is handled in pieces of a few frames, each in its turn (`app/runtime/effort.py`);
 - frames without content have a rate; beyond it the connection ends with ENHANCE_YOUR_CALM;
 - what goes wrong ends the connection, and no other;
+- a connection is idle, and has an end, also before its first request and after a reset: Hypercorn
+  starts its idle timer after whole answers only;
 - an answer goes into the buffer piece by piece, and a stream whose client takes none of a piece
   within the write deadline is reset. Other streams of the connection go on. A connection that
   takes nothing at all is ended.
@@ -27,7 +29,7 @@ import hypercorn.protocol.h2
 import trio
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, StreamClosed, Trailers
 from hypercorn.protocol.h2 import (
     BUFFER_HIGH_WATER,
@@ -69,6 +71,13 @@ class Http2(H2Protocol):
         if isinstance(getattr(server, "stream", None), (trio.SocketStream, trio.SSLStream)):
             server.stream = _TimelyStream(server.stream, self._write_deadline_s)
 
+    async def initiate(
+        self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
+    ) -> None:
+        """Begin; with `headers`, by an upgrade from HTTP/1.1."""
+        await super().initiate(headers, settings)
+        await self._note_idle()  # the preface counted as a request of HTTP/1.1
+
     # What comes
 
     async def handle(self, event: Event) -> None:
@@ -104,12 +113,19 @@ class Http2(H2Protocol):
                 if isinstance(event, h2.events.RequestReceived):
                     self._effort.charge(APP_S)
                 await super()._handle_events([event])
+                if isinstance(event, h2.events.StreamReset):
+                    await self._note_idle()
         await self._flush()
 
     async def _close_stream(self, stream_id: int) -> None:
         # Hypercorn fails so for a stream in whose beginning it has failed.
         with contextlib.suppress(AttributeError):
             await super()._close_stream(stream_id)
+
+    async def _note_idle(self) -> None:
+        """Start the idle timer if no stream is left."""
+        if self.idle and not self.closed:
+            await self.send(Updated(idle=True))
 
     async def _end(self, code: ErrorCodes) -> None:
         with contextlib.suppress(ProtocolError):
@@ -146,6 +162,7 @@ class Http2(H2Protocol):
         note_reset(self.streams.get(event.stream_id))
         await self._reset_unless_whole(event.stream_id)
         await self._close_stream(event.stream_id)
+        await self._note_idle()
         return False
 
     def _is_socket(self, stream_id: int) -> bool:
