@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import h2.connection
 import hypercorn.protocol
 import hypercorn.protocol.h2
@@ -19,7 +17,7 @@ QUICK = HandoffLimits(keep_alive_s=0.1, head_deadline_s=0.1, linger_s=0.1)
 
 
 @pytest.fixture(autouse=True)
-def our_http2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def our_http2(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hypercorn with our HTTP/2, and its own again afterwards."""
     for module, name in (
         (hypercorn.protocol, "H2Protocol"),
@@ -27,7 +25,6 @@ def our_http2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
     http2.install()
-    yield
 
 
 def ask(peer: h2.connection.H2Connection, path: str) -> None:
