@@ -75,7 +75,7 @@ class Journal:
         self._triode = triode
         self.log = log
         self.shared = cast("SharedLog", log) if log.is_shared else None
-        self.end = None if self.shared is None else LogEnd(triode, self.shared)
+        self.end = None if self.shared is None else LogEnd(triode, self.shared, self)
         # What a shared log asks for beside batches.
         self.attend: Callable[[Any], Awaitable[None]] = _nothing_but_batches
         settings = triode.settings
@@ -383,8 +383,6 @@ class Journal:
 
     def _count(self, writes: list[Write]) -> None:
         self.under_way += len(writes)
-        if self.end is not None:
-            self.end.submitted += len(writes)
         self.held_bytes += sum(len(write.line) for write in writes)
 
     def _done(self, writes: list[Write]) -> None:

@@ -7,7 +7,7 @@ asks the server where the log ends, and waits until that is here.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -31,13 +31,21 @@ if TYPE_CHECKING:
 SURE_ITEMS: Final = 16
 
 
-class LogEnd:
-    """Of one journal. `submitted` and `decided` are writes of this process, in all."""
+class Counts(Protocol):
+    """The journal, as far as it matters here."""
 
-    def __init__(self, triode: Applier, shared: SharedLog) -> None:
+    under_way: int
+
+
+class LogEnd:
+    """Of one journal, which says how many writes are under way."""
+
+    def __init__(self, triode: Applier, shared: SharedLog, journal: Counts) -> None:
         self._triode = triode
         self._shared = shared
-        self.submitted = self.decided = 0
+        self._journal = journal
+        # Writes of this process, in all.
+        self._decided = 0
         # Reads that waited for a position, and those of them that waited in vain.
         self.waits = self.waits_in_vain = 0
         # Told when something was.
@@ -45,8 +53,8 @@ class LogEnd:
         self._carried = trio.lowlevel.ParkingLot()
 
     def done(self, count: int) -> None:
-        """So many of those that were submitted are decided, or come to nothing."""
-        self.decided += count
+        """So many of those that were under way are decided, or come to nothing."""
+        self._decided += count
         self.moved()
 
     def moved(self) -> None:
@@ -58,21 +66,21 @@ class LogEnd:
         """Wait until all is carried out here that the log has by now, and what was submitted here
         before; or, of a position, that it is reached. False: not within `position_wait`.
         """
-        store, mine = self._triode.store, self.submitted
+        store, mine = self._triode.store, self._decided + self._journal.under_way
         with trio.move_on_after(self._triode.settings.position_wait_s):
             end = await self._shared.end()
             while not (store.lineage.knows(end.epoch) and store.seq >= end.seq):
                 if position is not None and store.seq_of(position) is not None:
                     return True
                 await self._carried.park()
-            while position is None and self.decided < mine:
+            while position is None and self._decided < mine:
                 await self._carried.park()
             return True
         return False
 
     async def refuse(self, op: Operation, principal: Principal, meter: Meter) -> None:
         """Raises `Refusal` for a write that will surely be refused: it need not be in the log."""
-        if self.submitted - self.decided >= SURE_ITEMS or not self._shared.is_live:
+        if self._journal.under_way >= SURE_ITEMS or not self._shared.is_live:
             return
         if self._is_refused(op, principal, meter) and await self.reach():
             with suppress(TooCostly):
