@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from triode.store.change import Edit
+    from triode.store.plan import Mark
 
 _BYTES: Final = 8
 _VALUE_BYTES: Final = 256
@@ -41,14 +42,24 @@ class Checksum(NamedTuple):
     def __str__(self) -> str:
         return self.digest.hex()
 
-    def after(self, seq: int, edits: Sequence[Edit], grown: int, swollen: int) -> Checksum:
-        """The one after the entry `seq`, which changes these places; none if it was refused. To be
+    def after(
+        self,
+        seq: int,
+        edits: Sequence[Edit],
+        grown: int,
+        swollen: int,
+        marks: Sequence[Mark] = (),
+    ) -> Checksum:
+        """The one after the entry `seq`, which changes these places, and says this of deadlines
+        (`store.expiry`); none if it was refused. To be
         asked before they are changed: later edits go into the values of earlier ones.
         """
         places = [(edit.path, _seen(edit.after)) for edit in islice(edits, _EDITS)]
         text = _to_json((seq, len(edits), grown, swollen, places))
         rolled = _START.copy()
         rolled.update(self.digest + text)
+        if marks:
+            rolled.update(_to_json((len(marks), marks[:_EDITS])))
         return Checksum(rolled.digest())
 
 

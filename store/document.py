@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from triode.store.change import Edit, growth
 from triode.store.draft import Draft
+from triode.store.expiry import require_lasting
 from triode.store.json_type import MISSING
 from triode.store.merge import plan_merge
 from triode.store.operation import (
@@ -36,11 +37,12 @@ from triode.store.operation import (
     Push,
     Set,
     Taken,
+    Touch,
     WriteError,
 )
 from triode.store.patch import MAX_OPS, plan_patch
 from triode.store.path import format_path
-from triode.store.plan import Plan
+from triode.store.plan import BELOW, NO_END, Plan
 from triode.store.push_key import push_key
 from triode.store.resolve import existing, get, put, resolve
 from triode.store.value import DOUBLE_BITS, fits_double
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
     from triode.store.json_type import Json, Missing
     from triode.store.path import Path
+    from triode.store.plan import Mark
     from triode.store.work import Work
 
 __all__ = ["Document", "Draft"]
@@ -107,14 +110,18 @@ class Document:
         work: Work,
         made: list[Json] | None = None,
         push_key: Callable[[int], str] = push_key,
+        marks: list[Mark] | None = None,
     ) -> tuple[list[Edit], int, int]:
         """`plan`, and by how many bytes the document grows: as JSON, and in memory (`weigh`).
-        `made` and `push_key` as in `Plan`.
+        `made`, `push_key` and `marks` as in `Plan`.
         """
         if type(op) is Set:  # most writes; nothing between them and their edit
             edit = _set_edit(self.root, op)
+            if marks is not None:
+                _mark_first(self.root, op)
+                marks += ((edit.path, BELOW), _mark(op, op.path))
             return [edit], *growth(edit, work)
-        plan = Plan(self.root, work, made, push_key)
+        plan = Plan(self.root, work, made, push_key, marks)
         if type(op) is Batch:
             _plan_batch(plan, op)
         else:
@@ -190,6 +197,28 @@ def _plan_batch(plan: Plan, op: Batch) -> None:
 
 
 def _plan_one(plan: Plan, op: Operation) -> None:
+    if plan.marks is None:
+        _plan_edits(plan, op)
+        return
+    # Of a push: the object has to be none in an array; its new member is then none, either.
+    _mark_first(plan.root, op)
+    _plan_edits(plan, op)
+    if not isinstance(op, Push):
+        plan.marks.append(_mark(op, op.path))
+    elif op.ttl_ms is not None:
+        plan.marks.append(_mark(op, (*op.path, plan.last_push_key)))
+
+
+def _mark_first(root: Json, op: Operation) -> None:
+    if op.ttl_ms is not None:
+        require_lasting(root, (*op.path, "") if isinstance(op, Push) else op.path)
+
+
+def _mark(op: Operation, path: Path) -> Mark:
+    return path, NO_END if op.ttl_ms is None else op.ttl_ms
+
+
+def _plan_edits(plan: Plan, op: Operation) -> None:
     match op:
         case Set():
             plan.record(_set_edit(plan.root, op))
@@ -205,7 +234,11 @@ def _plan_one(plan: Plan, op: Operation) -> None:
             plan_merge(plan, op)
         case Patch():
             plan_patch(plan, op)
-        case Batch():
+        case Touch():
+            path, value = resolve(plan.root, op.path)
+            if value is MISSING:
+                raise NotFound(path, f"there is nothing at {format_path(path)}")
+        case _:
             raise Invalid((), "a batch within a batch", status=400)
 
 

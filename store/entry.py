@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from triode.store.json_type import JsonError
-from triode.store.operation import Operation
+from triode.store.operation import Expire, Operation, Touch, has_ttl
 from triode.store.outcomes import Key
 from triode.store.records import Record
 from triode.store.said import Say
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Newer programs read what older ones wrote; an older one refuses what it does not know.
-VERSION: Final = 1
+VERSION: Final = 2
+# Of batches without a time to live: programs of before there was one read them.
+PLAIN: Final = 1
 
 
 class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=True):
@@ -37,12 +39,13 @@ class Bounds(Struct, frozen=True, tag_field="op", tag="bounds", omit_defaults=Tr
     so it changes only by an entry.
 
     `max_bytes` and `max_footprint`: of the document as JSON and in memory; None is no bound.
-    `max_work`: steps of one write.
+    `max_work`: steps of one write. `max_deadlines`: places with a time to live.
     """
 
     max_bytes: int | None = None
     max_work: int = 1 << 62
     max_footprint: int | None = None
+    max_deadlines: int | None = None
 
 
 # What stands in a log and is no write: rights and conditions have no say in it.
@@ -68,6 +71,7 @@ class EntryError(ValueError):
 _to_json: Final = msgspec.json.Encoder().encode
 _of_json: Final = msgspec.json.Decoder(Entry).decode
 _HEAD: Final = b"%d" % VERSION
+_PLAIN_HEAD: Final = b"%d" % PLAIN
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -78,18 +82,23 @@ def encode_entry(entry: Entry) -> bytes:
         raise JsonError(f"it cannot be written down as JSON: {error}") from error
 
 
-def encode_batch(lines: Iterable[bytes]) -> bytes:
-    """The entries of one commit."""
-    return b"\n".join((_HEAD, *lines))
+def needs_newer(op: Operation | Beside) -> bool:
+    """Whether a program that knows no time to live would decide it otherwise."""
+    return not isinstance(op, Beside) and (isinstance(op, Touch | Expire) or has_ttl(op))
+
+
+def encode_batch(lines: Iterable[bytes], *, is_plain: bool = True) -> bytes:
+    """The entries of one commit; `is_plain` unless one of them `needs_newer`."""
+    return b"\n".join((_PLAIN_HEAD if is_plain else _HEAD, *lines))
 
 
 def batch_lines(data: bytes) -> list[bytes]:
     """The entries of one commit, as they were written. Raises `EntryError`."""
     head, _, body = data.partition(b"\n")
-    if head != _HEAD:
+    if head not in (_PLAIN_HEAD, _HEAD):
         raise EntryError(
             f"a batch of version {head[:20].decode('ascii', 'replace')!r}; this Triode reads "
-            f"version {VERSION}: use a newer one"
+            f"versions up to {VERSION}: use a newer one"
         )
     return body.split(b"\n")
 

@@ -6,6 +6,7 @@
     ├── TestFailed      409  a JSON Patch `test` does not hold
     ├── Taken           409  the name that a `push` would give is there already
     ├── Full            507  the document would be larger than it may be
+    ├── TooManyDeadlines 507  more places would have a `ttl` than may
     └── Conflict        412  the place is not as `if_position` or `if_value` wants it
 
 Each operation takes an unresolved path (negative indexes, pointer tokens); see `Document.resolve`.
@@ -38,6 +39,8 @@ class _Logged(Struct, frozen=True, tag_field="op", omit_defaults=True, kw_only=T
 
     # About the document before the write; that of a batch has none.
     if_value: Expected | None = None
+    # How long the place that it writes stays; None is for ever, whatever was said of it before.
+    ttl_ms: int | None = None
 
 
 class Set(_Logged, frozen=True, tag="set"):
@@ -98,6 +101,26 @@ class Push(_Logged, frozen=True, tag="push"):
     if_position: Position | None = None
 
 
+class Touch(_Logged, frozen=True, tag="touch"):
+    """Change nothing but how long a place stays: `ttl_ms` from now, or for ever."""
+
+    path: Path
+    if_position: Position | None = None
+
+
+class Expire(_Logged, frozen=True, tag="expire"):
+    """Remove those of these places whose time had come at `at_ms`. The server's own."""
+
+    paths: tuple[Path, ...]
+    at_ms: int
+    if_position: Position | None = None
+
+    @property
+    def path(self) -> Path:
+        """The root: what it as a whole is about."""
+        return ()
+
+
 class Batch(_Logged, frozen=True, tag="batch"):
     """Several operations as one change: all of them, in order, or nothing. Batches do not nest."""
 
@@ -110,7 +133,16 @@ class Batch(_Logged, frozen=True, tag="batch"):
         return ()
 
 
-Operation: TypeAlias = Set | Merge | Patch | Delete | Increment | Append | Push | Batch
+Operation: TypeAlias = (
+    Set | Merge | Patch | Delete | Increment | Append | Push | Touch | Expire | Batch
+)
+
+
+def has_ttl(op: Operation) -> bool:
+    """Whether it says how long a place stays."""
+    if op.ttl_ms is not None:
+        return True
+    return isinstance(op, Batch) and any(part.ttl_ms is not None for part in op.ops)
 
 
 class WriteError(Exception):
@@ -170,6 +202,13 @@ class Full(WriteError):
 
     status = 507
     title = "Document full"
+
+
+class TooManyDeadlines(WriteError):
+    """More places would have a time to live than may."""
+
+    status = 507
+    title = "Too many deadlines"
 
 
 class Conflict(WriteError):

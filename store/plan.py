@@ -21,7 +21,7 @@ a billion values.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from triode.store.json_type import Json, Missing
     from triode.store.path import Path
     from triode.store.work import Work
+
+# What a write says of how long a place stays: see `store.expiry`.
+Mark: TypeAlias = "tuple[Path, int]"
+# Of a place that was replaced or removed.
+BELOW: Final = -2
+# Of one that was written, and stays for ever.
+NO_END: Final = -1
 
 # A path has at most 256 segments and a decoded value is at most 256 deep, so writes reach this and
 # no more; only copies within the document could go on. It is below the interpreter's recursion
@@ -78,6 +85,7 @@ class Plan:
         "edits",
         "grown",
         "made",
+        "marks",
         "swollen",
         "work",
     )
@@ -88,8 +96,11 @@ class Plan:
         work: Work = FREE,
         made: list[Json] | None = None,
         push_key: Callable[[int], str] = push_key,
+        marks: list[Mark] | None = None,
     ) -> None:
         self.edits: list[Edit] = []
+        # What it says of deadlines; None: there are none.
+        self.marks = marks
         self.made = made
         self.grown = 0
         self.swollen = 0
@@ -117,6 +128,8 @@ class Plan:
         grown, swollen = growth(edit, self.work)
         self.grown += grown
         self.swollen += swollen
+        if self.marks is not None:
+            self.marks.append((edit.path, BELOW))
         if self._open and self._fold(self._open, edit.path):
             self._drafted().replace(edit.path, edit.after)
             return
@@ -126,6 +139,11 @@ class Plan:
     def next_push_key(self) -> str:
         """The name of the next member that this plan pushes."""
         self._pushed += 1
+        return self._push_key(self._pushed - 1)
+
+    @property
+    def last_push_key(self) -> str:
+        """The name that it gave last."""
         return self._push_key(self._pushed - 1)
 
     def remove(self, path: Path, before: Json) -> None:

@@ -15,30 +15,44 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from triode.store.change import Change, Edit, Position, Rearranged
 from triode.store.checksum import Checksum
+from triode.store.deadlines import Deadlines
 from triode.store.document import Document
 from triode.store.expected import require_expected
+from triode.store.expiry import carry_out, in_effect, plan_expire
 from triode.store.history import MAX_CHANGE_BYTES, History, Kept
 from triode.store.index import Event, Index, Selection
+from triode.store.keeper import Keeper
 from triode.store.lineage import Lineage
-from triode.store.operation import Batch, Conflict, Full, Invalid, NotFound, Operation, Set
+from triode.store.operation import (
+    Batch,
+    Conflict,
+    Expire,
+    Full,
+    Invalid,
+    NotFound,
+    Operation,
+    Set,
+    has_ttl,
+)
 from triode.store.outcomes import Outcomes
 from triode.store.patch import MAX_OPS
+from triode.store.plan import BELOW
 from triode.store.push_key import push_key
 from triode.store.records import Records
 from triode.store.replay import Replay
 from triode.store.splice import Splice
 from triode.store.touched import Touched, Touches
-from triode.store.value import approx_bytes, copy_deep, weigh
+from triode.store.value import weigh
 from triode.store.work import FREE, TooCostly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from triode.store.filter import Filter
+    from triode.store.plan import Mark
     from triode.store.value import Json
     from triode.store.work import Work
 
@@ -62,36 +76,14 @@ class Prepared(Struct, frozen=True):
     kept: Kept
     # Long arrays that are replaced by others with the same elements.
     left: tuple[Json, ...] = ()
+    # What it says of deadlines.
+    marks: tuple[Mark, ...] = ()
 
 
-# What is copied for the events of one change, in all. More is told by a snapshot.
-KEPT_BYTES: Final = 512 * 1024
 _CONDITION_STEPS: Final = 3
 # Dropping less than this takes under a millisecond.
 LARGE_BYTES: Final = 128 * 1024
 LONG_ELEMENTS: Final = 100_000
-
-
-class _Keeper:
-    """Makes events stay as they are while later edits of the same change go into their values."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self) -> None:
-        self._left = KEPT_BYTES
-
-    def __call__(self, events: list[Event]) -> list[Event]:
-        for number, event in enumerate(events):
-            value = event.value
-            if event.kind != "update" or not isinstance(value, dict | list):
-                continue
-            # Once all is spent, even a small value makes a snapshot: it costs nothing here.
-            size = 0 if self._left <= 0 else approx_bytes(value, limit=self._left)
-            self._left -= size
-            if self._left <= 0:
-                return [Event("snapshot", (), [])]
-            events[number] = replace(event, value=copy_deep(value))
-        return events
 
 
 def _long_ones(edits: Sequence[Edit]) -> Iterator[Json]:
@@ -131,6 +123,9 @@ class Store:
         self.touched = Touched()
         self.outcomes = Outcomes()
         self.records = Records()
+        self.deadlines = Deadlines()
+        # The time of the log: the latest that an entry had. It does not run back.
+        self.time_ms = 0
         # Only of a log: there is nothing to compare a document in memory with.
         self.checksum: Checksum | None = None
         self.index = Index()
@@ -157,17 +152,22 @@ class Store:
         touches: Touches,
         outcomes: Outcomes,
         records: Records,
+        deadlines: Deadlines,
+        time_ms: int,
         checksum: Checksum,
     ) -> None:
         """Go on from what was kept: the document as it was after the change `seq`, what it was
         counted to take as text and in memory, what was touched before, how writes with a key
-        ended, the server's records, and the checksum. Nobody may be subscribed.
+        ended, the server's records, what ends when, the time of the log, and the checksum. Nobody
+        may be subscribed.
         """
         self.document = Document(root)
         self.bytes, self.footprint = size, footprint
         self.touched = Touched(touches)
         self.outcomes = outcomes
         self.records = records
+        deadlines.most = self.deadlines.most
+        self.deadlines, self.time_ms = deadlines, time_ms
         self.checksum = checksum
         history = self.history
         self.history = History(history.max_items, history.max_bytes, start_seq=seq)
@@ -238,8 +238,17 @@ class Store:
         self, op: Operation, work: Work, weighing: Work | None, made: list[Json]
     ) -> Prepared:
         seq = self.seq
-        planned, grown, swollen = self.document.weighed_plan(op, work, made, self._next_push_key)
+        document, deadlines = self.document, self.deadlines
+        marks: list[Mark] | None = [] if len(deadlines) or has_ttl(op) else None
+        if type(op) is Expire:
+            planned, grown, swollen = plan_expire(document.root, deadlines, op, work)
+            marks = [(edit.path, BELOW) for edit in planned]
+        else:
+            planned, grown, swollen = document.weighed_plan(
+                op, work, made, self._next_push_key, marks
+            )
         edits = tuple(planned)
+        told = in_effect(deadlines, marks, work) if marks else ()
         if self.max_bytes is not None and grown > 0 and self.bytes + grown > self.max_bytes:
             raise Full(
                 op.path,
@@ -257,7 +266,7 @@ class Store:
                 raise
             kept = edits, MAX_CHANGE_BYTES + 1
         left = () if type(op) is Set else tuple(_long_ones(edits))
-        return Prepared(seq, edits, grown, swollen, kept, left)
+        return Prepared(seq, edits, grown, swollen, kept, left, told)
 
     def commit(
         self,
@@ -278,10 +287,12 @@ class Store:
         change = Change(Position(self.epoch, self.seq + 1), time_ms, edits)
         checksum = self.checksum
         if checksum is not None:
-            checksum = checksum.after(self.seq + 1, edits, prepared.grown, prepared.swollen)
+            checksum = checksum.after(
+                self.seq + 1, edits, prepared.grown, prepared.swollen, prepared.marks
+            )
         gone = self.history.append(change, prepared.kept)
         matched: list[tuple[Selection, list[Event]]] = []
-        keep = _Keeper() if len(edits) > 1 else None
+        keep = Keeper() if len(edits) > 1 else None
         done = 0
         try:
             for edit in edits:
@@ -300,6 +311,9 @@ class Store:
             # An estimate on both sides of the sum, so it may drift.
             self.footprint = max(0, self.footprint + prepared.swollen)
         self.seq += 1
+        self.time_ms = max(self.time_ms, time_ms)
+        if prepared.marks:
+            carry_out(self.deadlines, document.root, prepared.marks, self.time_ms)
         one = len(edits) == 1
         self.touched.add(self.seq, (edits[0].path,) if one else tuple([e.path for e in edits]))
         self.checksum = checksum

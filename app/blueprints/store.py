@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.access.write_rights import may_read, read_refusal
@@ -38,6 +39,7 @@ from triode.app.blueprints.request_body import (
 )
 from triode.app.service.decision import first_answer
 from triode.app.service.execute import check_path, write_answer
+from triode.app.service.expiring import expires_in, read_ttl
 from triode.app.service.filter_parsing import readable
 from triode.app.service.holdings import require_pin_room
 from triode.app.service.position_wait import FIELD as POSITION_FIELD
@@ -48,7 +50,7 @@ from triode.app.wire.refusal import Refusal, bad_request
 from triode.app.wire.stream_request import check_position
 from triode.app.wire.write_key import FIELD, key_of_field
 from triode.store.filter import Filter, split_filters
-from triode.store.operation import Delete, Merge, Operation, Patch, Push, Set, WriteError
+from triode.store.operation import Delete, Merge, Operation, Patch, Push, Set, Touch, WriteError
 from triode.store.path import Path, format_path
 from triode.store.value import MISSING, Json
 
@@ -97,7 +99,7 @@ def blueprint(triode: Triode) -> Blueprint:
             return _read_place(triode, seen, selection)
         return await _read_selected(triode, seen, [selection], absent_is_404=True)
 
-    async def replace(seen: Visit, path: Path) -> Response:
+    async def overwrite(seen: Visit, path: Path) -> Response:
         media_type(seen.head, [JSON])
         with in_hand(triode.metrics, seen.head):
             value = await content(seen.body)
@@ -105,14 +107,19 @@ def blueprint(triode: Triode) -> Blueprint:
 
     @bp.direct("/store", "PUT")
     async def put(seen: Visit) -> Response:
-        return await replace(seen, check_path(required_path(one(seen.head, "path"))))
+        return await overwrite(seen, check_path(required_path(one(seen.head, "path"))))
 
     @bp.direct("/store", "POST")
     async def post(seen: Visit) -> Response:
         text = one(seen.head, "path")
-        if not _flag(seen.head, "push"):
-            return await replace(seen, check_path("." if text is None else text))
+        touches = _flag(seen.head, "touch")
+        if not touches and not _flag(seen.head, "push"):
+            return await overwrite(seen, check_path("." if text is None else text))
         path = check_path(required_path(text))
+        if touches:
+            if one(seen.head, "ttl") is None:
+                raise bad_request("say the new ttl in seconds; null is for ever")
+            return await _write(triode, seen, Touch(path))
         media_type(seen.head, [JSON])
         with in_hand(triode.metrics, seen.head):
             return await _write(triode, seen, Push(path, await content(seen.body)))
@@ -140,6 +147,9 @@ def blueprint(triode: Triode) -> Blueprint:
 
 
 async def _write(triode: Triode, seen: Visit, op: Operation) -> Response:
+    ttl = one(seen.head, "ttl")
+    if ttl is not None:
+        op = replace(op, ttl_ms=read_ttl(ttl))
     given = seen.head.get(FIELD)
     if given is None:
         conditional = await _conditional(triode, seen, op)
@@ -185,6 +195,9 @@ def _read_place(triode: Triode, seen: Visit, selection: Filter) -> Response:
     """
     path, value = _find(triode, seen.principal, selection.path or ())
     headers = {"ETag": f'"{triode.store.position}"', "Cache-Control": CACHE}
+    due_ms = triode.store.deadlines.find(path)
+    if due_ms is not None:
+        headers["Expires-In"] = expires_in(triode, due_ms)
     require_match(triode.store, seen.head, path)
     unchanged = not_modified(triode.store, seen.head, path)
     if unchanged is not None:

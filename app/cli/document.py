@@ -44,11 +44,18 @@ def get(target: Target, path: str, at: str | None) -> None:
 @click.argument("path", shell_complete=complete_filter)
 @click.argument("value")
 @click.option("--create", is_flag=True, help="Make missing parents.")
+@click.option("--ttl", type=float, metavar="SECONDS", help="The place ends after that time.")
 @click.option("--if", "position", metavar="POSITION", help=IF_HELP)
 @click.option("--key", metavar="TEXT", help=KEY_HELP)
 @server_options
 def set_(
-    target: Target, path: str, value: str, create: bool, position: str | None, key: str | None
+    target: Target,
+    path: str,
+    value: str,
+    create: bool,
+    ttl: float | None,
+    position: str | None,
+    key: str | None,
 ) -> None:
     """Set PATH to VALUE: JSON, or else a text. - reads standard input.
 
@@ -56,8 +63,10 @@ def set_(
       triode set .greeting hello
       triode set '.users[0]' '{"name": "Ada"}'
       triode set . - < document.json
+      triode set .online.ada true --ttl 30
     """
     params = [("path", path)] + ([("create", "true")] if create else [])
+    params += [] if ttl is None else [("ttl", f"{ttl:g}")]
     advice = {} if create else {404: "--create makes what is missing on the way."}
     body = read_value(value)
     _write(target, "PUT", params, body, position=position, key=key, advice=advice)

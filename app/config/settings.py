@@ -200,6 +200,7 @@ class Settings:
     max_work: int = option(
         1_000_000, _count, "Most work of one request, in steps of about a microsecond.", "N"
     )
+    max_deadlines: int = option(100_000, _count, "Most places with a time to live.", "N")
     match_work: int = option(
         2_000, _count, "Most steps of one write for filters that must be evaluated again.", "N"
     )

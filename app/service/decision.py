@@ -7,7 +7,7 @@ else may have a say in it: no clock, no setting that is not in the log, no other
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from triode.app.access.write_rights import cost_refusal, refusal_of, require_operation
 from triode.app.wire.refusal import Refusal
@@ -15,7 +15,7 @@ from triode.limits.grant import FULL, Grant
 from triode.limits.meter import Meter
 from triode.store.change import Position
 from triode.store.entry import Bounds, Entry
-from triode.store.operation import WriteError
+from triode.store.operation import Expire, WriteError
 from triode.store.outcomes import DONE, FIRST_TRANSIENT
 from triode.store.records import Record
 from triode.store.said import Say
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("triode")
 
+UNBOUNDED: Final = 1 << 62
+
 
 def decide(
     store: Store, op: Operation, grant: Grant, work: Work, weighing: Work | None = None
@@ -41,6 +43,11 @@ def decide(
     if not grant.reaches_all:
         require_operation(grant, store.document.root, op, work)
     return store.prepare(op, work, weighing)
+
+
+def work_limit(op: Operation, most: int) -> int:
+    """The most steps that a write may take, where others may take `most`. What has to end ends."""
+    return UNBOUNDED if type(op) is Expire else most
 
 
 def grant_kept(grant: Grant) -> dict[str, Any] | None:
@@ -67,7 +74,7 @@ def redo(store: Store, bounds: Bounds, entry: Entry) -> Bounds:
         store.skip(time_ms=time_ms)
         return bounds
     grant = FULL if entry.grant is None else Grant.from_json(entry.grant)
-    work = Meter(bounds.max_work)
+    work = Meter(work_limit(op, bounds.max_work))
     try:
         prepared = decide(store, op, grant, work, work.again())
     except Exception as error:
@@ -143,3 +150,4 @@ def hold_to(store: Store, bounds: Bounds) -> None:
     """What the log says bounds the document, not what this process was started with."""
     store.max_bytes = bounds.max_bytes
     store.max_footprint = bounds.max_footprint
+    store.deadlines.most = bounds.max_deadlines

@@ -15,6 +15,7 @@ from triode.app.access.charged import Bill
 from triode.app.runtime.turns import TimedTurn, turn
 from triode.app.service import messages
 from triode.app.service.expected import check_expected
+from triode.app.service.expiring import check_ttl
 from triode.app.service.filter_parsing import readable
 from triode.app.service.position_wait import reach
 from triode.app.service.write_key import make_key, part_of
@@ -35,6 +36,7 @@ from triode.store.operation import (
     Patch,
     Push,
     Set,
+    Touch,
 )
 from triode.store.patch import MAX_OPS
 from triode.store.path import PathError, parse_path
@@ -51,7 +53,9 @@ if TYPE_CHECKING:
     from triode.store.path import Path
     from triode.store.store import Store
 
-WRITES: Final = frozenset({"set", "merge", "patch", "delete", "increment", "append", "push"})
+WRITES: Final = frozenset(
+    {"set", "merge", "patch", "delete", "increment", "append", "push", "touch"}
+)
 
 
 def name_of(command: Any) -> str:
@@ -94,8 +98,10 @@ def operation_of(name: str, command: dict[str, Any]) -> Operation:
     if type(condition) is not dict:
         # Most have none.
         position = None if condition is None else check_if(condition)
-        return _operation_of(name, command, position)
-    return replace(_operation_of(name, command, None), if_value=check_expected(condition))
+        op = _operation_of(name, command, position)
+    else:
+        op = replace(_operation_of(name, command, None), if_value=check_expected(condition))
+    return op if "ttl" not in command else replace(op, ttl_ms=check_ttl(command["ttl"]))
 
 
 def _operation_of(name: str, command: dict[str, Any], condition: Position | None) -> Operation:
@@ -108,6 +114,9 @@ def _operation_of(name: str, command: dict[str, Any], condition: Position | None
         return Set(path, value, create=create, if_position=condition)
     if name == "delete":
         return Delete(path, if_position=condition)
+    if name == "touch":
+        _member(command, "ttl")
+        return Touch(path, if_position=condition)
     if name == "increment":
         return Increment(path, _number(command.get("by", 1)), if_position=condition)
     if name in ("append", "push"):

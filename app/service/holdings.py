@@ -82,6 +82,7 @@ def open_ledger(settings: Settings, hub: Hub, store: Store, tokens: Tokens) -> L
     ledger.account("touched", read=lambda: store.touched.bytes)
     ledger.account("outcomes", read=lambda: store.outcomes.bytes)
     ledger.account("records", read=lambda: store.records.bytes)
+    ledger.account("deadlines", read=lambda: store.deadlines.bytes)
     tokens.max_bytes = int(ledger.limit * TOKENS_SHARE)
     ledger.account("tokens", tokens.max_bytes, read=lambda: tokens.bytes)
     ledger.account("room_logs", read=lambda: hub.rooms.log_bytes)

@@ -29,7 +29,7 @@ from triode.app.service.log_end import LogEnd
 from triode.app.service.others_writes import writes_of
 from triode.app.service.reach import check_reach
 from triode.app.service.replica import Replica
-from triode.app.service.under_way import Write
+from triode.app.service.under_way import Write, batch_of
 from triode.app.service.write_refusals import (
     full,
     not_written,
@@ -40,7 +40,7 @@ from triode.app.service.write_refusals import (
 )
 from triode.app.wire.refusal import Refusal, bad_request
 from triode.limits.principal import OWNER
-from triode.store.entry import Beside, Bounds, Entry, encode_batch, encode_entry
+from triode.store.entry import Beside, Bounds, Entry, encode_entry
 from triode.store.json_type import JsonError
 from triode.store.records import Record
 
@@ -81,8 +81,9 @@ class Journal:
         settings = triode.settings
         # Those that this process was started with. What the log says holds until they are in it.
         self.wanted = Bounds(
-            settings.max_document_bytes, settings.max_work, triode.store.max_footprint
-        )
+            settings.max_document_bytes, settings.max_work, triode.store.max_footprint,
+            settings.max_deadlines,
+        )  # fmt: skip
         self.replica = Replica(triode, self.wanted, is_shared=log.is_shared)
         self._queue: deque[Write] = deque()
         self.under_way = 0
@@ -289,7 +290,7 @@ class Journal:
         return writes
 
     async def _append(self, writes: list[Write]) -> None:
-        await self.log.append(encode_batch([write.line for write in writes]), len(writes))
+        await self.log.append(batch_of(writes), len(writes))
 
     async def _carry_out(self, writes: list[Write]) -> None:
         """Of a shared log it may be that `_follow` does so, a little later."""

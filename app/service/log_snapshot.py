@@ -1,9 +1,10 @@
 """A snapshot as a log keeps it: a head, the tables, and the document as JSON.
 
 piece 0   {"version":1,"seq":90210,"time_ms":…,"bytes":…,"footprint":…,"bounds":{…},"touches":{…},
-          "outcomes":1,"records":1,"checksum":"…"}
+          "outcomes":1,"records":1,"checksum":"…","deadlines":1,"log_ms":…}
 then      as many pieces of outcomes as the head says: [["NAME",[SEQ,TIME_MS,STATUS,"ASKED"]]…]
           and of records: [["NAME",{…}]…]
+          and of deadlines: [[DUE_MS,["a","b"]]…]; only with these it is of version 2
 the rest  the document, cut anywhere
 """
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from triode.app.log.log import LogRefused
 from triode.store.checksum import Checksum, parse_checksum
+from triode.store.deadlines import Deadlines
 from triode.store.entry import Bounds
 from triode.store.outcomes import Outcome, Outcomes
 from triode.store.records import Records
@@ -30,13 +32,16 @@ if TYPE_CHECKING:
     from triode.store.store import Store
     from triode.store.value import Json
 
-VERSION: Final = 1
+VERSION: Final = 2
+# Without deadlines: programs of before there were any read it.
+PLAIN: Final = 1
 PIECE_BYTES: Final = 64 * 1024
 # Of one step of encoding: a quarter of a millisecond.
 SLICE_BYTES: Final = 8 * 1024
 TABLE_ROWS: Final = 5000
 
 _outcomes_of: Final = msgspec.json.Decoder(list[tuple[str, Outcome]]).decode
+_deadlines_of: Final = msgspec.json.Decoder(list[tuple[int, tuple[str, ...]]]).decode
 _records_of: Final = msgspec.json.Decoder(list[tuple[str, dict[str, Any]]]).decode
 
 
@@ -54,7 +59,15 @@ class Head(Struct, frozen=True):
     outcomes: int = 0
     checksum: str = str(Checksum())
     records: int = 0
-    version: int = VERSION
+    deadlines: int = 0
+    # The time of the last entry. 0 as older programs wrote it: then `time_ms` is the next best.
+    log_ms: int = 0
+    version: int = PLAIN
+
+    @property
+    def tables(self) -> int:
+        """How many pieces hold tables."""
+        return self.outcomes + self.records + self.deadlines
 
 
 class Tables(NamedTuple):
@@ -62,6 +75,7 @@ class Tables(NamedTuple):
 
     outcomes: Sequence[tuple[str, Outcome]]
     records: Sequence[tuple[str, dict[str, Any]]]
+    deadlines: Sequence[tuple[int, tuple[str, ...]]] = ()
 
 
 class Saved(NamedTuple):
@@ -78,7 +92,7 @@ def pieces_of(store: Store, bounds: Bounds, time_ms: int) -> tuple[bytes, Iterat
     assert store.checksum is not None
     outcomes = list(store.outcomes.rows().items())
     records = [(name, msgspec.Raw(text)) for name, text in store.records.rows().items()]
-    parts = _parts(outcomes), _parts(records)
+    parts = _parts(outcomes), _parts(records), _parts(store.deadlines.rows())
     head = Head(
         store.seq,
         time_ms,
@@ -89,6 +103,9 @@ def pieces_of(store: Store, bounds: Bounds, time_ms: int) -> tuple[bytes, Iterat
         len(parts[0]),
         str(store.checksum),
         len(parts[1]),
+        len(parts[2]),
+        store.time_ms,
+        VERSION if parts[2] else PLAIN,
     )
     return msgspec.json.encode(head), map(msgspec.json.encode, chain(*parts))
 
@@ -113,6 +130,8 @@ def restore(store: Store, head: Head, tables: Tables, root: Json, lineage: Linea
         touches=head.touches,
         outcomes=Outcomes(tables.outcomes),
         records=Records(tables.records),
+        deadlines=Deadlines(tables.deadlines),
+        time_ms=head.log_ms or head.time_ms,
         checksum=checksum,
     )
 
@@ -123,9 +142,10 @@ def decode_head(data: bytes) -> Head:
         head = msgspec.json.decode(data, type=Head)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise LogRefused(f"a damaged snapshot: {error}") from error
-    if head.version != VERSION:
+    if not PLAIN <= head.version <= VERSION:
         raise LogRefused(
-            f"a snapshot of version {head.version}; this Triode reads {VERSION}: use a newer one"
+            f"a snapshot of version {head.version}; this Triode reads versions up to {VERSION}: "
+            "use a newer one"
         )
     return head
 
@@ -135,7 +155,16 @@ def decode_tables(head: Head, pieces: Sequence[bytes]) -> Tables:
     try:
         return Tables(
             [row for piece in pieces[: head.outcomes] for row in _outcomes_of(piece)],
-            [row for piece in pieces[head.outcomes :] for row in _records_of(piece)],
+            [
+                row
+                for piece in pieces[head.outcomes :][: head.records]
+                for row in _records_of(piece)
+            ],
+            [
+                row
+                for piece in pieces[head.outcomes + head.records :]
+                for row in _deadlines_of(piece)
+            ],
         )
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise LogRefused(f"a damaged snapshot: {error}") from error

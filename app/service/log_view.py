@@ -23,7 +23,7 @@ SHOWN_BYTES: Final = 4096
 # At once, as they were written.
 MOST_BYTES: Final = 1024 * 1024
 DEPTH: Final = 600
-_CONTENT: Final = frozenset({"value", "patch", "ops", "rooms", "body"})
+_CONTENT: Final = frozenset({"value", "patch", "ops", "paths", "rooms", "body"})
 
 
 async def entries(kept: Readable, epoch: str, since: int, last: int) -> list[dict[str, Any]]:
@@ -74,6 +74,10 @@ def _operation(logged: dict[str, Any]) -> dict[str, Any]:
     if op.get("if_value"):
         expected = op.pop("if_value")
         op["if"] = {expected["test"]: expected["value"]}
+    if op["op"] == "expire":
+        return {"op": "expire", "paths": [format_path(tuple(path)) for path in op.get("paths", ())]}
+    if "ttl_ms" in op:
+        op["ttl"] = op.pop("ttl_ms") / 1000
     if op.get("if_position"):
         op["if"] = str(msgspec.convert(op.pop("if_position"), Position))
     if "ops" in op:

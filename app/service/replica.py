@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from triode.app.runtime.turns import TimedTurn, in_turns
-from triode.app.service.decision import begin_bounds, first_answer, keep_record, note, status_of
+from triode.app.service.decision import (
+    begin_bounds,
+    first_answer,
+    keep_record,
+    note,
+    status_of,
+    work_limit,
+)
 from triode.app.wire.refusal import Refusal
 from triode.limits.meter import Meter
 from triode.store.entry import Bounds
@@ -126,7 +133,7 @@ class Replica:
         triode = self._triode
         prepare = partial(triode.prepare_long, op, principal)
         try:
-            return await in_turns(self.bounds.max_work, prepare, alone=True)
+            return await in_turns(work_limit(op, self.bounds.max_work), prepare, alone=True)
         except TooCostly as error:
             root = triode.store.document.root
             raise await triode.refuse_cost(op, principal, root, error) from error

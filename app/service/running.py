@@ -14,6 +14,7 @@ from triode.app.runtime.metrics import watch_loop
 from triode.app.runtime.turns import exhaust
 from triode.app.service.boot import boot, let_go
 from triode.app.service.deferred_free import dispose
+from triode.app.service.expiring import expire_first, expire_in_time
 from triode.app.service.heartbeat import heartbeat
 from triode.app.service.issuing import drop_ended
 from triode.app.service.return_times import longest_absence_s
@@ -63,6 +64,8 @@ async def run(
                 nursery.start_soon(drop_ended, triode)
             if triode.cluster is not None:
                 nursery.start_soon(triode.cluster.run)
+            await expire_first(triode)
+            nursery.start_soon(expire_in_time, triode)
             nursery.start_soon(heartbeat, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)

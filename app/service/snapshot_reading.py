@@ -48,7 +48,7 @@ async def load_snapshot(
 ) -> tuple[Head, Tables, Json]:
     """What a snapshot has. Raises `LogRefused`."""
     head = decode_head(await kept.read_piece(snapshot.id, 0))
-    first = 1 + head.outcomes + head.records
+    first = 1 + head.tables
     tables = decode_tables(head, [await kept.read_piece(snapshot.id, n) for n in range(1, first)])
     progress.begin("reading the document", head.bytes, "bytes")
     pieces: list[bytes] = []

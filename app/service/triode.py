@@ -33,7 +33,7 @@ from triode.app.runtime.progress import Progress
 from triode.app.runtime.turns import in_turns
 from triode.app.service import messages
 from triode.app.service.cluster import Cluster
-from triode.app.service.decision import decide, first_answer, note, status_of
+from triode.app.service.decision import decide, first_answer, note, status_of, work_limit
 from triode.app.service.holdings import open_ledger
 from triode.app.service.hypercorn_wires import HypercornWires
 from triode.app.service.journal import Journal
@@ -100,6 +100,7 @@ class Triode:
             history_bytes=settings.history_bytes,
             max_bytes=settings.max_document_bytes,
         )
+        self.store.deadlines.most = settings.max_deadlines
         self._long = trio.StrictFIFOLock()
         self._writing = trio.StrictFIFOLock()
         self.clock = Clock()
@@ -199,7 +200,7 @@ class Triode:
         return self.commit(self.prepare(op, principal, work), self.clock.unix_ms())
 
     async def _write_in_turns(self, op: Operation, principal: Principal) -> Position:
-        store, limit = self.store, self.settings.max_work
+        store, limit = self.store, work_limit(op, self.settings.max_work)
         prepare = partial(self.prepare_long, op, principal)
         for _ in range(ATTEMPTS):
             with store.document.pin() as root:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from triode.store.entry import encode_batch, needs_newer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -85,6 +87,12 @@ class Write:
                 self.error = None
         assert self.position is not None
         return self.position
+
+
+def batch_of(writes: list[Write]) -> bytes:
+    """What of them a log keeps, as one batch."""
+    is_plain = not any(needs_newer(write.op) for write in writes)
+    return encode_batch([write.line for write in writes], is_plain=is_plain)
 
 
 class UnderWay:

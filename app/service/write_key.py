@@ -20,7 +20,7 @@ AT_ONCE_BYTES: Final = 64 * 1024
 _NAME_BYTES: Final = 16
 _ASKED_BYTES: Final = 8
 _BY_BYTES: Final = 6
-_CONDITIONS: Final = ("if_position", "if_value")
+_CONDITIONS: Final = ("if_position", "if_value", "ttl_ms")
 # An address is none of the log's business: whoever reads there cannot find it by trying all.
 _SALT: Final = secrets.token_bytes(16)
 
@@ -62,4 +62,6 @@ def _shape(op: Operation) -> list[Any]:
     head: list[Any] = [op.__struct_config__.tag, condition]
     if op.if_value is not None:
         head.append({"if": op.if_value.test, "value": op.if_value.value})
+    if op.ttl_ms is not None:
+        head.append({"ttl_ms": op.ttl_ms})
     return head + [list(value) if type(value) is tuple else value for value in values]

@@ -23,7 +23,7 @@ _STREAM: Final = (
     "filter", "room", "policy", "snapshot", "since", "lastEventId", "lease", "heartbeat",
     "max_event", "at", TAG
 )  # fmt: skip
-_WRITE: Final = ("path", "create", "if")
+_WRITE: Final = ("path", "create", "if", "ttl")
 _SELECTORS: Final = ("id", TAG)
 # A file of the server: a new value of v makes caches ask for it anew.
 _FILE: Final[Mapping[str, Names]] = {"GET": ("v",)}
@@ -33,7 +33,7 @@ QUERY: Final[Mapping[str, Mapping[str, Names]]] = {
     "/store": {
         "GET": ("path", "filter", "at"),
         "PUT": _WRITE,
-        "POST": (*_WRITE, "push"),
+        "POST": (*_WRITE, "push", "touch"),
         "PATCH": _WRITE,
         "DELETE": ("path", "if"),
     },
@@ -65,13 +65,14 @@ SUBSCRIPTION: Final = (
 _NAMED: Final = ("type", "op", "cmd", "ref")
 _COMMANDS: Final[Mapping[str, Names]] = {
     "get": ("filter", "path", "at"),
-    "set": ("path", "value", "create", "if", "key"),
-    "merge": ("path", "patch", "value", "if", "key"),
-    "patch": ("path", "patch", "value", "if", "key"),
+    "set": ("path", "value", "create", "if", "ttl", "key"),
+    "merge": ("path", "patch", "value", "if", "ttl", "key"),
+    "patch": ("path", "patch", "value", "if", "ttl", "key"),
     "delete": ("path", "if", "key"),
-    "increment": ("path", "by", "if", "key"),
-    "append": ("path", "value", "if", "key"),
-    "push": ("path", "value", "if", "key"),
+    "increment": ("path", "by", "if", "ttl", "key"),
+    "append": ("path", "value", "if", "ttl", "key"),
+    "push": ("path", "value", "if", "ttl", "key"),
+    "touch": ("path", "ttl", "if", "key"),
     "batch": ("ops", "atomic", "key"),
     "publish": ("room", "to", "tags", "event", "data", "echo"),
     "subscribe": ("filter", "policy", "since", "snapshot", "max_event", "at"),

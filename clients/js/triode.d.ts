@@ -254,6 +254,8 @@ export interface GetOptions extends CallOptions {
 export interface WriteOptions extends CallOptions {
   /** Only if the place has not changed since, or if its value is so. */
   if?: Position | { equals: any } | { exists: boolean } | { less: number | string };
+  /** The place ends so many seconds later, unless it is written or touched again. */
+  ttl?: number | null;
   /** A name of your own for this write, 1 to 255 printable ASCII characters: the server does it once.
    *  Without one the client gives it a key itself. */
   key?: string;
@@ -292,6 +294,7 @@ export type Write =
   | ({ type: 'merge'; path: string; patch: any } & WriteOptions)
   | ({ type: 'patch'; path: string; patch: PatchOperation[] } & WriteOptions)
   | ({ type: 'increment'; path: string; by?: number } & WriteOptions)
+  | ({ type: 'touch'; path: string; ttl: number | null } & WriteOptions)
   | ({ type: 'delete'; path: string } & WriteOptions);
 
 export type State = 'idle' | 'connecting' | 'open' | 'waiting' | 'closed';

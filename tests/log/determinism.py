@@ -112,6 +112,8 @@ def state(store: Store) -> tuple[Any, ...]:
         store.touched.state(),
         list(store.outcomes.rows().items()),
         list(store.records.rows().items()),
+        store.deadlines.rows(),
+        store.time_ms,
         str(store.checksum),
     )
 
@@ -174,7 +176,7 @@ def again(
     """
     pieces = kept.snapshots[number]
     head = decode_head(pieces[0])
-    first = 1 + head.outcomes + head.records
+    first = 1 + head.tables
     tables, document = decode_tables(head, pieces[1:first]), pieces[first:]
     store = Store({}, epoch="x", history_items=history, history_bytes=history * 1000)
     restore(store, head, tables, decode(b"".join(document), max_depth=512), LINEAGE)

@@ -20,12 +20,14 @@ from triode.store.operation import (
     Batch,
     Delete,
     Expected,
+    Expire,
     Increment,
     Merge,
     Operation,
     Patch,
     Push,
     Set,
+    Touch,
 )
 from triode.store.outcomes import Key
 from triode.store.path import Path
@@ -110,17 +112,28 @@ class Writes:
     def _bounds(self) -> Bounds:
         random = self._random
         work = random.choice((30, 300, 20_000_000))
-        return Bounds(random.choice((600, 3000, 8000)), work, random.choice((20_000, 50_000)))
+        return Bounds(
+            random.choice((600, 3000, 8000)),
+            work,
+            random.choice((20_000, 50_000)),
+            random.choice((2, 50)),
+        )
 
     def _operation(self) -> Operation:
         random = self._random
+        store = self._triode.store
+        if random.random() < 0.04:
+            at_ms = max(store.time_ms, self.clock.unix_ms())
+            return Expire(tuple(store.deadlines.due(at_ms, 3)), at_ms)
         if random.random() < 0.08:
             many = tuple(self._single() for _ in range(random.randint(0, 5)))
             return Batch(many, if_position=self._condition())
         return self._single()
 
-    def _single(self) -> Set | Delete | Increment | Append | Push | Merge | Patch:
+    def _single(self) -> Set | Delete | Increment | Append | Push | Merge | Patch | Touch:
         made = self._unconditional()
+        if self._random.random() < 0.2 and not isinstance(made, Delete):
+            made = replace(made, ttl_ms=self._random.choice((1, 500, 20_000)))
         if self._random.random() > 0.1:
             return made
         some = self._random.choice((0, 1, 300, "t"))
@@ -129,11 +142,13 @@ class Writes:
         )  # fmt: skip
         return replace(made, if_value=self._random.choice(tests))
 
-    def _unconditional(self) -> Set | Delete | Increment | Append | Push | Merge | Patch:
+    def _unconditional(self) -> Set | Delete | Increment | Append | Push | Merge | Patch | Touch:
         random = self._random
         condition = self._condition()
-        kinds = (Set, Delete, Increment, Append, Push, Merge, Patch)
-        kind = random.choices(kinds, (5, 3, 2, 2, 2, 2, 3))[0]
+        kinds = (Set, Delete, Increment, Append, Push, Merge, Patch, Touch)
+        kind = random.choices(kinds, (5, 3, 2, 2, 2, 2, 3, 1))[0]
+        if kind is Touch:
+            return Touch(self._path(), if_position=condition)
         if kind is Set:
             create = random.random() < 0.3
             return Set(self._path(), self._value(), create=create, if_position=condition)

@@ -87,8 +87,8 @@ def test_what_is_not_json_is_not_written(op: Operation) -> None:
 
 
 def test_another_version_is_refused() -> None:
-    with pytest.raises(EntryError, match=r"version '2'.*a newer one"):
-        decode_batch(b'2\n{"time_ms":5}')
+    with pytest.raises(EntryError, match=r"version '3'.*a newer one"):
+        decode_batch(b'3\n{"time_ms":5}')
 
 
 @given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda data: b"1\n" + data))

@@ -15,6 +15,7 @@ from triode.limits.meter import Meter
 from triode.store.change import Whole
 from triode.store.document import Document
 from triode.store.filter import parse_filter
+from triode.store.keeper import KEPT_BYTES
 from triode.store.open_arrays import OpenArrays
 from triode.store.operation import (
     Append,
@@ -29,7 +30,7 @@ from triode.store.operation import (
     WriteError,
 )
 from triode.store.plan import MAX_EDITS
-from triode.store.store import KEPT_BYTES, Store
+from triode.store.store import Store
 from triode.store.value import weigh
 from triode.store.work import TooCostly
 

@@ -28,6 +28,10 @@ CREATE: Final = query("create", {"type": "boolean", "description": "Make missing
 PUSH: Final = query(
     "push", {"type": "boolean", "description": "Add it to the object there, under a new name"}
 )
+TOUCH: Final = query(
+    "touch", {"type": "boolean", "description": "Write nothing, only say how long it stays: ttl"}
+)
+TTL: Final = query("ttl", text("Seconds after which the place ends; null is never"))
 IF: Final = query(
     "if",
     text("A position: write only if unchanged since. Or JSON as in Expected: if that is there now"),
@@ -113,7 +117,7 @@ PATHS: Final[Schema] = {
             "Set a place",
             WRITTEN,
             WRITE,
-            parameters=[PLACE, CREATE, *CONDITIONS],
+            parameters=[PLACE, CREATE, TTL, *CONDITIONS],
             body=content(ANY),
         ),
         "post": route(
@@ -121,7 +125,7 @@ PATHS: Final[Schema] = {
             "Set the whole document, or a place; or add a member to an object",
             WRITTEN,
             WRITE,
-            parameters=[WHOLE, CREATE, PUSH, *CONDITIONS],
+            parameters=[WHOLE, CREATE, TTL, PUSH, TOUCH, *CONDITIONS],
             body=content(ANY),
         ),
         "patch": route(
@@ -129,7 +133,7 @@ PATHS: Final[Schema] = {
             "Set (JSON), merge (RFC 7396) or patch (RFC 6902) a place",
             WRITTEN,
             WRITE,
-            parameters=[PLACE, CREATE, *CONDITIONS],
+            parameters=[PLACE, CREATE, TTL, *CONDITIONS],
             body=content(ANY, JSON, MERGE_PATCH) | content(ref("JsonPatch"), JSON_PATCH),
         ),
         "delete": route(

@@ -127,7 +127,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "type": {
                 "enum": [
                     *("get", "set", "merge", "patch", "delete", "increment", "append"),
-                    *("push", "batch", "publish"),
+                    *("push", "touch", "batch", "publish"),
                 ]
             },
             "ref": {"type": ["string", "number", "boolean", "null"]},
@@ -140,6 +140,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "if": {"anyOf": [POSITION, ref("Expected")]},
             "key": text("The name of this write: it is done once", minLength=1, maxLength=255),
             "create": {"type": "boolean", "default": False},
+            "ttl": {
+                "type": ["number", "null"],
+                "exclusiveMinimum": 0,
+                "description": "The place ends so many seconds later; null and none: never",
+            },
             "ops": array({"type": "object"}, "For batch"),
             "atomic": {"type": "boolean", "default": False},
         },

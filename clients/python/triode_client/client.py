@@ -152,7 +152,13 @@ class AsyncTriode:
     # ── writes ──────────────────────────────────────────────────────────────────────────────────
 
     async def set(
-        self, path: str, value: Json, *, if_: If | None = None, create: bool = False
+        self,
+        path: str,
+        value: Json,
+        *,
+        if_: If | None = None,
+        create: bool = False,
+        ttl: float | None = None,
     ) -> str:
         """The place has this value; with `create` missing parents are made. Returns the position.
 
@@ -162,35 +168,74 @@ class AsyncTriode:
         `Refused` and its kinds; `Unsent` and `Lost`, see there; `ValueError` or `TypeError` for
         what is no JSON. Cancelled before it was sent, it is not sent.
         """
-        return await self._write(op.set(path, value, if_=if_, create=create))
+        return await self._write(op.set(path, value, if_=if_, create=create, ttl=ttl))
 
-    async def merge(self, path: str, patch: Json, *, if_: If | None = None) -> str:
+    async def merge(
+        self,
+        path: str,
+        patch: Json,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Change members of an object, null removes one (RFC 7396). As `set`."""
-        return await self._write(op.merge(path, patch, if_=if_))
+        return await self._write(op.merge(path, patch, if_=if_, ttl=ttl))
 
     async def patch(
-        self, path: str, patch: Sequence[Mapping[str, Any]], *, if_: If | None = None
+        self,
+        path: str,
+        patch: Sequence[Mapping[str, Any]],
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
     ) -> str:
         """JSON Patch operations (RFC 6902), all or none. As `set`."""
-        return await self._write(op.patch(path, patch, if_=if_))
+        return await self._write(op.patch(path, patch, if_=if_, ttl=ttl))
+
+    async def touch(self, path: str, ttl: float | None, *, if_: If | None = None) -> str:
+        """Say anew how long a place stays: `ttl` seconds from now; None: it does not end by itself.
+        Returns the position.
+        """
+        return await self._write(op.touch(path, ttl, if_=if_))
 
     async def delete(self, path: str, *, if_: If | None = None) -> str:
         """Remove a place. As `set`."""
         return await self._write(op.delete(path, if_=if_))
 
-    async def increment(self, path: str, by: float = 1, *, if_: If | None = None) -> str:
+    async def increment(
+        self,
+        path: str,
+        by: float = 1,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Add to the number there. As `set`."""
-        return await self._write(op.increment(path, by, if_=if_))
+        return await self._write(op.increment(path, by, if_=if_, ttl=ttl))
 
-    async def append(self, path: str, value: Json, *, if_: If | None = None) -> str:
+    async def append(
+        self,
+        path: str,
+        value: Json,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Add an element to the array there. As `set`."""
-        return await self._write(op.append(path, value, if_=if_))
+        return await self._write(op.append(path, value, if_=if_, ttl=ttl))
 
-    async def push(self, path: str, value: Json, *, if_: If | None = None) -> str:
+    async def push(
+        self,
+        path: str,
+        value: Json,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Add a member to the object there, under a new name that sorts by time. Returns that name.
         As `set`.
         """
-        answer = await self._ask(op.push(path, value, if_=if_), is_write=True)
+        answer = await self._ask(op.push(path, value, if_=if_, ttl=ttl), is_write=True)
         return str(answer["key"])
 
     async def batch(self, ops: Sequence[Op], *, atomic: bool = False) -> list[str]:

@@ -176,33 +176,80 @@ class Triode:
 
     # ── writes ──────────────────────────────────────────────────────────────────────────────────
 
-    def set(self, path: str, value: Any, *, if_: If | None = None, create: bool = False) -> str:
+    def set(
+        self,
+        path: str,
+        value: Any,
+        *,
+        if_: If | None = None,
+        create: bool = False,
+        ttl: float | None = None,
+    ) -> str:
         """The place has this value, as `AsyncTriode.set`. Returns the position."""
-        return self._call(AsyncTriode.set, path, value, if_=if_, create=create)
+        return self._call(AsyncTriode.set, path, value, if_=if_, create=create, ttl=ttl)
 
-    def merge(self, path: str, patch: Json, *, if_: If | None = None) -> str:
+    def merge(
+        self,
+        path: str,
+        patch: Json,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Change members of an object, null removes one (RFC 7396). As `set`."""
-        return self._call(AsyncTriode.merge, path, patch, if_=if_)
+        return self._call(AsyncTriode.merge, path, patch, if_=if_, ttl=ttl)
 
-    def patch(self, path: str, patch: Sequence[Mapping[str, Any]], *, if_: If | None = None) -> str:
+    def patch(
+        self,
+        path: str,
+        patch: Sequence[Mapping[str, Any]],
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """JSON Patch operations (RFC 6902), all or none. As `set`."""
-        return self._call(AsyncTriode.patch, path, patch, if_=if_)
+        return self._call(AsyncTriode.patch, path, patch, if_=if_, ttl=ttl)
+
+    def touch(self, path: str, ttl: float | None, *, if_: If | None = None) -> str:
+        """Say anew how long a place stays, as `AsyncTriode.touch`."""
+        return self._call(AsyncTriode.touch, path, ttl, if_=if_)
 
     def delete(self, path: str, *, if_: If | None = None) -> str:
         """Remove a place. As `set`."""
         return self._call(AsyncTriode.delete, path, if_=if_)
 
-    def increment(self, path: str, by: float = 1, *, if_: If | None = None) -> str:
+    def increment(
+        self,
+        path: str,
+        by: float = 1,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Add to the number there. As `set`."""
-        return self._call(AsyncTriode.increment, path, by, if_=if_)
+        return self._call(AsyncTriode.increment, path, by, if_=if_, ttl=ttl)
 
-    def append(self, path: str, value: Any, *, if_: If | None = None) -> str:
+    def append(
+        self,
+        path: str,
+        value: Any,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Add an element to the array there. As `set`."""
-        return self._call(AsyncTriode.append, path, value, if_=if_)
+        return self._call(AsyncTriode.append, path, value, if_=if_, ttl=ttl)
 
-    def push(self, path: str, value: Any, *, if_: If | None = None) -> str:
+    def push(
+        self,
+        path: str,
+        value: Any,
+        *,
+        if_: If | None = None,
+        ttl: float | None = None,
+    ) -> str:
         """Add a member to the object there. Returns its new name, as `AsyncTriode.push`."""
-        return self._call(AsyncTriode.push, path, value, if_=if_)
+        return self._call(AsyncTriode.push, path, value, if_=if_, ttl=ttl)
 
     def batch(self, ops: Sequence[Op], *, atomic: bool = False) -> list[str]:
         """Several writes of `op` in one message, as `AsyncTriode.batch`; the position of each."""

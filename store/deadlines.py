@@ -1,0 +1,235 @@
+"""When places end: the time to live of values, as part of the replicated state.
+
+A write sets a deadline, another one takes it away, an entry `expire` of the log carries it out. All
+of it counts in the time of the log, so every process that applies the log has the same deadlines.
+
+    put(path, due)      from then on the place may be expired
+    take_below(path)    it was replaced or removed, and all in it with it
+    due(now_ms, most)   which ones may go
+
+Only places that are reached through objects have deadlines: those in an array would move. They are
+kept as a tree, so to replace a place takes one step however many deadlines lie below it. The other
+table, by time, then holds rows of what has gone; they are swept out little by little.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from triode.store.path import Path
+
+# Deadlines are rounded up to so many milliseconds: those of one step end together.
+STEP_MS: Final = 100
+# With each new one so many rows of what has gone are looked at: more than come.
+_SWEPT: Final = 4
+_LEAST: Final = 64
+# CPython, 64 bit: a row in both tables, with the names of a short path.
+ROW_BYTES: Final = 450
+
+# In a node of the tree, beside its names, which are texts.
+_DUE: Final = 0
+_COUNT: Final = 1
+
+
+class Deadlines:
+    """The deadline of each place that has one, in milliseconds of the log's time. At most `most`
+    of them; the caller holds to it.
+    """
+
+    __slots__ = ("_buckets", "_gone", "_order", "_tree", "most")
+
+    def __init__(self, rows: Iterable[tuple[int, Path]] = ()) -> None:
+        """`rows` as `rows` gave them."""
+        self.most: int | None = None
+        # A node is a dict of its names; one with nothing below it is only its deadline.
+        self._tree: dict[Any, Any] = {_COUNT: 0}
+        self._buckets: dict[int, dict[Path, None]] = {}
+        self._order: list[int] = []
+        self._gone: deque[Iterator[tuple[int, Path]]] = deque()
+        for due, path in rows:
+            self.put(tuple(path), due)
+
+    def __len__(self) -> int:
+        return int(self._tree[_COUNT])
+
+    @property
+    def bytes(self) -> int:
+        """About the memory that it takes."""
+        rows = sum(map(len, self._buckets.values())) if self._gone else len(self)
+        return rows * ROW_BYTES
+
+    def rows(self) -> list[tuple[int, Path]]:
+        """All of them, in the order of their places."""
+        return sorted(_rows(self._tree, ()), key=lambda row: row[1])
+
+    def find(self, path: Path) -> int | None:
+        """The deadline of a place."""
+        node: Any = self._tree
+        for name in path:
+            if type(node) is not dict or type(name) is not str:
+                return None
+            node = node.get(name)
+            if node is None:
+                return None
+        if type(node) is dict:
+            node = node.get(_DUE)
+        return node  # type: ignore[no-any-return] # a number, or None
+
+    def reaches(self, path: Path) -> bool:
+        """Whether the place, or one below it, has a deadline."""
+        node: Any = self._tree
+        for name in path:
+            if type(node) is not dict or type(name) is not str:
+                return False
+            node = node.get(name)
+        return node is not None
+
+    def put(self, path: Path, due: int) -> None:
+        """The place ends then, and not when it would have before."""
+        old = self.find(path)
+        if old is not None:
+            self._unlink(path, old)
+        node = self._tree
+        for name in path[:-1]:
+            node[_COUNT] += old is None
+            below = node.get(name)
+            if type(below) is not dict:
+                below = {_COUNT: 0} if below is None else {_DUE: below, _COUNT: 1}
+                node[name] = below
+            node = below
+        node[_COUNT] += old is None
+        below = node.get(path[-1])
+        if type(below) is dict:
+            below[_COUNT] += old is None
+            below[_DUE] = due
+        else:
+            node[path[-1]] = due
+        self._link(path, due)
+        self.sweep(_SWEPT)
+
+    def take(self, path: Path) -> None:
+        """The place has no deadline any more; those below it stay."""
+        due = self.find(path)
+        if due is None:
+            return
+        self._unlink(path, due)
+        nodes = self._way(path)
+        below = nodes[-1][path[-1]]
+        if type(below) is dict:
+            del below[_DUE]
+            below[_COUNT] -= 1
+            self._less(path, nodes, 1)
+        else:
+            del nodes[-1][path[-1]]
+            self._less(path, nodes, 1)
+
+    def take_below(self, path: Path) -> None:
+        """Neither the place nor any below it has a deadline any more. One step."""
+        if not path:
+            gone: Any = self._tree
+            self._tree = {_COUNT: 0}
+            if gone[_COUNT]:
+                self._gone.append(_rows(gone, ()))
+            return
+        node: Any = self._tree
+        for name in path:
+            if type(node) is not dict or type(name) is not str:
+                return
+            node = node.get(name)
+            if node is None:
+                return
+        nodes = self._way(path)
+        del nodes[-1][path[-1]]
+        self._less(path, nodes, node[_COUNT] if type(node) is dict else 1)
+        if type(node) is dict:
+            self._gone.append(_rows(node, path))
+        else:
+            self._unlink(path, node)
+
+    def due(self, now_ms: int, most: int) -> list[Path]:
+        """The places, at most so many, whose time has come: the oldest first. They stay until they
+        are taken.
+        """
+        found: dict[Path, None] = {}
+        later: list[int] = []
+        while self._order and self._order[0] <= now_ms and len(found) < most:
+            due = heappop(self._order)
+            bucket = self._buckets.get(due)
+            if bucket is None:
+                continue
+            later.append(due)
+            for path in bucket:
+                if self.find(path) == due:
+                    found[path] = None
+                    if len(found) >= most:
+                        break
+        for due in later:
+            heappush(self._order, due)
+        return list(found)
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether there may be one whose time has come."""
+        return bool(self._order) and self._order[0] <= now_ms
+
+    def sweep(self, steps: int) -> None:
+        """Look at so many rows of what has gone."""
+        for _ in range(steps):
+            if not self._gone:
+                return
+            row = next(self._gone[0], None)
+            if row is None:
+                self._gone.popleft()
+                continue
+            due, path = row
+            if self.find(path) != due:
+                self._unlink(path, due)
+
+    def _way(self, path: Path) -> list[dict[Any, Any]]:
+        """The nodes above a place that is in the tree."""
+        nodes = [self._tree]
+        for name in path[:-1]:
+            nodes.append(nodes[-1][name])
+        return nodes
+
+    def _less(self, path: Path, nodes: list[dict[Any, Any]], count: int) -> None:
+        for node in nodes:
+            node[_COUNT] -= count
+        # What is empty by now goes, from below.
+        for depth in range(len(nodes) - 1, 0, -1):
+            if nodes[depth][_COUNT]:
+                return
+            del nodes[depth - 1][path[depth - 1]]
+
+    def _link(self, path: Path, due: int) -> None:
+        bucket = self._buckets.get(due)
+        if bucket is None:
+            bucket = self._buckets[due] = {}
+            heappush(self._order, due)
+            if len(self._order) > 2 * len(self._buckets) + _LEAST:
+                self._order = list(self._buckets)
+                heapify(self._order)
+        bucket[path] = None
+
+    def _unlink(self, path: Path, due: int) -> None:
+        bucket = self._buckets.get(due)
+        if bucket is not None:
+            bucket.pop(path, None)
+            if not bucket:
+                del self._buckets[due]
+
+
+def _rows(node: Any, path: Path) -> Iterator[tuple[int, Path]]:
+    todo = [(node, path)]
+    while todo:
+        node, path = todo.pop()
+        if type(node) is not dict:
+            yield node, path
+            continue
+        if _DUE in node:
+            yield node[_DUE], path
+        todo += [(below, (*path, name)) for name, below in node.items() if type(name) is str]

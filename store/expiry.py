@@ -1,0 +1,118 @@
+"""Places that end by themselves: what a write says of that, and the entry that carries it out.
+
+marks of a plan    (path, BELOW)     the place was replaced or removed
+                   (path, NO_END)    it was written, and has no time to live now
+                   (path, 5000)      it ends 5000 ms later
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from triode.store.change import Edit, growth
+from triode.store.deadlines import STEP_MS
+from triode.store.json_type import MISSING
+from triode.store.operation import Invalid, TooManyDeadlines
+from triode.store.path import format_path
+from triode.store.plan import BELOW, NO_END
+from triode.store.resolve import get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from triode.store.deadlines import Deadlines
+    from triode.store.json_type import Json
+    from triode.store.operation import Expire
+    from triode.store.path import Path
+    from triode.store.plan import Mark
+    from triode.store.work import Work
+
+# All names of a path together: they are kept twice.
+MAX_NAMES: Final = 1024
+_MARKS_A_STEP: Final = 2
+
+
+def require_lasting(root: Json, path: Path) -> None:
+    """Raises Invalid for a place that can have no deadline: the root, and what lies in an array."""
+    if not path:
+        raise Invalid(path, "the whole document cannot have a ttl")
+    node: Any = root
+    for name in path:
+        if type(name) is int or type(node) is list:
+            raise Invalid(
+                path,
+                f"{format_path(path)} is in an array, whose elements move: only members of objects "
+                "can have a ttl (push adds one)",
+            )
+        node = node.get(name, MISSING) if type(node) is dict else MISSING
+    if sum(len(name) for name in path if type(name) is str) > MAX_NAMES:
+        raise Invalid(path, f"names of more than {MAX_NAMES} characters cannot have a ttl")
+
+
+def in_effect(deadlines: Deadlines, marks: list[Mark], work: Work) -> tuple[Mark, ...]:
+    """Those marks that concern a deadline that there is, or one that the same write sets. Raises
+    TooManyDeadlines.
+    """
+    work.charge(len(marks) // _MARKS_A_STEP)
+    new = {path for path, ttl in marks if ttl >= 0}
+    require_room(deadlines, new)
+    ways = {path[:depth] for path in new for depth in range(len(path) + 1)}
+    return tuple([mark for mark in marks if mark[0] in ways or deadlines.reaches(mark[0])])
+
+
+def require_room(deadlines: Deadlines, new: set[Path]) -> None:
+    """Raises TooManyDeadlines when there would be more than may be."""
+    most = deadlines.most
+    if most is None:
+        return
+    more = sum(deadlines.find(path) is None for path in new)
+    if more and len(deadlines) + more > most:
+        raise TooManyDeadlines(
+            next(iter(new)), f"{len(deadlines)} places have a ttl; {most} may have one"
+        )
+
+
+def carry_out(deadlines: Deadlines, root: Json, marks: Iterable[Mark], time_ms: int) -> None:
+    """What these marks say holds from now on; `root` is the document after the write."""
+    for path, ttl in marks:
+        if ttl == BELOW:
+            deadlines.take_below(path)
+        elif ttl == NO_END:
+            deadlines.take(path)
+        elif _is_member(root, path):
+            due = time_ms + ttl
+            deadlines.put(path, -(-due // STEP_MS) * STEP_MS)
+
+
+def plan_expire(
+    root: Json, deadlines: Deadlines, op: Expire, work: Work
+) -> tuple[list[Edit], int, int]:
+    """The edits that remove those of the places whose time had come at `op.at_ms`: none that was
+    renewed or written meanwhile. By how much the document grows, as JSON and in memory.
+    """
+    ended: set[Path] = set()
+    for path in op.paths:
+        due = deadlines.find(path)
+        if due is not None and due <= op.at_ms:
+            ended.add(path)
+    edits: list[Edit] = []
+    grown = swollen = 0
+    for path in dict.fromkeys(op.paths):
+        work.charge(1)
+        if path not in ended or any(path[:depth] in ended for depth in range(1, len(path))):
+            continue
+        edit = Edit(path, get(root, path), MISSING)
+        more = growth(edit, work)
+        edits.append(edit)
+        grown += more[0]
+        swollen += more[1]
+    return edits, grown, swollen
+
+
+def _is_member(root: Json, path: Path) -> bool:
+    node: Any = root
+    for name in path:
+        if type(node) is not dict:
+            return False
+        node = node.get(name, MISSING)
+    return node is not MISSING
