@@ -80,10 +80,8 @@ class Journal:
         self.attend: Callable[[Any], Awaitable[None]] = _nothing_but_batches
         settings = triode.settings
         # Those that this process was started with. What the log says holds until they are in it.
-        self.wanted = Bounds(
-            settings.max_document_bytes, settings.max_work, triode.store.max_footprint,
-            settings.max_deadlines,
-        )  # fmt: skip
+        size, most = triode.store.max_footprint, settings.max_deadlines
+        self.wanted = Bounds(settings.max_document_bytes, settings.max_work, size, most)
         self.replica = Replica(triode, self.wanted, is_shared=log.is_shared)
         self._queue: deque[Write] = deque()
         self.under_way = 0

@@ -26,7 +26,7 @@ def ending(make_server: ServerFactory) -> Server:
 
 async def gone(api: Api, path: str) -> None:
     with trio.fail_after(PATIENCE_S):
-        while (await read(api, path)).status_code != 404:
+        while (await read(api, path)).status_code != 404:  # noqa: ASYNC110 # another process
             await trio.sleep(0.05)
 
 
@@ -42,7 +42,7 @@ async def test_it_ends_and_who_watches_is_told(server: Server, api: Api, transpo
         response = await api.write("PUT", ".a.b", b"1", JSON, ttl="0.3")
         assert response.status_code == 200
         frames = await client.take(2)
-        assert [frame["event"] for frame in frames] == ["update", "delete"]
+        assert [frame["type"] for frame in frames] == ["update", "delete"]
     assert await api.get(".a") == {}
 
 
@@ -55,9 +55,9 @@ async def test_each_way_takes_a_ttl_and_tells_it(server: Server, api: Api) -> No
         await ws.ok("set", path=".a.ws", value=1, ttl=99.5)
         ops = [{"type": "increment", "path": ".a.batch", "ttl": 100}]
         await ws.ok("batch", ops=ops, atomic=True)
-        assert (await ws.error("set", path=".a", value=1, ttl=0))["status"] == 400
-        assert (await ws.error("touch", path=".a.none", ttl=1))["status"] == 404
-        assert (await ws.error("set", path=".", value=1, ttl=1))["status"] == 422
+        assert (await ws.refused("set", path=".a", value=1, ttl=0))["status"] == 400
+        assert (await ws.refused("touch", path=".a.none", ttl=1))["status"] == 404
+        assert (await ws.refused("set", path=".", value=1, ttl=1))["status"] == 422
     line = json.dumps({"type": "merge", "path": ".a.line", "patch": {"x": 1}, "ttl": 100})
     headers = {"Content-Type": "application/x-ndjson"}
     await api.request("POST", "/store/batch", content=line.encode(), headers=headers)

@@ -193,9 +193,7 @@ class AsyncTriode:
         return await self._write(op.patch(path, patch, if_=if_, ttl=ttl))
 
     async def touch(self, path: str, ttl: float | None, *, if_: If | None = None) -> str:
-        """Say anew how long a place stays: `ttl` seconds from now; None: it does not end by itself.
-        Returns the position.
-        """
+        """Say anew when a place ends: in `ttl` seconds, or never (None). Returns the position."""
         return await self._write(op.touch(path, ttl, if_=if_))
 
     async def delete(self, path: str, *, if_: If | None = None) -> str:
