@@ -99,6 +99,6 @@ def read_ttl(text: str) -> int | None:
 
 
 def expires_in(triode: Triode, due_ms: int) -> str:
-    """In how many seconds, rounded up, a deadline is."""
+    """In how many seconds, to the nearest one, a deadline is."""
     left_ms = due_ms - max(triode.store.time_ms, triode.clock.unix_ms())
-    return str(max(0, math.ceil(left_ms / 1000)))
+    return str(max(0, round(left_ms / 1000)))
