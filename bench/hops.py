@@ -33,7 +33,7 @@ from triode.app.serve import serve
 
 ROOT = Path(__file__).resolve().parents[1]
 # The services that have nothing to do with a write, by the ends of their tasks' names.
-IDLE = ("heartbeat", "watch_loop", "dispose", "Collector.run")
+IDLE = ("heartbeat", "watch_loop", "dispose", "Collector.run", "expire_in_time")
 OURS = tuple(f"{ROOT}{os.sep}{name}{os.sep}" for name in ("app", "store", "limits"))
 
 

@@ -239,7 +239,9 @@ class Store:
     ) -> Prepared:
         seq = self.seq
         document, deadlines = self.document, self.deadlines
-        marks: list[Mark] | None = [] if len(deadlines) or has_ttl(op) else None
+        # Most have no ttl, and are no batch, of which each part may have one.
+        ends = op.ttl_ms is not None or (type(op) is Batch and has_ttl(op))
+        marks: list[Mark] | None = [] if ends or len(deadlines) else None
         if type(op) is Expire:
             planned, grown, swollen = plan_expire(document.root, deadlines, op, work)
             marks = [(edit.path, BELOW) for edit in planned]
