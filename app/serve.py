@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from quart_trio import QuartTrio
 
     from triode.app.config.settings import Settings
+    from triode.app.runtime.worker import Worker
 
 log = logging.getLogger("triode")
 
@@ -63,22 +64,25 @@ async def serve(  # noqa: ASYNC128 # `_started` calls it
     bound: Bound | None = None,
     triode: Triode | None = None,
     reread: Callable[[], Settings] | None = None,
+    worker: Worker | None = None,
     task_status: trio.TaskStatus[list[Any]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until cancelled. Starts with the addresses, which `bound`
-    is called with too. At SIGHUP `reread` reads the configuration anew.
+    is called with too. At SIGHUP `reread` reads the configuration anew. As a `worker` it shares
+    the port with others, and ends with the process that has started it.
 
     Raises `OSError` or `CannotListen` when there is nothing to listen on, and `Faults`-like errors
     before anything is served; `LogBroken` when the log did not take what it was given.
     """
     large_blocks_apart()
     server = Triode(settings) if triode is None else triode
+    server.worker = worker
     app = create_app(server)
     with ExitStack() as held:
         held.enter_context(hangups_held_back())
         end = held.enter_context(EndSignal())
         try:
-            sockets = open_listeners(settings, held)
+            sockets = open_listeners(settings, held, shares_port=worker is not None)
             # What is wrong with the log or the file is told before anything is served.
             begin = partial(running.begin, server)
             begun = partial(start, server, sockets, _ssl_context(settings), begin)
@@ -165,6 +169,8 @@ async def _serve(
         server.ledger.account("connections", read=dispatcher.door.held_bytes)
         services.start_soon(idle_wait.watch)
         services.start_soon(supervisor.keep_awake)
+        if server.worker is not None:
+            services.start_soon(server.worker.follow)
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,
@@ -205,7 +211,9 @@ async def _receive(
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     addresses = await accepting.start(partial(accept, sockets, nursery=connections))
-                    server.listens = place_of(addresses)
+                    server.listens = f"{place_of(addresses)}{server.worker or ''}"
+                    if server.worker is not None:
+                        server.worker.say_ready()
                     started(addresses)
                     supervisor.serving()
                     log.info("%s: draining", await end.wait())

@@ -9,7 +9,9 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from socket import gaierror
@@ -26,6 +28,7 @@ from triode.app.config.validation import warnings
 from triode.app.net.inherited import CannotListen
 from triode.app.runtime.build import version
 from triode.app.runtime.machine import SPARE_FILES
+from triode.app.runtime.worker import Worker, worker_here
 from triode.app.service.reload import set_log_level
 
 CANNOT_START: Final = 1
@@ -70,14 +73,15 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
     Every option is also a variable, TRIODE_WRITE_DEADLINE=5s, and a key of triode.toml,
     write_deadline = "5s"; flags win over variables, variables over the file.
     """
-    reread = partial(load_here, flags, config=config, data=Path(DATA_HERE))
+    worker = worker_here(os.environ)
+    reread = partial(_read, worker, partial(load_here, flags, config=config, data=Path(DATA_HERE)))
     try:
         settings = reread()
     except Faults as exc:
         for fault in exc.faults:
             click.echo(f"triode: {fault}", err=True)
         sys.exit(WRONG_CONFIGURATION)
-    _log_to_stderr()
+    _log_to_stderr(worker)
     set_log_level(settings)
     files = raise_open_files(settings.max_clients + SPARE_FILES)
 
@@ -92,16 +96,32 @@ def serve(config: str | None, as_json: bool, **flags: Any) -> None:
             click.echo(banner(settings, urls, files, version=version()), color=color)
         sys.stdout.flush()  # a pipe's reader wants it now
 
-    run(settings, announce, reread)
+    if settings.workers > 1 and worker is None:
+        from triode.app.cli.workers import Workers, command_here
+
+        with _said(settings):
+            sys.exit(trio.run(Workers(settings, announce, command_here()).run))
+    run(settings, _silent if worker else announce, reread, worker)
+
+
+def _read(worker: Worker | None, load: Callable[[], Settings]) -> Settings:
+    """A worker's port is what the one that started it has taken."""
+    settings = load()
+    return settings if worker is None else replace(settings, port=worker.port)
+
+
+def _silent(_addresses: Sequence[Any]) -> None:
+    """Who has started the workers announces them."""
 
 
 def run(
     settings: Settings,
     announce: Callable[[Sequence[Any]], None],
     reread: Callable[[], Settings] | None = None,
+    worker: Worker | None = None,
 ) -> None:
     """Serve until told to stop; `announce` gets the socket addresses as soon as they are bound.
-    `reread` reads the settings anew, for SIGHUP.
+    `reread` reads the settings anew, for SIGHUP. `worker` says which of several this one is.
     """
     from triode.app.lanes.hypercorn import LifespanEnded  # the client commands need none of it
     from triode.app.log.log import LogBroken, LogError
@@ -110,8 +130,10 @@ def run(
 
     # A mapped file that somebody cut short (`triode.rooms`) ends the process: not without a word.
     faulthandler.enable(file=2)
+    serving = partial(serve_forever, settings, bound=announce, reread=reread, worker=worker)
     try:
-        trio.run(partial(serve_forever, settings, bound=announce, reread=reread))
+        with _said(settings):
+            trio.run(serving)
     except NotLoaded as error:
         click.echo(f"triode: --load: {error}", err=True)
         sys.exit(CANNOT_START)
@@ -128,6 +150,21 @@ def run(
         else:
             click.echo(f"triode: --log: {error}", err=True)
         sys.exit(CANNOT_START)
+    except BaseExceptionGroup as group:
+        ended, others = group.split(LifespanEnded)
+        if ended is None or others is not None:
+            raise
+        click.echo(
+            "triode: stopped, because one of its services failed; the log says why", err=True
+        )
+        sys.exit(FAILED)
+
+
+@contextmanager
+def _said(settings: Settings) -> Iterator[None]:
+    """In the block: why nothing can be listened on is said, and ends the process."""
+    try:
+        yield
     except CannotListen as error:
         click.echo(f"triode: {error}", err=True)
         sys.exit(CANNOT_START)
@@ -139,14 +176,6 @@ def run(
             f"triode: cannot listen on {settings.host}, port {settings.port}: {advice}", err=True
         )
         sys.exit(CANNOT_START)
-    except BaseExceptionGroup as group:
-        ended, others = group.split(LifespanEnded)
-        if ended is None or others is not None:
-            raise
-        click.echo(
-            "triode: stopped, because one of its services failed; the log says why", err=True
-        )
-        sys.exit(FAILED)
 
 
 def raise_open_files(wanted: int) -> OpenFiles:
@@ -161,8 +190,8 @@ def raise_open_files(wanted: int) -> OpenFiles:
     return OpenFiles(limit=limit, before=before, wanted=wanted)
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(worker: Worker | None) -> None:
     logging.basicConfig(
         level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s  %(message)s",
+        format=f"%(asctime)s %(levelname)-7s %(name)s{worker or ''}  %(message)s",
     )

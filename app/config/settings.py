@@ -81,6 +81,12 @@ class Settings:
         "Number of an inherited listening socket, instead of host and port.",
         "N",
     )
+    workers: int = option(
+        1,
+        whole(1, 64),
+        "Processes of `triode serve` that share the port; with more than one, a log (`log`), too.",
+        "N",
+    )
     certfile: Path | None = option(None, read_file, "TLS certificate chain, PEM.", "FILE")
     keyfile: Path | None = option(None, read_file, "Private key of the certificate, PEM.", "FILE")
     trusted_proxies: tuple[str, ...] = option(

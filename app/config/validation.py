@@ -27,6 +27,8 @@ def contradictions(settings: Settings, faulty: Set[str]) -> Iterator[str]:
         yield "unix and fd are two places to listen: choose one"
     if not faulty & {"data", "log"} and settings.data is not None and settings.log is not None:
         yield "data and log are two places for the document: choose one"
+    if not faulty & {"workers", "log", "unix", "fd"} and settings.workers > 1:
+        yield from _workers_alone(settings)
     if not faulty & {"certfile", "keyfile"}:
         yield from _useless_certificate(settings)
     if not faulty & {"idle_s", "heartbeat_s"}:
@@ -41,6 +43,17 @@ def _open_without_auth(settings: Settings) -> Iterator[str]:
             f"host {settings.host} is open to other machines, and nobody would need a token: set "
             "--admin-token or --jwt-key, or say --insecure if everyone may read and write"
         )
+
+
+def _workers_alone(settings: Settings) -> Iterator[str]:
+    if settings.log is None:
+        yield (
+            f"{settings.workers} workers need a log that they share. Start a server for it, "
+            "`valkey-server --appendonly yes --maxmemory-policy noeviction`, and say --log "
+            "valkey://127.0.0.1:6379/0"
+        )
+    if settings.unix is not None or settings.fd is not None:
+        yield "workers share a port: with unix and fd there can be one alone"
 
 
 def _useless_certificate(settings: Settings) -> Iterator[str]:

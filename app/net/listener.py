@@ -70,6 +70,8 @@ def open_sockets(
     send_buffer_bytes: int | None = None,
     receive_buffer_bytes: int | None = None,
     user_timeout_s: float | None = 60.0,
+    shares_port: bool = False,
+    is_listening: bool = True,
 ) -> list[socket.socket]:
     """Listening non-blocking sockets for `host`: all its addresses, or both families when it is ""
     or "::".
@@ -77,13 +79,18 @@ def open_sockets(
     A socket takes no more than `UNSENT_BYTES` beyond what is on its way to the peer. Port 0 takes a
     free one, the same for all. Options are set on the listener, and accepted sockets
     inherit them (Linux): a call less for each. The kernel cuts `backlog` to net.core.somaxconn.
-    Raises OSError.
+    `shares_port`: with other processes that say so, too; the kernel spreads connections over those
+    that listen. Not `is_listening`: the port is taken, and refuses. Raises OSError.
     """
     options = listen_options(
         send_buffer_bytes=send_buffer_bytes,
         receive_buffer_bytes=receive_buffer_bytes,
         user_timeout_s=user_timeout_s,
     )
+    if shares_port:
+        options.append((socket.SOL_SOCKET, socket.SO_REUSEPORT, 1))
+    if not is_listening:
+        backlog = -1
     opened: list[socket.socket] = []
     try:
         for family, address in _addresses(host, port):
@@ -145,7 +152,8 @@ def _listen(
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         sock.bind(address)
-        sock.listen(backlog)
+        if backlog >= 0:
+            sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:
         sock.close()

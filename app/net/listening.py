@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from triode.app.config.settings import Settings
 
 
-def open_listeners(settings: Settings, held: ExitStack) -> list[socket.socket]:
-    """The listening sockets, non-blocking. At its end `held` closes them, and takes away the file
-    of a Unix socket of our own.
+def open_listeners(
+    settings: Settings, held: ExitStack, *, shares_port: bool = False
+) -> list[socket.socket]:
+    """The listening sockets, non-blocking; `shares_port`: with other processes. At its end `held`
+    closes them, and takes away the file of a Unix socket of our own.
 
     Raises `CannotListen`, and OSError for an address that cannot be bound.
     """
@@ -45,6 +47,7 @@ def open_listeners(settings: Settings, held: ExitStack) -> list[socket.socket]:
         settings.port,
         backlog=settings.backlog,
         send_buffer_bytes=settings.send_buffer_bytes or None,
+        shares_port=shares_port,
     )
     return [held.enter_context(sock) for sock in sockets]
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from triode.app.config.socket_route import SocketRoute
     from triode.app.delivery.subscriber import Client
     from triode.app.log.log import Log
+    from triode.app.runtime.worker import Worker
     from triode.store.change import Position
     from triode.store.outcomes import Key
     from triode.store.store import Prepared
@@ -123,6 +124,8 @@ class Triode:
             self.cluster = Cluster(self, self.journal, self.journal.shared)
         # Where it is served, for people: `HOST:PORT`.
         self.listens = ""
+        # Which it is of several processes that share a port.
+        self.worker: Worker | None = None
         # For servers of our own: signals of a host application are its matter.
         self.on_hangup: Callable[[], Awaitable[None]] | None = None
         # Of the start: a long log takes a while.
