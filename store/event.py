@@ -16,7 +16,7 @@ class Event(Struct, frozen=True):
     `update`: the place at `path` has this `value` now. `delete`: it is gone from the selection
     (`value` is MISSING). `snapshot`: everything selected, `path` is () and `value` the items.
     `failed`: the filter can no longer be evaluated, `value` is the reason; nothing more comes
-    until a `snapshot` heals it.
+    until a `snapshot` resyncs it.
 
     Values are parts of the living document: encode them before the next write.
     """

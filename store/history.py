@@ -100,16 +100,20 @@ class History:
         gone: list[Change] = []
         seq = change.position.seq
         held = self._bytes
+        # A gap in the numbers: who resumes from before it would miss what was never here.
         if seq != self._last + 1:
             self._clear(gone, seq - 1)
         self._last = seq
         edits, cost = self.weigh(change.edits) if kept is None else kept
+        # A refused write, or a message: its number counts, and there is nothing to send again.
         if not edits:
             self.gone_bytes = held - self._bytes
             return gone
         if edits is not change.edits:
             change = Change(change.position, change.time_ms, edits)
         most = self.max_bytes
+        # Not kept: one alone may be as large as the document, and would push all others out. And
+        # without it all that is older is of no use: nobody can go on from there.
         if cost > most or cost > MAX_CHANGE_BYTES:
             self._clear(gone, seq)
             gone.append(change)
@@ -120,6 +124,7 @@ class History:
         while len(self._changes) > self.max_items or self._bytes > most:
             oldest, freed = self._changes.popleft()
             self._bytes -= freed
+            # Who has seen the one that goes misses nothing yet.
             self._floor = oldest.position.seq
             gone.append(oldest)
         self.gone_bytes = held + cost - self._bytes
@@ -140,6 +145,7 @@ class History:
         if not self.covers(seq):
             raise ValueError(f"changes after {seq} are not all here")
         found: list[Change] = []
+        # From the end: who resumes has missed little, as a rule.
         for change, _ in reversed(self._changes):
             if change.position.seq <= seq:
                 break
@@ -168,6 +174,7 @@ def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:
     last: Path = ()
     for number, edit in enumerate(edits):
         work.charge(_WEIGH_STEPS)
+        # Its `before` holds only until the next write: weighed so that it is not kept.
         if type(edit) is Whole:
             cost += limit
             break
@@ -190,6 +197,7 @@ def _weigh(edits: Sequence[Edit], limit: int, work: Work) -> Kept:
 
 def _weight(before: Any, limit: int, work: Work) -> int:
     kind = type(before)
+    # The two commonest first, without the walk that a container needs.
     if kind is str or kind is int:
         return _name(before)
     if before is MISSING:

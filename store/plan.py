@@ -130,6 +130,8 @@ class Plan:
         self.swollen += swollen
         if self.marks is not None:
             self.marks.append((edit.path, BELOW))
+        # Within an array that was rearranged: what the open edit puts there is in the end what the
+        # draft holds, so this one is told with it.
         if self._open and self._fold(self._open, edit.path):
             self._drafted().replace(edit.path, edit.after)
             return
@@ -163,6 +165,7 @@ class Plan:
         """Insert into an array, before the element at an actual path."""
         index = path[-1]
         assert type(index) is int
+        # Weighed here: `growth` is of edits that move nothing, and this one is of the whole array.
         text, taken = weigh(value, self.work)
         self.grown += text
         self.swollen += taken + ELEMENT_BYTES
@@ -182,11 +185,13 @@ class Plan:
         """The edits. The plan must not be used any more."""
         if len(self.edits) > MAX_EDITS:
             return self._as_one()
+        # A copy: `_close` takes each out of it.
         for path in list(self._number):
             self._close(path)
         return self.edits
 
     def _as_one(self) -> list[Edit]:
+        # The longest beginning that all paths share.
         path = self.edits[0].path
         for edit in self.edits:
             self.work.charge(1)
@@ -200,6 +205,7 @@ class Plan:
         if self._open and self._fold(self._open, path):
             draft = self._drafted()
             array = draft.own(path)
+            # All that stands behind the place moves by one.
             self.work.charge((len(array) - index) // _MOVED)
             if value is MISSING:
                 draft.replace((*path, index), MISSING)
@@ -227,6 +233,7 @@ class Plan:
         self._pending.append(edit)
 
     def _drafted(self) -> Draft:
+        # Only when somebody looks: most plans are one edit, and nothing reads what it has written.
         draft = self._draft
         if draft is None:
             draft = self._draft = Draft(self._root, self.work)

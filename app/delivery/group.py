@@ -187,6 +187,7 @@ class Group(Generic[M]):
     def append(self, frame: Frame) -> None:
         """Owe a frame to every member."""
         self.frames.append(frame)
+        # Many groups get the same frame: it is published once.
         if not frame.is_counted:
             self.hub.flusher.count(frame)
         if not self.dirty:
@@ -197,6 +198,7 @@ class Group(Generic[M]):
         particulars = self.particulars.get(client)
         if particulars is None:
             particulars = self.particulars[client] = Particulars(0)
+        # Beside the group's frames, not among them: those are joined once for all.
         particulars.own.append((len(self.frames), frame))
         if type(frame) is DirectFrame:
             if particulars.directs is None:
@@ -228,6 +230,7 @@ class Group(Generic[M]):
             self._cease(client)
         else:
             self.slow.pop(client, None)
+        # Before anything is pushed to it again: what has no group is owed nothing.
         client.group = None
         # The caller's to push again elsewhere: whoever changes its group loses nothing by that.
         own = self.particulars.pop(client, None)
@@ -235,6 +238,7 @@ class Group(Generic[M]):
 
     def flow(self, client: M) -> None:
         """A slow member takes what it is owed at once again."""
+        # Its outbox is empty, so nothing older can come behind.
         del self.slow[client]
         self._begin(client)
 
@@ -250,6 +254,7 @@ class Group(Generic[M]):
         return client.sent + self.sent, client.sent_bytes + self.sent_bytes
 
     def _begin(self, client: M) -> None:
+        # From here on its own count is a difference to the group's, see above.
         self.flowing[client] = None
         client.sent -= self.sent
         client.sent_bytes -= self.sent_bytes
@@ -343,6 +348,9 @@ class Group(Generic[M]):
             sent = 0
         except OSError:
             sent = -1
+        # Lost, slow and half written are one case here: the writers tell them apart.
+        # Not tried again here: a part may be out, and the rest has to follow it before anything
+        # else does. That is a writer's work.
         if sent != len(framed):
             failed.append((client, due, sent))
         else:

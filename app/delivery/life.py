@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 def begin(hub: HubPort, client: Client) -> None:
     """A new client: it is in the registry, and in a group that hears nothing yet."""
     hub.clients[client.id] = client
+    # Over ASGI a send is awaited, so all it is owed goes by the queue from the first frame on.
     if client.send_now is None:
         client.outbox = _outbox(hub)
     hub.place(client)
@@ -65,13 +66,14 @@ def lose(client: Client) -> Losses:
 
 
 def settle(client: Client) -> None:
-    """Its losses may have been told and repaired: if none is left, it is healed."""
+    """Its losses may have been told and repaired: if none is left, it is whole again."""
+    # Back to None, which the hot path compares with: an empty one would be asked each time.
     if not client.losses:
         client.losses = None
 
 
 def drained(client: Client) -> None:
-    """Nothing waits for it any more. It flows again, unless it has to wait for a heal."""
+    """Nothing waits for it any more. It flows again, unless it has to wait for a resync."""
     if client.send_now is None:
         return  # only its lane knows when the last is out; that says it with `end`
     if client.end is not None:
@@ -139,6 +141,7 @@ def _is_taken(hub: HubPort, client: Client, due: list[Frame]) -> bool:
 
 
 def _go(client: Client) -> None:
+    # First of all: whoever is woken below looks at it.
     client.is_gone = True
     if client.outbox is not None:
         client.outbox.close()
@@ -162,11 +165,13 @@ def _goodbye(client: Client, reason: End, retry_ms: int) -> bytes:
     if client.kind == "sse":
         closing = control("sse", "closing", {"reason": reason.label, "retry_ms": retry_ms})
         return b"retry: %d\n" % retry_ms + closing  # what an EventSource goes by
+    # Clients know these texts: a reason is one word, and only a restart says when to come back.
     is_restart = reason.code == end_reasons.RESTART.code
     return ws_close(reason.code, f'{{"retry_ms":{retry_ms}}}' if is_restart else reason.label)
 
 
 def _outbox(hub: HubPort) -> Outbox:
     settings = hub.settings
+    # Of what others send to it alone a part is each sender's, see `overflow.takes_direct`.
     directs = SENDERS * settings.direct_items
     return Outbox(settings.queue_items, settings.queue_bytes, directs, hub.backlog)

@@ -5,7 +5,7 @@ The subscriber has chosen (`Policy`), for each filter and for its rooms:
 - `drop-newest`: what comes now is lost.
 - `drop-oldest`: the oldest that waits is lost.
 - `latest`: of each place only the newest value waits. Where that cannot be said (a filter that
-  has to be evaluated, too many places, too large values) the filter is healed as a whole. Rooms
+  has to be evaluated, too many places, too large values) the filter is resynced as a whole. Rooms
   have no places: they lose the oldest.
 - `disconnect`: the client ends.
 
@@ -48,6 +48,7 @@ def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
     outbox = client.outbox
     if outbox is None:
         return
+    # One for all: what comes together has waited equally long, and the clock costs a call.
     now = trio.current_time()
     end = client.end  # of one that has ended these are the last frames, with the goodbye
     for frame in frames:
@@ -55,6 +56,8 @@ def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
         if type(frame) is Skipped:
             _skip(hub, client, frame)
         elif source is None:
+            # An answer is never dropped for room: its client would wait for it for ever. One that
+            # does not fit even so has asked far more than it reads.
             if outbox.put(_bare(client, frame), now):
                 continue
             if type(frame) is DirectFrame:
@@ -62,16 +65,19 @@ def enqueue(hub: HubPort, client: Client, frames: list[Frame]) -> None:
             else:
                 hub.metrics.drops["control", "answers_unread"] += 1
                 hub.end(client, end_reasons.SLOW, "at once")
+        # Also where there is room again: it would overtake what tells of the gap before it.
         elif client.losses and client.losses.holds(source):
             _defer(hub, client, outbox, frame, source)
         else:
             frame = _bare(client, frame)
+            # The ring of `drop-oldest` is the only thing in a queue that may still be lost.
             while not outbox.put(frame, now):
                 old = outbox.evict()
                 if old is None:
                     _overflow(hub, client, outbox, frame, source)
                     break
                 _lose(hub, client, old)
+        # Each of the branches may have ended it, and with that closed its outbox.
         if client.end is not end or client.is_gone:
             return
 
@@ -82,6 +88,7 @@ def rest(hub: HubPort, client: Client, audience: Audience) -> None:
     """
     if client.end is not None or client.outbox is None or not _is_heard(client, audience):
         return
+    # The next write that it is not evaluated for has to be told to this one too.
     audience.rest.is_known = False
     seq = hub.store.seq
     life.lose(client).gaps.setdefault(audience, Gap(seq + 1, seq, 0, TOO_COSTLY))
@@ -93,10 +100,13 @@ def rest_all(hub: HubPort, client: Client, until: float) -> None:
     this is about; what it misses is told with the snapshot that ends it.
     """
     client.rests_until = until
+    # Before the word that it rests: else what was evaluated in time would come after it.
     if client.group is not None:
         client.group.flush()  # what is older comes as it is
+    # The flush may have failed, and ended it.
     if client.end is not None or client.group is None:
         return
+    # Losses are kept for the slow alone: a writer settles them. So it is slow from now on.
     if client.outbox is None:
         hub.writers.stall(client, [], 0)
     for audience in [each.audience for each in client.subscriptions.values()]:
@@ -118,6 +128,7 @@ def _skip(hub: HubPort, client: Client, frame: Skipped) -> None:
     """A write that a resting filter was not evaluated for; others are counted by the audience."""
     source, losses = frame.source, client.losses
     assert source is not None
+    # Of a place that changed meanwhile the newest value is not known any more.
     if losses is not None and isinstance(source, Audience) and source in losses.latest:
         give_up(hub, client, source)
     _lose(hub, client, frame, TOO_COSTLY)
@@ -132,6 +143,7 @@ def lose_all(hub: HubPort, client: Client, source: Source, frames: list[Frame]) 
     `enqueue` does frame by frame.
     """
     gap = client.losses.gaps.get(source) if client.losses is not None else None
+    # With another policy it matters what is in the queue: frame by frame then.
     if gap is None or _policy(client, source) is not Policy.DROP_NEWEST:
         return False
     gap.missed += len(frames)
@@ -152,6 +164,8 @@ def takes_direct(hub: HubPort, client: Client, sender: str, size: int) -> bool:
     items = sum(directs.items for directs in waiting)
     if not items:
         return True
+    # Two bounds: of each sender, so that one cannot keep the others out, and of all, as a client in
+    # a crowded room has as many senders as it has company.
     total = size + sum(directs.bytes for directs in waiting)
     own = [directs.of(sender) for directs in waiting]
     return (
@@ -176,6 +190,8 @@ def part(client: Client, source: Source) -> None:
     """
     outbox = client.outbox
     assert outbox is not None
+    # It was owed before the answer to `leave` or `unsubscribe`: lost after that, nobody would be
+    # told of the gap.
     outbox.sift(partial(_kept, source))
     if client.losses and client.losses.holds(source):
         client.losses.leave(source)
@@ -211,6 +227,7 @@ def _policy(client: Client, source: Source) -> Policy:
 def _overflow(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """The queue is full for the first time since the last settlement, for this source."""
     policy = _policy(client, source)
+    # Empty so far, which counts as none: what is older than the first loss keeps its position.
     life.lose(client)
     if policy in (Policy.DROP_OLDEST, Policy.LATEST):
         outbox.sift(partial(_sifted, hub, client, outbox, policy))
@@ -254,6 +271,8 @@ def _merge(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> No
     losses, place = client.losses, frame.place
     assert losses is not None
     latest = losses.latest.get(audience)
+    # A snapshot, or a filter of which one value says nothing of the others: what is newest of each
+    # place cannot be told.
     if place is None or not audience.selection.filter.indexable:
         if latest is not None:
             give_up(hub, client, audience)
@@ -267,18 +286,20 @@ def _merge(hub: HubPort, client: Client, audience: Audience, frame: Frame) -> No
 
 
 def give_up(hub: HubPort, client: Client, audience: Audience) -> None:
-    """Too much of a filter has changed for values one by one: they are lost, and it is healed as a
-    whole.
+    """Too much of a filter has changed for values one by one: they are lost, and it is resynced
+    as a whole.
     """
     losses = client.losses
     assert losses is not None
     latest = losses.latest.pop(audience)
     _count(hub, client, Policy.LATEST, QUEUE_FULL, len(latest.places))
+    # One gap for all of them, from the first that was lost on.
     losses.gaps[audience] = Gap(latest.first, latest.last, latest.events, QUEUE_FULL)
 
 
 def _keep(hub: HubPort, client: Client, outbox: Outbox, frame: Frame, source: Source) -> None:
     """Put a frame into the ring, and out of it what it has no room for."""
+    # The new one first makes its room: put in before, it might be what is evicted.
     while not outbox.has_room(frame):
         old = outbox.evict()
         if old is None:
@@ -294,6 +315,8 @@ def _lose(hub: HubPort, client: Client, frame: Frame, reason: str = QUEUE_FULL) 
     source = frame.source
     assert source is not None
     _count(hub, client, _policy(client, source), reason)
+    # A source that the client has left may still have frames in its queue. Their loss takes the
+    # position from what follows, as any other does.
     losses = life.lose(client)
     if _is_heard(client, source):
         losses.lose(source, frame.seq, reason)

@@ -7,7 +7,7 @@ whoever is cut off in the middle resumes from there, and a client that died of a
 the same one again.
 
 A replay may be far longer than the state that it leads to. After `resume_bytes` the rest is only
-counted, told as a `gap`, and healed with a snapshot.
+counted, told as a `gap`, and resynced with a snapshot.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ All of it is made of the document as it is now, after everything that the client
 so that what it assembles is exact again from here on.
 
 A client that can never keep up would get one snapshot after the other. So it is made to wait:
-one that falls behind soon after it was healed is healed again only after a pause, which doubles
+one that falls behind soon after it was resynced is resynced again only after a pause, which doubles
 each time up to `heal_wait_max_s`. What it misses meanwhile is counted and told as ever. A client
 that has kept up for a while starts anew.
 """
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client
     from triode.app.wire.source import Source
 
-# Who has kept up for so long after a heal, and for twice its last pause, is not made to wait.
+# Who has kept up for so long after a resync, and for twice its last pause, is not made to wait.
 CALM_S: Final = 10.0
 FIRST_WAIT_S: Final = 1.0
 
@@ -105,7 +105,7 @@ def _settled(
 
 
 def due_at(client: Client) -> float:
-    """When something of what a client has lost may be healed."""
+    """When something of what a client has lost may be told anew."""
     if client.losses and client.losses.gaps:
         return min(_due_at(client, *each) for each in client.losses.gaps.items())
     return -math.inf
@@ -118,7 +118,7 @@ def _due_at(client: Client, source: Source, gap: Gap) -> float:
 
 
 def _pause(hub: HubPort, client: Client) -> None:
-    """A client is healed: how long is it until that may happen again?"""
+    """A client is resynced: how long is it until that may happen again?"""
     now, wait_s = trio.current_time(), client.heal_wait_s
     if now > client.healed_at + max(CALM_S, 2 * wait_s):
         client.heal_wait_s = 0.0

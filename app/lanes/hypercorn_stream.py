@@ -104,6 +104,7 @@ class HandoffStream:
         self._free_since = trio.current_time()
         self._head_begun: float | None = None
         self._late = False  # the last wait for bytes ended at its deadline
+        # Made anew for each wait. The first is never entered: with it `_end` may come at any time.
         self._wake = trio.CancelScope()
         self._effort: Effort | None = None
 
@@ -147,6 +148,7 @@ class HandoffStream:
                 return await self._refuse(refusal)
         if parsed is not None:
             head, length = parsed
+            # Asked first: most requests are direct, and none of those is for the native lane.
             direct = self._direct  # None: all requests are for Hypercorn
             if direct is not None and (route := direct.find(head)) is not None:
                 return await self._answer(direct, route, head, length)
@@ -161,6 +163,7 @@ class HandoffStream:
 
     async def _read_on(self, deadline: float) -> bytes | None:
         """Read more of a head. A peer that ends or is late: b"", after a 408 if it had begun."""
+        # Nothing more comes, so what is there will never be a head.
         if self._ended:
             return b""
         if self._head_begun is None:
@@ -311,6 +314,7 @@ class HandoffStream:
     async def _send_piecewise(self, data: bytes) -> None:
         try:
             # One deadline for all of it would cut off a slow reader of a large answer.
+            # A view, so that no piece is copied.
             with memoryview(data) as view:
                 for at in range(0, len(view), SEND_PIECE_BYTES):
                     piece = view[at : at + SEND_PIECE_BYTES]
@@ -336,6 +340,7 @@ class HandoffStream:
         await trio.lowlevel.checkpoint()
 
     def _end(self) -> None:
+        # In this order: whoever is woken looks whether it is over.
         self._closed = True
         self._wake.cancel()
 
@@ -348,6 +353,7 @@ class HandoffStream:
             self._state = _State.FREE
             self._free_since = trio.current_time()
             self._wake.cancel()
+        # HTTP/2: which of its requests is under way only Hypercorn knows.
         elif self._state is _State.OPAQUE:
             self._idle.add(self.connection)
 

@@ -84,6 +84,8 @@ def allowance(most: int) -> Meter:
     or less when much has been done in this round. It is to be spent before anybody waits.
     """
     line = _the_line()
+    # What the one before has spent is known only now: it was handed out as a whole. A refused
+    # charge was not done, so it counts up to the limit.
     if line.last is not None:
         line.left -= min(line.last.spent, line.last.limit)
     line.last = Meter(min(most, max(LEAST_STEPS, line.left)))
@@ -112,9 +114,8 @@ class TimedTurn:
 
 async def rounds() -> None:
     """Let all others have what a turn has kept them from."""
-    for _ in range(ROUNDS - 1):
+    for _ in range(ROUNDS):
         await trio.lowlevel.checkpoint()
-    await trio.lowlevel.checkpoint()
 
 
 class SparePause(bytes):
@@ -129,6 +130,8 @@ async def spare_turn() -> None:
     line = _the_line()
     async with line.spare_lock:
         now = trio.current_time()
+        # As the mark of a rate: each turn is paid off by a pause that makes it `SPARE_SHARE` of the
+        # time. Who was idle has a burst to spend, and no more.
         line.spare_until = max(line.spare_until, now) + SPARE_TURN_S / SPARE_SHARE
         await trio.sleep(max(0.0, line.spare_until - SPARE_BURST_S / SPARE_SHARE - now))
         await turn()
@@ -174,6 +177,7 @@ async def in_turns(limit: int, function: Callable[[Meter], T], *, alone: bool = 
             if cast("bool", worker.switch()):
                 return result[0]
     finally:
+        # Left alone, it would be ended by the garbage collector, in the middle of something else.
         if not worker.dead:
             worker.throw()
 
@@ -221,6 +225,7 @@ def steps(
                 return
             yield given
     finally:
+        # It ends where its parent is: the one that closes us, not the one that asked last.
         if not worker.dead:
             worker.parent = greenlet.getcurrent()
             worker.throw()
