@@ -17,7 +17,9 @@ from triode.app.service.cluster_words import is_behind, is_silent
 
 COURSE: Final = 24
 HEAD_LINES: Final = 6
-_STATES: Final = {"flowing": "green", "slow": "yellow", "healing": "magenta"}
+# How each is shown. The contract's name for the last one is older than the word.
+_STATES: Final = {"flowing": "green", "slow": "yellow", "resyncing": "magenta"}
+_WORDS: Final = {"healing": "resyncing"}
 _SORTS: Final = ("behind", "sent/s", "age")
 _KEYS: Final = "↑↓ PgUp PgDn scroll   s sort   q quit"
 Row = dict[str, Any]
@@ -235,7 +237,7 @@ _COLUMNS: Final = {
 
 
 def _cells(row: Row) -> dict[str, Text]:
-    state = str(row["state"])
+    state = _WORDS.get(row["state"], str(row["state"]))
     hears = [str(each["filter"]) for each in row["filters"]] + [f"#{room}" for room in row["rooms"]]
     waits = (
         f"{_count(row['queued'])} / {amount(row['queued_bytes'])}" if row["queued_bytes"] else "·"

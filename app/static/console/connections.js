@@ -120,7 +120,7 @@ export class Connections {
   #fill({ main, more, cells }, one, most) {
     const own = this.#own().includes(one.client);
     main.dataset.state = one.state;
-    setText(cells.state, one.state);
+    setText(cells.state, stateOf(one));
     setText(cells.name, own ? "this console" : one.name || tagsOf(one).join(" ") || one.client);
     setText(cells.address, one.ip);
     setText(cells.transport, TRANSPORTS[one.transport] ?? one.transport);
@@ -184,9 +184,12 @@ const tagsOf = (one) => Object.entries(one.tags).map(([name, value]) => `${name}
 
 function meets(one, wanted) {
   if (!wanted) return true;
-  const texts = [one.client, one.ip, one.name ?? "", one.state, one.transport, whatOf(one), ...tagsOf(one)];
+  const texts = [one.client, one.ip, one.name ?? "", stateOf(one), one.transport, whatOf(one), ...tagsOf(one)];
   return texts.some((text) => text.toLowerCase().includes(wanted));
 }
+
+/** The state as people say it; the contract's name for it is older. */
+const stateOf = ({ state }) => (state === "healing" ? "resyncing" : state);
 
 function showFacts(list, one) {
   const facts = {
@@ -197,7 +200,7 @@ function showFacts(list, one) {
     tags: tagsOf(one).join("  "),
     "oldest in queue": one.queued ? age(one.oldest_s) : "",
     drops: Object.entries(one.drops).map(([reason, n]) => `${count(n)} ${reason}`).join(", "),
-    heals: one.heals ? count(one.heals) : "",
+    resyncs: one.heals ? count(one.heals) : "",
   };
   const parts = Object.entries(facts).filter(([, text]) => text);
   list.replaceChildren(...parts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));

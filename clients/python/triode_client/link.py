@@ -11,7 +11,7 @@ all that was missed has come before the `pong`.
 
 A frame with an `id` says that all up to there has arrived, of each topic that this connection
 takes: the server tells a position with the last of the events that belong to it, and none between
-a gap and its heal. So one position serves all topics, but for those whose state is not whole.
+a gap and its resync. So one position serves all topics, but for those whose state is not whole.
 """
 
 from __future__ import annotations
