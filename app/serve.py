@@ -43,7 +43,9 @@ from triode.app.service.boot import let_go
 from triode.app.service.gc_policy import Collector
 from triode.app.service.reload import Reload
 from triode.app.service.shutdown import say_goodbye
+from triode.app.service.stats import Stats
 from triode.app.service.triode import Triode
+from triode.app.service.worker_stats import answer_others
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -171,6 +173,7 @@ async def _serve(
         services.start_soon(supervisor.keep_awake)
         if server.worker is not None:
             services.start_soon(server.worker.follow)
+            services.start_soon(answer_others, server.worker, Stats(server))
         await services.start(Collector(lambda: bool(server.metrics.large_bodies)).run)
         accept = partial(
             accept_on,

@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
 from quart import Blueprint, request
 from quart_trio.wrappers import TrioResponse as Response
 
 from triode.app.blueprints.gated import gated, visit
 from triode.app.blueprints.json_answer import json_response
-from triode.app.runtime.metrics import RATE_WINDOW_S, exposition, registry
-from triode.app.service import filter_costs
-from triode.app.service.client_queries import ends_log, furthest_behind, portraits
-from triode.app.service.health import DocumentSize, gauges, health, memory
-from triode.app.service.log_numbers import log_facts
+from triode.app.runtime.metrics import Gauge, exposition, registry
+from triode.app.service.health import gauges, health
+from triode.app.service.stats import Stats
+from triode.app.service.worker_stats import of_all
 from triode.app.wire.known_names import check_query
 from triode.app.wire.refusal import bad_request
 from triode.app.wire.stream_request import check_limit
@@ -25,6 +25,12 @@ from triode.app.wire.stream_request import check_limit
 if TYPE_CHECKING:
     from triode.app.service.triode import Triode
 
+WORKERS: Final = (
+    ("workers", "Workers that have answered"),
+    ("workers_missing", "Workers that have not"),
+    ("worker", "The number of the worker that was asked"),
+    ("worker_deaths_total", "Times that a worker died, and was started again"),
+)
 FRESH = {"Cache-Control": "no-store"}
 LISTED: Final = 100
 MOST_LISTED: Final = 1000
@@ -33,9 +39,14 @@ MOST_LISTED: Final = 1000
 def blueprint(triode: Triode) -> Blueprint:
     """The routes of `/stats` and `/metrics`."""
     bp = gated("triode_observe", triode)
-    size = DocumentSize()
-    metrics = triode.metrics
-    numbers = registry(metrics, lambda: gauges(triode, size.bytes))
+    own = Stats(triode)
+    now: dict[str, Any] = {}
+    numbers = registry(lambda: now["counters"], lambda: _told(triode, now["gauges"]))
+
+    async def all_stats(clients: str | None = None, limit: int = 0) -> dict[str, Any]:
+        if triode.worker is None:
+            return await own.own(clients, limit)
+        return await of_all(triode.worker, own, clients, limit)
 
     @bp.get("/stats")
     async def stats() -> Response:
@@ -45,34 +56,24 @@ def blueprint(triode: Triode) -> Blueprint:
         if wanted not in (None, "slow", "all"):
             raise bad_request('"clients" must be "slow" or "all"')
         limit = check_limit(params, LISTED, MOST_LISTED)
-        now_s = trio.current_time()
-        metrics.sample(now_s)
-        body: dict[str, Any] = {
-            "position": str(triode.store.position),
-            "checksum": None if (sum := triode.store.checksum) is None else str(sum),
-            "counters": metrics.as_json(),
-            "rates": {"window_s": RATE_WINDOW_S, **metrics.rates(now_s)},
-            "gauges": {g.key: g.value for g in gauges(triode, await size.measure(triode))},
-            "log": log_facts(triode),
-            "memory": memory(triode.ledger),
-            "cpu": filter_costs.dearest(triode, now_s),
-            "ends_log": ends_log(triode.hub, triode.clock),
-        }
-        if triode.cluster is not None:
-            body["cluster"] = triode.cluster.facts()
-        if wanted is not None:
-            behind = await furthest_behind(triode.hub, limit, flowing=wanted == "all")
-            body["clients"] = await portraits(triode.hub, behind)
-        return json_response(body, headers=FRESH)
+        return json_response(await all_stats(wanted, limit), headers=FRESH)
 
     @bp.get("/metrics")
     async def prometheus() -> Response:
         triode.gate.require_metrics(visit().principal)
-        await size.measure(triode)
+        # From here on in one step: another one may be asking, too.
+        now.update(await all_stats())
         text, content_type = exposition(numbers, visit().head.get("accept") or "")
         return Response(text, headers=FRESH, content_type=content_type)
 
     return bp
+
+
+def _told(triode: Triode, values: Mapping[str, float]) -> list[Gauge]:
+    """The gauges with these values, which may be those of several workers."""
+    own = [gauge for gauge in gauges(triode, 0) if gauge.key in values]
+    told = [replace(gauge, value=values[gauge.key]) for gauge in own]
+    return told + [Gauge(key, words, values[key]) for key, words in WORKERS if key in values]
 
 
 def probes(triode: Triode) -> Blueprint:

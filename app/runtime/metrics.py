@@ -13,7 +13,7 @@ numbers.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -224,15 +224,18 @@ class Gauge:
 class _FromMetrics(Collector):
     """Hands the counters, and the gauges of this moment, to prometheus_client."""
 
-    def __init__(self, metrics: Metrics, gauges: Callable[[], Iterable[Gauge]]) -> None:
-        self._metrics = metrics
+    def __init__(
+        self, counters: Callable[[], Mapping[str, Any]], gauges: Callable[[], Iterable[Gauge]]
+    ) -> None:
+        self._counters = counters
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("triode_build", "What is running", value=build())
+        counters = self._counters()
         for family in FAMILIES:
             counter = CounterMetricFamily(f"triode_{family.key}", family.help, labels=family.labels)
-            for values, count in family.samples(self._metrics):
+            for values, count in _flat(counters[family.key], len(family.labels)):
                 counter.add_metric(values, count)
             yield counter
         for gauge in self._gauges():
@@ -240,10 +243,23 @@ class _FromMetrics(Collector):
             yield kind(f"triode_{gauge.key}", gauge.help, value=gauge.value)
 
 
-def registry(metrics: Metrics, gauges: Callable[[], Iterable[Gauge]]) -> CollectorRegistry:
-    """A registry of our own: nothing of the embedding program's gets in, nor of a second server."""
+def _flat(tree: Any, depth: int) -> Iterator[tuple[list[str], int]]:
+    """Label values and counts, of what `Metrics.as_json` has of a counter with so many labels."""
+    if not depth:
+        yield [], tree
+        return
+    for label, below in tree.items():
+        yield from (([label, *labels], count) for labels, count in _flat(below, depth - 1))
+
+
+def registry(
+    counters: Callable[[], Mapping[str, Any]], gauges: Callable[[], Iterable[Gauge]]
+) -> CollectorRegistry:
+    """Of counters as `Metrics.as_json` has them. It is our own: nothing of the embedding program's
+    gets in, nor of a second server.
+    """
     own = CollectorRegistry(auto_describe=False)
-    own.register(_FromMetrics(metrics, gauges))
+    own.register(_FromMetrics(counters, gauges))
     return own
 
 

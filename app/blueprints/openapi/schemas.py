@@ -327,6 +327,10 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "type": "object",
                 "description": "Of a shared log: its server, `nodes`, what to do (`advice`)",
             },
+            "workers": {
+                "type": "object",
+                "description": "With `--workers`: the `asked` one, who is `missing`, and `each`",
+            },
             "memory": {"type": "object", "description": "The ledger: what is held, in bytes"},
             "cpu": object_(
                 {
