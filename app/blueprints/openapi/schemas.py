@@ -323,14 +323,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 },
                 ["kept"],
             ),
-            "cluster": {
-                "type": "object",
-                "description": "Of a shared log: its server, `nodes`, what to do (`advice`)",
-            },
-            "workers": {
-                "type": "object",
-                "description": "With `--workers`: the `asked` one, who is `missing`, and `each`",
-            },
+            "cluster": {"type": "object", "description": "Who shares the log, and what to do"},
+            "workers": {"type": "object", "description": "With `--workers`: who has answered"},
             "memory": {"type": "object", "description": "The ledger: what is held, in bytes"},
             "cpu": object_(
                 {
