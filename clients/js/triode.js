@@ -29,6 +29,7 @@ is. Reads are sent again.
 The whole is closures rather than classes for its size: minified and compressed, it has to stay below
 8 KB. `npm run build` joins the files to the one that a server has at `/client.js`. */
 
+import { addressOf, base64url, OWN } from './lib/address.js';
 import { refuseUnknown, toJson } from './lib/check.js';
 import { ANY, emitter } from './lib/emitter.js';
 import { abortable, problem, TriodeError } from './lib/error.js';
@@ -36,6 +37,7 @@ import { feedOf, viewOf } from './lib/feed.js';
 import { guessesOf } from './lib/guess.js';
 import { readEvents, refusal } from './lib/http.js';
 import { shape } from './lib/places.js';
+import { roomOf } from './lib/room.js';
 
 export { TriodeError };
 
@@ -58,16 +60,6 @@ const BEARER = 'base64url.bearer.authorization.triode.'; // a subprotocol that i
 const OUTCOME = 'outcome unknown';
 const ANSWER_MS = 5000; // for a link that may be dead
 
-const base64url = (text) =>
-  btoa(String.fromCharCode(...new TextEncoder().encode(text)))
-    .replace(/\+/g, '-')
-    .replace(/\//g, '_')
-    .replace(/=/g, '');
-
-// What a server serves is below the path it is mounted at. In a bundle this file is elsewhere. (Vite and
-// others take a `new URL` of `import.meta.url` itself for a file to bring along.)
-const HERE = import.meta.url;
-const OWN = /\/client\.js(\?|$)/.test(HERE) ? new URL('.', HERE).href : '/';
 const OPTIONS =
   'attempts autoConnect batchMs delayMs fetch jitter maxDelayMs queueLimit tags timeoutMs token WebSocket';
 
@@ -90,16 +82,7 @@ export function triode(url = OWN, options = {}) {
     ...unknown
   } = options;
   refuseUnknown(unknown, OPTIONS.split(' '));
-  const page = globalThis.location;
-  // Where pages are made for a browser, `/` has no meaning yet. Modules are loaded there all the same.
-  const isHomeless = !page && /^\.?\//.test(url);
-  const base = isHomeless
-    ? new URL('http://nowhere')
-    : URL.canParse(url, page?.href) && new URL(url, page?.href);
-  if (!/^(http|ws)s?:/.test(base.protocol))
-    throw new TypeError(`not the address of a server: "${url}"; write http://HOST:PORT`);
-  base.pathname = base.pathname.replace(/(\/ws)?\/?$/, '/'); // also of a WebSocket
-
+  const { base, isHomeless, page } = addressOf(url);
   const asksToken = typeof tokenGiven === 'function';
 
   const feeds = new Map();
@@ -576,39 +559,10 @@ export function triode(url = OWN, options = {}) {
     ).catch(() => known.forEach(enter)); // each hears for itself what is wrong
   }
 
-  /** A room; see `room` below. */
-  function roomOf(name) {
-    const settlers = [];
-    const change = (joined) => {
-      room.joined = joined;
-      if (!joined) room.position = null;
-      recarry(() => enter(room));
-      return new Promise((...settler) => {
-        settlers.push(settler);
-        if (!link && !joined) room.settle();
-      });
-    };
-    const room = {
-      __proto__: emitter(),
-      name,
-      joined: false, // over reconnects too
-      position: null, // up to there we have heard it, as far as that is known
-      /** Resolves with the ids of those in it; over an event stream with nothing. */
-      join: () => change(true),
-      leave: () => change(false),
-      publish: (event, data, more) => t.publish({ room: name, event, data, ...more }),
-      settle(members, error) {
-        settlers
-          .splice(0)
-          .forEach(([resolve, reject]) => (error ? reject(error) : resolve(members)));
-      },
-      fail(error) {
-        room.joined = false;
-        room.emit('error', error);
-        room.settle(null, error);
-      },
-    };
-    return room;
+  /** Somebody enters a room, or leaves it. */
+  function changed(room) {
+    recarry(() => enter(room));
+    if (!link && !room.joined) room.settle();
   }
 
   // ── the queue ──────────────────────────────────────────────────────────────────────────────
@@ -829,7 +783,7 @@ export function triode(url = OWN, options = {}) {
 
     /** A room, entered at once. Its events are those that are published in it. */
     room(name) {
-      const room = rooms.get(name) ?? roomOf(name);
+      const room = rooms.get(name) ?? roomOf(name, t, changed);
       rooms.set(name, room);
       if (!room.joined) room.join().catch(() => {}); // there is an event for it
       return room;
