@@ -106,7 +106,8 @@ async def _begin_new(triode: Triode, opened: Opened) -> None:
 async def _begin_shared(triode: Triode, opened: Opened) -> None:
     journal = triode.journal
     assert journal is not None
-    await boot_shared(triode, opened)
+    with _no_collections():
+        await boot_shared(triode, opened)
     await journal.begin(journal.replica.bounds, journal.last_ms)
 
 

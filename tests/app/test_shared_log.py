@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect as subscribe
 from tests.app.test_journal import SHOP, running_on, state
 from tests.log.shared import SharedMemory, View
+from triode.app.service import boot
 from triode.app.service.issuing import issue, revoke
 from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
@@ -190,3 +192,21 @@ async def test_an_id_of_a_client_names_its_server() -> None:
             client = subscribe(triode, FakeLane(), ".")
             assert client.id.startswith(f"c_{triode.journal.shared.node}_")
         assert not one.hub.clients.keys() & two.hub.clients.keys()
+
+
+async def test_beginning_from_a_shared_log_looks_for_no_garbage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A collection of everything visits the document that is being read, again and again."""
+    seen: list[bool] = []
+    real = boot.boot_shared
+
+    async def noted(*args: Any) -> None:
+        seen.append(gc.isenabled())
+        await real(*args)
+
+    monkeypatch.setattr(boot, "boot_shared", noted)
+    memory = SharedMemory()
+    async with running_on(View(memory), {"a": 1}), running_on(View(memory)):
+        assert gc.isenabled()
+    assert seen == [False, False]
