@@ -13,8 +13,10 @@ from tests.app.lanes import FakeLane
 from tests.app.test_exactness_found import connect as subscribe
 from tests.app.test_journal import SHOP, running_on, state
 from tests.log.shared import SharedMemory, View
+from triode.app.log.log import Opened
 from triode.app.service import boot
 from triode.app.service.issuing import issue, revoke
+from triode.app.service.sharing import boot_shared
 from triode.app.service.triode import Triode
 from triode.app.wire.refusal import Refusal
 from triode.limits.grant import Grant
@@ -199,11 +201,10 @@ async def test_beginning_from_a_shared_log_looks_for_no_garbage(
 ) -> None:
     """A collection of everything visits the document that is being read, again and again."""
     seen: list[bool] = []
-    real = boot.boot_shared
 
-    async def noted(*args: Any) -> None:
+    async def noted(triode: Triode, opened: Opened) -> None:
         seen.append(gc.isenabled())
-        await real(*args)
+        await boot_shared(triode, opened)
 
     monkeypatch.setattr(boot, "boot_shared", noted)
     memory = SharedMemory()
