@@ -14,6 +14,8 @@ one order, own and others' alike. One task at a time may append; snapshots may b
     ├── LogRefused   it cannot be used: a wrong format, a network drive
     │   └── LogInUse     somebody else has it
     ├── LogFull      no room; nothing was written, and it may go on later
+    ├── NodeGone     another process that shares it was asked something, and is not there
+    ├── NodeSilent   or has not answered
     └── LogBroken    whether the last batch is kept is not known: the process has to end, and the
                      next one reads what there is
 """
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from triode.store.lineage import Lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from triode.store.change import Position
 
@@ -146,6 +148,14 @@ class Standing(NamedTuple):
     rtt_s: float
 
 
+class NodeGone(LogError):
+    """No process of this name shares the log."""
+
+
+class NodeSilent(LogError):
+    """It did not answer in time. It may have done what it was asked."""
+
+
 # What comes out of a log. A `Lineage` holds from there on. Of a log that is not shared, batches
 # alone.
 News = Batch | Lineage | Anew | SeedWanted | Alive
@@ -226,6 +236,22 @@ class Log(Protocol):
         """Let go of it. Also cancelled it takes a few seconds at most."""
 
 
+class Letters(Protocol):
+    """Questions between the processes that share a log."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of questions and answers that wait to be sent."""
+
+    async def ask(self, node: str, question: bytes, within_s: float) -> bytes:
+        """The answer of another process, which has at most so long. It gets the question once, or
+        not at all. Raises `NodeGone`, `NodeSilent`, and `LogAway` when nothing was sent.
+        """
+
+    async def run(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer what others ask, until cancelled. Only meanwhile `ask` works here."""
+
+
 class SharedLog(Log, Protocol):
     """A log that other processes write to, too. `run` has to run from before `open` until after the
     last call of anything that waits.
@@ -286,3 +312,7 @@ class SharedLog(Log, Protocol):
         """Let the others read this of us; what all who share the log have told, by node. Raises
         `LogAway`.
         """
+
+    @property
+    def post(self) -> Letters:
+        """Questions to the others, and theirs."""

@@ -12,7 +12,7 @@ import trio
 from triode.app.service.client_info import backlog, parting, portrait, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
     from triode.app.delivery.hub import Hub
     from triode.app.delivery.subscriber import Client
@@ -35,7 +35,7 @@ def select(hub: Hub, ids: Sequence[str], tags: Mapping[str, str]) -> list[Client
     return [client for client in found if client in carriers]
 
 
-async def paced(clients: Iterable[Client]) -> AsyncIterator[Client]:
+async def paced(clients: Iterable[Client]) -> AsyncGenerator[Client, None]:
     """Those of `clients` that are still there when their turn comes, with checkpoints between."""
     for index, client in enumerate(list(clients), start=1):
         if client.end is None:

@@ -167,7 +167,9 @@ async def carry_out(
         return await (batch if sender is None else Bill(triode.gate, principal).pay(batch))
     if name == "publish":
         await triode.hub.flusher.room()
-        return await messages.carry_out(triode, triode.journal, principal, command, sender)
+        return await messages.carry_out(
+            triode, triode.journal, principal, command, sender, triode.peers
+        )
     raise bad_request(f"unknown command {name[:64]!r}", member="type")
 
 

@@ -58,6 +58,12 @@ def log_gauges(triode: Triode) -> list[Gauge]:
     ]
     if triode.cluster is not None:
         gauges += _shared_gauges(triode, triode.cluster)
+    if triode.peers is not None:
+        peers = triode.peers
+        gauges += [
+            Gauge("log_asked_total", "Questions to other Triodes", peers.asked),
+            Gauge("log_unanswered_total", "Those without an answer", peers.unanswered),
+        ]
     if journal.end is not None:
         gauges += [
             Gauge(

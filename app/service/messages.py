@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from triode.app.delivery.rooms import require_few
+from triode.app.service.peers import NO_COMPANY, Direct
 from triode.app.wire.frame import Frame, control
 from triode.app.wire.refusal import bad_request, forbidden
 from triode.app.wire.stream_request import check_event, check_room
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from triode.app.delivery.subscriber import Client
     from triode.app.service.applier import Applier
     from triode.app.service.journal import Journal
+    from triode.app.service.peers import Peers
     from triode.limits.principal import Principal
     from triode.store.value import Json
 
@@ -106,7 +108,7 @@ def _require_company(said: Saying, client: Client) -> None:
     if said.principal.grant.admin or sender is client:
         return
     if sender is None or not sender.rooms.keys() & client.rooms.keys():
-        raise forbidden("you may only write to clients in a room with you; join one of theirs")
+        raise forbidden(NO_COMPANY)
 
 
 async def say(
@@ -139,7 +141,8 @@ async def carry_out(
     principal: Principal,
     command: dict[str, Any],
     sender: Client | None,
-) -> dict[str, int]:
+    peers: Peers | None = None,
+) -> dict[str, Any]:
     """The command `publish`; the members of its `ok`. Raises `Refusal`; then nothing was said."""
     event = check_event(command.get("event", "message"))
     given = [name for name in ("room", "to", "tags") if command.get(name) is not None]
@@ -161,9 +164,28 @@ async def carry_out(
         triode.gate.require_admin(principal)
     echo = command.get("echo") is True
     said = Saying(principal, sender, event, command.get("data"), echo=echo)
+    if to is not None and peers is not None and peers.is_elsewhere(to):
+        return await peers.direct(_to_elsewhere(triode, said, to))
     if rooms and triode.hub.rooms.are_shared:
         published = await say(triode, journal, said, rooms)
     else:
         published = publish(triode, said, rooms=rooms, to=to, tags=tags)
-    told = {"reached": published.reached}
-    return told | {"dropped": published.dropped} if published.dropped else told
+    told: dict[str, Any] = {"reached": published.reached}
+    if published.dropped:
+        told["dropped"] = published.dropped
+    if tags and peers is not None:
+        body = {"room": None} | said.body(triode.clock.unix_ms())
+        await peers.to_tags(tags, body, told)
+    return told
+
+
+def _to_elsewhere(triode: Applier, said: Saying, to: str) -> Direct:
+    """Raises `Refusal` 403 for whom nobody is in a room with."""
+    principal, sender = said.principal, said.sender
+    is_admin = principal.grant.admin
+    if not is_admin and (sender is None or not sender.rooms):
+        raise forbidden(NO_COMPANY)
+    triode.metrics.messages_published += 1
+    rooms = None if is_admin or sender is None else list(sender.rooms)
+    body = encode({"room": None} | said.body(triode.clock.unix_ms()))
+    return Direct(to, body, principal.key, rooms)

@@ -66,6 +66,8 @@ async def run(
                 nursery.start_soon(triode.cluster.run)
             await expire_first(triode)
             nursery.start_soon(expire_in_time, triode)
+            if triode.peers is not None:
+                nursery.start_soon(triode.peers.run)
             nursery.start_soon(heartbeat, triode)
             nursery.start_soon(end_with_hypercorn, triode)
             nursery.start_soon(watch_loop, triode.metrics)

@@ -38,6 +38,7 @@ from triode.app.service.holdings import open_ledger
 from triode.app.service.hypercorn_wires import HypercornWires
 from triode.app.service.journal import Journal
 from triode.app.service.messages import Published, Saying
+from triode.app.service.peers import Peers
 from triode.app.service.reach import check_reach
 from triode.app.service.token_records import record_kept
 from triode.app.wire.refusal import Refusal, bad_request
@@ -120,8 +121,12 @@ class Triode:
         self.journal = None if log is None else Journal(self, log)
         # Those who share the log.
         self.cluster: Cluster | None = None
+        self.peers: Peers | None = None
         if self.journal is not None and self.journal.shared is not None:
             self.cluster = Cluster(self, self.journal, self.journal.shared)
+            self.peers = Peers(self, self.journal.shared)
+            post = self.journal.shared.post
+            self.ledger.account("letters", 0, read=lambda: post.waiting_bytes)
         # Where it is served, for people: `HOST:PORT`.
         self.listens = ""
         # Which it is of several processes that share a port.

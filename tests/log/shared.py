@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
-from triode.app.log.log import Batch, Opened, Snapshot, Standing
+from triode.app.log.log import Batch, NodeGone, Opened, Snapshot, Standing
 from triode.app.log.memory import MemoryLog
 from triode.store.change import Position
 from triode.store.lineage import Lineage
@@ -19,6 +21,19 @@ class SharedMemory(MemoryLog):
         self.savers: list[View] = []
         self.told: dict[str, bytes] = {}
         self.come = trio.lowlevel.ParkingLot()
+
+
+class NoPost:
+    """Nobody can be asked."""
+
+    waiting_bytes = 0
+
+    async def ask(self, node: str, question: bytes, within_s: float) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise NodeGone(node)
+
+    async def run(self, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        await trio.sleep_forever()
 
 
 class View(MemoryLog):
@@ -119,6 +134,10 @@ class View(MemoryLog):
         nodes = [view.node for view in self._memory.savers]
         saver = nodes[0]
         return Standing("memory", "open", "", 1, self._memory._last, nodes, saver, 0, 0, 0.0)
+
+    @property
+    def post(self) -> NoPost:
+        return NoPost()
 
     async def tell(self, text: bytes) -> dict[str, bytes]:
         await trio.lowlevel.checkpoint()

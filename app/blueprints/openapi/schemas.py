@@ -178,7 +178,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
         description="Exactly one of room, to and tags; tags are for admins",
         additionalProperties=False,
     ),
-    "Reached": object_({"reached": integer("How many clients it went to", minimum=0)}),
+    "Reached": object_(
+        {
+            "reached": integer("How many clients it went to", minimum=0),
+            "nodes": ref("Nodes"),
+        },
+        ["reached"],
+    ),
+    "Nodes": object_(
+        {
+            "answered": integer("How many other Triodes have answered", minimum=0),
+            "missing": array(text("One that has not")),
+        },
+        description="With a shared log, if others were asked",
+    ),
     "Client": object_(
         {
             "client": text("The id, c_…"),
@@ -211,9 +224,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Clients": object_(
         {
-            "connections": array(ref("Client"), "The oldest first, at most `limit`"),
+            "connections": array(ref("Client"), "The oldest first of each Triode, `limit` in all"),
             "total": integer("How many were selected", minimum=0),
-        }
+            "nodes": ref("Nodes"),
+        },
+        ["connections", "total"],
     ),
     "Content": object_(
         {"data": ANY, "text": text("Sent as it is")},

@@ -43,6 +43,10 @@ class Keys:
         self.reports = f"{self._prefix}reports"
         self.own = (f"{self._prefix}meta", self.log, self.nodes, f"{self._prefix}bids")
 
+    def box(self, node: str) -> str:
+        """Letters for a node."""
+        return f"{self._prefix}box:{node}"
+
     def piece(self, snapshot: int | str, number: int) -> str:
         """A piece of a snapshot."""
         return f"{self._prefix}snap:{snapshot}:{number}"

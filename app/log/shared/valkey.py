@@ -49,6 +49,7 @@ from triode.app.log.shared.link import Keys
 from triode.app.log.shared.lost_entries import in_words
 from triode.app.log.shared.member import Member
 from triode.app.log.shared.pieces import Pieces
+from triode.app.log.shared.post import Post
 from triode.app.log.shared.state import State
 from triode.app.log.shared.terms import last_term, lineage, stream_id
 from triode.app.runtime.epoch import new_epoch
@@ -83,6 +84,8 @@ class ValkeyLog:
         self._keys = Keys(address.name)
         self._member = Member(secrets.token_hex(6), new_epoch, now())
         self._pieces = Pieces(address, self._keys)
+        # To the other nodes.
+        self.post = Post(address, self._keys, self._member.node)
         self._new: deque[News] = deque()
         self.untaken = 0
         # The batch that was given to the member: what became of it.

@@ -9,6 +9,7 @@ All of one document is in one slot: `tri:{D}:…`. Keys, in this order, of every
     3 nodes   zset     node → end of its lease, ms of the server
     4 bids    hash     node → "term seq node,node,…", while recovering
     5…        strings  the pieces of the snapshot to be named, for `snapshot` and `salvage`
+    5         list     the box of a node, for `letter`: "end-ms LETTER"
 
     script    arguments                               reply
     attach    node term epoch seq bids roster         [state, lineage, seq, now ms, left ms,
@@ -18,6 +19,7 @@ All of one document is in one slot: `tri:{D}:…`. Keys, in this order, of every
     salvage   node round replaces base lineage seq    ["ok" | "missing" | "attach", seq]
               snap, then for each entry id n c t e b
     snapshot  epoch "id seq term pieces"              ["ok" | "old" | "missing" | "attach", text]
+    letter    node ms letter                          "ok" | "gone" | "full"
 
 attach    state is `open`, `recovering`, or `format` (then the second item is the log's format).
           `term epoch seq` is the node's position; `bids` 1 unless it has given up giving back;
@@ -44,7 +46,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, Literal
 
-Name = Literal["attach", "append", "salvage", "snapshot"]
+Name = Literal["attach", "append", "salvage", "snapshot", "letter"]
 
 # Appending alone is refused by a server whose memory is full; the others say so or make room.
 ALLOWED_IN_FULL: Final = {"attach", "salvage", "snapshot"}
