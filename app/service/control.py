@@ -20,7 +20,7 @@ from triode.limits.own_tag import given_of
 from triode.store.decode import decode
 
 if TYPE_CHECKING:
-    from triode.app.service.triode import Triode
+    from triode.app.service.applier import Applier
     from triode.app.wire.frame import Kind
     from triode.store.value import Json
 
@@ -66,7 +66,7 @@ class Order(msgspec.Struct, frozen=True):
     new_tags: dict[str, str | None] = {}
 
 
-async def carry_out(triode: Triode, order: Order) -> dict[str, Any]:
+async def carry_out(triode: Applier, order: Order) -> dict[str, Any]:
     """Do it to the clients of this Triode; the members of the answer. Raises `Refusal`."""
     match order.what:
         case "list":
@@ -79,14 +79,14 @@ async def carry_out(triode: Triode, order: Order) -> dict[str, Any]:
             return await _close(triode, order)
 
 
-async def _list(triode: Triode, order: Order) -> dict[str, Any]:
+async def _list(triode: Applier, order: Order) -> dict[str, Any]:
     hub = triode.hub
     is_of_all = not order.ids and not order.tags
     found = list(hub.clients.values()) if is_of_all else select(hub, order.ids, order.tags)
     return {"connections": await portraits(hub, found[: order.limit]), "total": len(found)}
 
 
-async def _send(triode: Triode, order: Order) -> dict[str, Any]:
+async def _send(triode: Applier, order: Order) -> dict[str, Any]:
     assert order.message is not None
     await triode.hub.flusher.room()
     triode.metrics.messages_published += 1
@@ -94,7 +94,7 @@ async def _send(triode: Triode, order: Order) -> dict[str, Any]:
     return {"reached": triode.hub.send(chosen, order.message.frame)}
 
 
-async def _tag(triode: Triode, order: Order) -> dict[str, Any]:
+async def _tag(triode: Applier, order: Order) -> dict[str, Any]:
     hub = triode.hub
     async with aclosing(paced(select(hub, order.ids, order.tags))) as clients:
         async for client in clients:
@@ -106,7 +106,7 @@ async def _tag(triode: Triode, order: Order) -> dict[str, Any]:
     return {"reached": reached}
 
 
-async def _close(triode: Triode, order: Order) -> dict[str, Any]:
+async def _close(triode: Applier, order: Order) -> dict[str, Any]:
     hub, last = triode.hub, order.message
     frames = {} if last is None else {kind: last.frame(kind) for kind in KINDS}
     chosen = [client async for client in paced(select(hub, order.ids, order.tags))]

@@ -24,7 +24,7 @@ from triode.store.value import encode
 
 if TYPE_CHECKING:
     from triode.app.log.log import SharedLog
-    from triode.app.service.triode import Triode
+    from triode.app.service.applier import Applier
 
 WITHIN_S: Final = 1.0
 RETRY_S: Final = 1
@@ -81,7 +81,7 @@ def node_of(client_id: str) -> str | None:
 class Peers:
     """The other Triodes. `asked`, `unanswered` and `answered` count questions."""
 
-    def __init__(self, triode: Triode, shared: SharedLog) -> None:
+    def __init__(self, triode: Applier, shared: SharedLog) -> None:
         self._triode = triode
         self._shared = shared
         self.asked = 0

@@ -48,6 +48,8 @@ POSITION: Final = text(
     "A place in the log of changes, EPOCH:SEQ", examples=["k3f9q2:1842"], pattern="^[^:]+:[0-9]+$"
 )
 TAGS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
+# Other Triodes that were asked, where a log is shared: how many `answered`, which are `missing`.
+NODES: Final[Schema] = {"type": "object"}
 POLICY: Final[Schema] = {"enum": ["drop-newest", "drop-oldest", "latest", "disconnect"]}
 SCOPE: Final = 'what is not listed is denied; "*" is everything'
 
@@ -179,18 +181,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         additionalProperties=False,
     ),
     "Reached": object_(
-        {
-            "reached": integer("How many clients it went to", minimum=0),
-            "nodes": ref("Nodes"),
-        },
-        ["reached"],
-    ),
-    "Nodes": object_(
-        {
-            "answered": integer("How many other Triodes have answered", minimum=0),
-            "missing": array(text("One that has not")),
-        },
-        description="With a shared log, if others were asked",
+        {"reached": integer("How many clients it went to", minimum=0), "nodes": NODES}, ["reached"]
     ),
     "Client": object_(
         {
@@ -226,7 +217,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         {
             "connections": array(ref("Client"), "The oldest first of each Triode, `limit` in all"),
             "total": integer("How many were selected", minimum=0),
-            "nodes": ref("Nodes"),
+            "nodes": NODES,
         },
         ["connections", "total"],
     ),
