@@ -48,8 +48,7 @@ POSITION: Final = text(
     "A place in the log of changes, EPOCH:SEQ", examples=["k3f9q2:1842"], pattern="^[^:]+:[0-9]+$"
 )
 TAGS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
-# Other Triodes that were asked, where a log is shared: how many `answered`, which are `missing`.
-NODES: Final[Schema] = {"type": "object"}
+NODES: Final[Schema] = {"type": "object", "description": "Other Triodes: `answered`, `missing`"}
 POLICY: Final[Schema] = {"enum": ["drop-newest", "drop-oldest", "latest", "disconnect"]}
 SCOPE: Final = 'what is not listed is denied; "*" is everything'
 
@@ -180,9 +179,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         description="Exactly one of room, to and tags; tags are for admins",
         additionalProperties=False,
     ),
-    "Reached": object_(
-        {"reached": integer("How many clients it went to", minimum=0), "nodes": NODES}, ["reached"]
-    ),
+    "Reached": object_({"reached": integer("To how many", minimum=0), "nodes": NODES}, ["reached"]),
     "Client": object_(
         {
             "client": text("The id, c_…"),
