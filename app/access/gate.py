@@ -243,7 +243,9 @@ class Gate:
             self._charge(ip_key(self.address(head)))
             raise
         fields = self.check_rate(head, principal, returns=returns)
-        self.check_share(principal, fields)
+        # Most have never caused work that is charged.
+        if principal.key in self.cpu.marks:
+            self.check_share(principal, fields)
         return principal, fields
 
     async def _ask_host(self, authorize: Authorize, head: Head) -> Principal:
@@ -290,9 +292,6 @@ class Gate:
 
     def check_share(self, principal: Principal, fields: dict[str, str] | None = None) -> None:
         """Raises `Refusal` 429 while somebody has caused more work than its share."""
-        # Most have never caused work that is charged.
-        if principal.key not in self.cpu.marks:
-            return
         wait_s = self.cpu.wait_s(principal.key, trio.current_time())
         if not wait_s:
             return

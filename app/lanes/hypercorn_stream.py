@@ -329,9 +329,9 @@ class HandoffStream:
 
         Hypercorn calls this right before `aclose`, which a cancellation in between would skip.
         """
+        self._end()
         if not self.given_back:  # else the native lane goes on writing to the same socket
             self.connection.end_sending()
-        self._end()
         await trio.lowlevel.checkpoint()  # Trio's rule for a stream's methods
 
     async def aclose(self) -> None:
