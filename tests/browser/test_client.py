@@ -283,3 +283,30 @@ SORTED = """([i, expected]) => {
 
 def by_path(items: list[dict[str, Any]]) -> list[list[Any]]:
     return sorted([[one["path"], one["value"]] for one in items], key=lambda one: str(one[0]))
+
+
+FRAMED = """() => {
+  history.replaceState(0, '', '/app/page/');
+  const frame = document.createElement('iframe');
+  frame.srcdoc = `<script type="module">
+    import { triode } from '${location.origin}/client.js';
+    const view = triode().watch('.n');
+    view.on('change', () => parent.postMessage(view.value));
+  </` + `script>`;
+  const told = new Promise((tell) =>
+    addEventListener('message', (event) => tell(event.data), { once: true }),
+  );
+  document.body.append(frame);
+  return told;
+}"""
+
+
+def test_without_an_address_it_asks_where_it_came_from(
+    serve: ServerFactory, open_page: PageFactory, log: Log
+) -> None:
+    """Wherever the page is, and though `about:srcdoc` is no address to begin with."""
+    log.expect("status of 404")  # the icon of a page that names none
+    server = serve()
+    with http(server) as client:
+        client.put("/store?path=.n", json=17).raise_for_status()
+    assert open_page(url_of(server) + "/healthz").evaluate(FRAMED) == 17
