@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.cluster.running import node
 from tests.cluster.server import Server
 from tests.cluster.waiting import until
+from triode.app.log.shared.valkey import ValkeyLog
 from triode.app.service.triode import Triode
 from triode.store.operation import Increment, Set
 
@@ -30,3 +31,36 @@ async def test_it_is_there_afterwards(server: Server) -> None:
         before = one.store.position, one.store.document.root
     async with node(server.address) as two:
         assert (two.store.position, two.store.document.root) == before
+
+
+async def numbers(server: Server) -> set[str]:
+    """Nodes whose last batch's number the server has."""
+    fields = await server.call("HKEYS", "tri:{default}:meta")
+    assert isinstance(fields, list)
+    return {field.decode()[2:] for field in fields if field.startswith(b"p:")}
+
+
+async def test_who_ends_takes_its_number_along(server: Server) -> None:
+    async with node(server.address) as one:
+        await one.write(Set(("a",), 1))
+        async with node(server.address) as two:
+            await two.write(Set(("b",), 1))
+            logs = [triode.journal.shared for triode in (one, two) if triode.journal]
+            assert await numbers(server) == {log.node for log in logs if log}
+        assert await numbers(server) == {logs[0].node if logs[0] else ""}
+
+
+async def test_not_where_a_batch_may_still_arrive(server: Server) -> None:
+    """It was sent twice: the server must know the first one again when that comes late."""
+    async with node(server.address) as one:
+        await one.write(Set(("a",), 1))
+        assert one.journal is not None
+        log = one.journal.log
+        assert isinstance(log, ValkeyLog)
+        out = log._member.out
+        out.put(b"", 1)
+        for _ in range(2):
+            assert out.call("e") is not None
+            out.cut()
+        out.done()
+    assert await numbers(server) == {log.node}

@@ -194,7 +194,7 @@ MUTATIONS: Final = (
     Mutation(
         "a lost batch is not sent again",
         Member._disconnect,
-        "self._out.cut()",
+        "self.out.cut()",
         "pass",
     ),
     Mutation(

@@ -86,7 +86,7 @@ class Member:
         # Who had a lease when this node was last a part of the log: a new server does not know.
         self._roster = ""
         self._owed = Owed()
-        self._out = Outbound(node)
+        self.out = Outbound(node)
         self._goal = 0  # Where the log was when it attached: a batch in doubt may be there.
         # The document is that of a snapshot, and what came behind. Until there is one nothing is
         # applied: what a new log begins with is its first.
@@ -109,7 +109,7 @@ class Member:
     @property
     def can_append(self) -> bool:
         """Whether a batch may be handed in."""
-        return self.state is State.OPEN and self.is_based and self._out.batch is None
+        return self.state is State.OPEN and self.is_based and self.out.batch is None
 
     @property
     def next_at(self) -> float:
@@ -154,7 +154,7 @@ class Member:
     def _disconnect(self) -> None:
         self.state = State.AWAY
         self._owed = Owed()
-        self._out.cut()
+        self.out.cut()
         self.giving_back.end()
         self._ask_at = inf
 
@@ -230,7 +230,7 @@ class Member:
     def _go_on(self, server: Attached) -> None:
         if self.state is not State.OPEN or self.terms != server.terms:
             self._goal = server.seq
-            self._out.doubt()
+            self.out.doubt()
             self._actions.append(Read(stream_id(server.terms, self.seq)))
         self.terms = server.terms
         self._roster = ",".join(server.nodes)
@@ -334,14 +334,14 @@ class Member:
                 self._ask(State.ASKING)
                 break
             self._contact = now
-            self._apply(entry, self._out.is_in(entry))
+            self._apply(entry, self.out.is_in(entry))
         self._send()
         return self._take()
 
     def append(self, body: bytes, ops: int, now: float) -> list[Action]:
         """The next batch, of so many operations. It is sent until its fate is known."""
         self._see(now)
-        self._out.put(body, ops)
+        self.out.put(body, ops)
         self._send()
         return self._take()
 
@@ -350,7 +350,7 @@ class Member:
         this node attached: what was sent before may be among that.
         """
         if self.state is State.OPEN and self.is_based and self.seq >= self._goal:
-            call = self._out.call(self.terms[-1].epoch)
+            call = self.out.call(self.terms[-1].epoch)
             if call is not None:
                 self._call(call)
 
@@ -358,7 +358,7 @@ class Member:
         """The reply of `append`."""
         self._see(now)
         self._owed.answer(now)
-        batch = self._out.landed()
+        batch = self.out.landed()
         if self.state is not State.OPEN:
             return self._take()
         if status == "attach":
@@ -367,11 +367,11 @@ class Member:
             self._drop_batch()
         elif batch is not None and seq - batch.ops == self.seq:
             self._contact = now
-            term, nonce = self.terms[-1], self._out.nonce()
+            term, nonce = self.terms[-1], self.out.nonce()
             entry = LogEntry(term.number, seq, nonce, batch.ops, time_ms, term.epoch, batch.body)
             self._apply(entry, True)
         elif batch is not None:
-            self._out.place()
+            self.out.place()
         else:
             self._send()
         return self._take()
@@ -380,20 +380,20 @@ class Member:
         """The server has no memory for `append`, and did not run it."""
         self._see(now)
         self._owed.answer(now)
-        if self._out.landed() is not None:
-            self._out.done()  # what was sent on a connection that broke may still arrive
-            self._actions.append(Full() if self._out.sends == 1 else Unknown())
+        if self.out.landed() is not None:
+            self.out.done()  # what was sent on a connection that broke may still arrive
+            self._actions.append(Full() if self.out.sends == 1 else Unknown())
         return self._take()
 
     def _apply(self, entry: LogEntry, is_own: bool) -> None:
         if is_own:
-            self._out.done()
+            self.out.done()
         self.seq = entry.seq
         self.recent.add(entry, self._now)
         self._actions.append(Apply(entry, is_own))
 
     def _drop_batch(self) -> None:
         # What was never sent is in no log, and has time.
-        if self._out.batch is not None and self._out.sends:
-            self._out.done()
+        if self.out.batch is not None and self.out.sends:
+            self.out.done()
             self._actions.append(Unknown())

@@ -26,6 +26,8 @@ class Outbound:
         self.batch: Outgoing | None = None
         self._last_no = 0
         self.sends = 0
+        # A batch was sent twice: the first may still arrive, on a connection that broke.
+        self.has_repeated = False
         # The number of the batch that was sent and not answered on this connection.
         self._in_flight = 0
         # The server has said that it is in the log; what is before it comes first.
@@ -54,6 +56,7 @@ class Outbound:
             return None
         self._in_flight = batch.no
         self.sends += 1
+        self.has_repeated = self.has_repeated or self.sends > 1
         args = (self._node, str(batch.no), epoch, str(batch.ops), batch.body)
         return Call("append", args)
 

@@ -164,10 +164,12 @@ class Pieces:
         """What these have told: they are gone."""
         await self._call("HDEL", self._keys.reports, *nodes)
 
-    async def leave(self, node: str) -> None:
-        """The node ends; the others need not wait for it."""
+    async def leave(self, node: str, *, keep_number: bool) -> None:
+        """The node ends; the others need not wait for it. `keep_number`: of its last batch."""
         await self._call("ZREM", self._keys.nodes, node)
         await self.forget([node])
+        if not keep_number:
+            await self._call("HDEL", self._keys.own[0], f"p:{node}")
 
     async def _call(self, *command: Arg) -> Reply:
         """What may be done twice: on a new connection, if the one that there was has ended. Nobody

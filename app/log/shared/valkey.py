@@ -383,6 +383,6 @@ class ValkeyLog:
         """Leave the others; takes a second at most."""
         with trio.move_on_after(LEAVE_S, shield=True):
             with contextlib.suppress(LogError):
-                await self._pieces.leave(self.node)
+                await self._pieces.leave(self.node, keep_number=self._member.out.has_repeated)
             await self._pieces.aclose()
         await trio.lowlevel.checkpoint()
