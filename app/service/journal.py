@@ -166,10 +166,10 @@ class Journal:
     def _refuse_at_once(self, op: Operation, principal: Principal) -> None:
         try:
             self._triode.prepare(op, principal, self.replica.meter())
-        except Refusal:
-            raise
-        except Exception:  # noqa: S110 # a long one, or a fault: it comes again, and is logged there
-            pass
+        except Exception as error:
+            # Anything else is a long one, or a fault: it comes again, and is logged there.
+            if isinstance(error, Refusal):
+                raise
 
     def _written(
         self,

@@ -89,8 +89,7 @@ class LogEnd:
     def _is_refused(self, op: Operation, principal: Principal, meter: Meter) -> bool:
         try:
             decide(self._triode.store, op, principal.grant, meter)
-        except (Refusal, WriteError):
-            return True
-        except Exception:  # noqa: S110 # a long one, or a fault: it comes again, and is logged there
-            pass
+        except Exception as error:
+            # Anything else is a long one, or a fault: it comes again, and is logged there.
+            return isinstance(error, Refusal | WriteError)
         return False
