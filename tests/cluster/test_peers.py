@@ -109,8 +109,9 @@ async def test_a_node_that_has_gone_has_no_clients(server: Server) -> None:
         assert (await one.peers.order(Order("close", [to], {})))["nodes"]["missing"] == []
 
 
-async def test_letters_are_not_answered_after_their_time(server: Server) -> None:
+async def test_letters_are_not_answered_after_their_time(each_server: Server) -> None:
     """As those for a node that was frozen. And none is carried out twice, or kept for nobody."""
+    server = each_server
     one, other = ValkeyLog(server.address), ValkeyLog(server.address)
     answered: list[bytes] = []
 
