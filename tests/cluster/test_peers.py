@@ -127,8 +127,11 @@ async def test_letters_are_not_answered_after_their_time(each_server: Server) ->
         await until(lambda: bool(other._member.server and one._member.server), PATIENCE_S)
         with pytest.raises(LogAway):
             await one.post.ask(other.node, b"0", 0.1)
+        one.post._is_running = True
+        with pytest.raises(LogAway, match="not in reach"):
+            await one.post.ask(other.node, b"it waits, and is not sent", 0.01)
         nursery.start_soon(one.post.run, answer)
-        await until(lambda: one.post._is_running)
+        await until(lambda: not one.post.waiting_bytes)
         with pytest.raises(NodeSilent):
             await one.post.ask(other.node, b"1", 0.2)
         with pytest.raises(NodeGone):

@@ -45,10 +45,11 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 class _Asked:
     """A question, and what came of it."""
 
-    __slots__ = ("answer", "is_over")
+    __slots__ = ("answer", "is_over", "is_sent")
 
     def __init__(self) -> None:
         self.is_over = trio.Event()
+        self.is_sent = False
         self.answer: bytes | LogError = b""
 
     def end(self, answer: bytes | LogError) -> None:
@@ -96,6 +97,8 @@ class Post:
         finally:
             del self._asked[name]
         if not asked.is_over.is_set():
+            if not asked.is_sent:
+                raise LogAway(f"{self._address} is not in reach")
             raise NodeSilent(f"{node} has not answered for {within_s:g} s")
         if isinstance(asked.answer, LogError):
             raise asked.answer
@@ -153,6 +156,8 @@ class Post:
             left_ms = math.ceil((letter.until - trio.current_time()) * 1000)
             if left_ms <= 0:
                 continue  # whoever asked has gone
+            if letter.asked is not None:
+                letter.asked.is_sent = True
             try:
                 status = await run_script(
                     connection,
