@@ -107,6 +107,7 @@ class HandoffStream:
         # Made anew for each wait. The first is never entered: with it `_end` may come at any time.
         self._wake = trio.CancelScope()
         self._effort: Effort | None = None
+        self._has_turn = False  # from reading on, until something else is waited for
 
     # Reading
 
@@ -169,7 +170,7 @@ class HandoffStream:
         if self._head_begun is None:
             self._idle.add(self.connection)
         try:
-            await self._fill(deadline)
+            await self._fill(deadline, self._turn)
         finally:
             # Also when cancelled, or a newcomer would close one that is no longer there.
             self._idle.discard(self.connection)
@@ -189,12 +190,15 @@ class HandoffStream:
         end = length + (head.content_length or 0)
         deadline = trio.current_time() + self._limits.body_idle_s
         while len(buffer) < end:
-            await self._fill(deadline)
+            self._has_turn = False
+            await self._fill(deadline, self._turn)
             if self._late:
                 return await self._refuse(BadHead(408, "The request body stopped coming."))
             if self._ended or self._closed:
                 return b""
-        await self._step(DIRECT_S)
+        if not self._has_turn:
+            await self._turn()
+        self._has_turn = False
         body = bytes(buffer[length:end])
         del buffer[:end]  # what follows is the next request, for after this answer
         self._head_begun = None
@@ -210,7 +214,12 @@ class HandoffStream:
         self._free_since = trio.current_time()
         return b"" if self._ended and not buffer else None
 
+    async def _turn(self) -> None:
+        await self._step(DIRECT_S)
+        self._has_turn = True
+
     async def _step(self, seconds: float) -> None:
+        self._has_turn = False
         if self._effort is None:
             self._effort = Effort()
         await self._effort.step(seconds)
@@ -275,11 +284,13 @@ class HandoffStream:
         self._late = trio.current_time() >= deadline  # else `idle` or `_end` has woken us
         return None
 
-    async def _fill(self, deadline: float) -> None:
+    async def _fill(
+        self, deadline: float, turn: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Add what comes next to the buffer, with the same ends as `_receive`."""
         self._late = False
         with trio.CancelScope(deadline=deadline) as self._wake:
-            data = await self.connection.receive_new()
+            data = await self.connection.receive_new(turn=turn)
             self.connection.buffer += data
             self._ended = not data
             return

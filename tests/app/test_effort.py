@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import Counter
 from statistics import median
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.app.test_exactness_found import connect, start
-from triode.app.lanes import native
+from triode.app.lanes import hypercorn_stream, native
 from triode.app.lanes.handoff_limits import HandoffLimits
 from triode.app.lanes.hypercorn_stream import HandoffStream
 from triode.app.lanes.native import NativeLane
@@ -19,7 +21,7 @@ from triode.app.net.dispatcher import Beginning
 from triode.app.net.door import IdleConnections
 from triode.app.net.request_head import Head
 from triode.app.runtime import effort as module
-from triode.app.runtime.effort import APP_S, BEGIN_S, DIRECT_S, READ_S, ROUND_S, Effort, admit
+from triode.app.runtime.effort import APP_S, BEGIN_S, DIRECT_S, FIRST_S, ROUND_S, Effort, admit
 
 PING = b"\x89\x80" + bytes(4)
 
@@ -101,6 +103,28 @@ async def test_a_round_is_no_longer_when_turns_take_longer_than_before(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_round_is_no_longer_when_steps_take_longer_than_their_price(
+    costs: Costs, nursery: trio.Nursery
+) -> None:
+    """Requests took three times what they were said to: twenty-five of them in each round."""
+    rounds = Rounds(costs)
+    trio.lowlevel.add_instrument(rounds)
+
+    async def live() -> None:
+        effort = Effort()
+        while True:
+            await effort.step(DIRECT_S)
+            costs.now_s += 4 * DIRECT_S
+
+    for _ in range(50):
+        nursery.start_soon(live)
+    for _ in range(300):
+        await trio.lowlevel.checkpoint()
+    trio.lowlevel.remove_instrument(rounds)
+    assert rounds.longest_s < 2 * ROUND_S + 2 * 4 * DIRECT_S
+    nursery.cancel_scope.cancel()
+
+
 async def test_who_says_little_is_next(costs: Costs, nursery: trio.Nursery) -> None:
     said: list[str] = []
     quiet = Effort()
@@ -144,7 +168,31 @@ async def test_a_crowd_of_new_ones_comes_after_those_who_are_there(
         await trio.lowlevel.checkpoint()
 
 
-@pytest.mark.parametrize("what", ["stream", "other", "tls"])
+async def test_who_has_had_something_does_not_wait_for_a_crowd_of_new_ones(
+    costs: Costs, nursery: trio.Nursery
+) -> None:
+    there, served = Effort(), 0
+
+    async def new() -> None:
+        nonlocal served
+        await admit("head")
+        served += 1
+        costs.now_s += BEGIN_S["head"]
+
+    for _ in range(400):
+        nursery.start_soon(new)
+    for _ in range(20):
+        before = served
+        await there.turn()
+        assert served - before <= 12
+        costs.now_s += 0.00015
+        there.done()
+        await trio.lowlevel.checkpoint()
+    assert served < 400
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("what", ["head", "other", "tls"])
 async def test_of_those_who_begin_a_few_do_in_each_round(
     costs: Costs, nursery: trio.Nursery, what: Beginning
 ) -> None:
@@ -192,9 +240,23 @@ class Requests:
     def __init__(self, count: int) -> None:
         self.buffer = bytearray(b"GET /store HTTP/1.1\r\nHost: a\r\n\r\n" * count)
 
-    async def receive_new(self) -> bytes:
+    async def receive_new(self, turn: Any = None) -> bytes:
         await trio.lowlevel.checkpoint()
         return b""
+
+
+class Waiting(Requests):
+    """A connection whose next request comes at the same moment as all others'."""
+
+    def __init__(self, event: trio.Event) -> None:
+        super().__init__(0)
+        self._event = event
+
+    async def receive_new(self, turn: Any = None) -> bytes:
+        await self._event.wait()
+        if turn is not None:
+            await turn()
+        return Requests(1).buffer
 
 
 class CountedDirect:
@@ -231,6 +293,41 @@ async def test_requests_that_are_answered_directly_have_turns(
     assert rounds == pytest.approx(200 * DIRECT_S / ROUND_S, rel=0.25)
 
 
+async def test_reading_the_next_requests_has_turns(
+    costs: Costs, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred that came at once were read and parsed in one round."""
+    heads: list[int] = []
+    round_no = 0
+    parse = hypercorn_stream.parse_head
+
+    def counted(buffer: bytearray, **named: Any) -> Any:
+        if buffer:
+            heads.append(round_no)
+        return parse(buffer, **named)
+
+    monkeypatch.setattr(hypercorn_stream, "parse_head", counted)
+    event, direct = trio.Event(), CountedDirect()
+    for _ in range(100):
+        connection: Any = Waiting(event)
+        stream = HandoffStream(
+            connection,
+            lambda _head: False,
+            HandoffLimits(),
+            opaque=False,
+            idle=IdleConnections(),
+            direct=direct,
+        )
+        nursery.start_soon(stream.receive_some)
+    await trio.testing.wait_all_tasks_blocked()
+    event.set()
+    while direct.served < 100:
+        await trio.lowlevel.checkpoint()
+        round_no += 1
+    assert max(Counter(heads).values()) <= 2 * ROUND_S / DIRECT_S + 2
+    nursery.cancel_scope.cancel()
+
+
 async def test_first_reads_have_turns(costs: Costs, nursery: trio.Nursery) -> None:
     triode = await start(nursery, {})
     taken = rounds = 0
@@ -246,6 +343,7 @@ async def test_first_reads_have_turns(costs: Costs, nursery: trio.Nursery) -> No
         def receive_now(self, max_bytes: int) -> bytes:
             nonlocal taken
             taken += 1
+            costs.now_s += FIRST_S
             return b""
 
     async def live(connection: Any) -> None:
@@ -258,7 +356,7 @@ async def test_first_reads_have_turns(costs: Costs, nursery: trio.Nursery) -> No
     while taken < 100:
         await trio.lowlevel.checkpoint()
         rounds += 1
-    assert rounds >= 0.75 * 100 * READ_S / ROUND_S
+    assert rounds >= 0.75 * 100 * FIRST_S / ROUND_S
     nursery.cancel_scope.cancel()
 
 
