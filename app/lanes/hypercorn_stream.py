@@ -107,7 +107,7 @@ class HandoffStream:
         # Made anew for each wait. The first is never entered: with it `_end` may come at any time.
         self._wake = trio.CancelScope()
         self._effort: Effort | None = None
-        self._has_turn = False  # from reading on, until something else is waited for
+        self._has_turn = False  # from reading on
 
     # Reading
 
@@ -172,9 +172,9 @@ class HandoffStream:
         try:
             await self._fill(deadline, self._turn)
         finally:
-            # Also when cancelled, or a newcomer would close one that is no longer there.
+            # Also when cancelled: it is no longer there.
             self._idle.discard(self.connection)
-        # An idle connection that ends is told nothing: no request has been begun.
+        # An idle one that ends is told nothing.
         if self._late and self._head_begun is not None:
             detail = f"The request head took more than {self._limits.head_deadline_s:g} s."
             return await self._refuse(BadHead(408, detail))
@@ -197,7 +197,7 @@ class HandoffStream:
             if self._ended or self._closed:
                 return b""
         if not self._has_turn:
-            await self._turn()
+            await self._step(DIRECT_S)
         self._has_turn = False
         body = bytes(buffer[length:end])
         del buffer[:end]  # what follows is the next request, for after this answer
@@ -220,8 +220,7 @@ class HandoffStream:
 
     async def _step(self, seconds: float) -> None:
         self._has_turn = False
-        if self._effort is None:
-            self._effort = Effort()
+        self._effort = self._effort or Effort()
         await self._effort.step(seconds)
 
     def _dispatch(self, head: Head, length: int) -> bytes:

@@ -4,9 +4,9 @@ Trio runs all tasks that are ready, then looks for what has come, and so on: nob
 new before each of them has had its step. A hundred peers with cheap requests would make everybody
 wait for a hundred steps, and a request more of each for a hundred more. So what peers bring is
 worked off in turns: in each round of the loop for `ROUND_S`, and the others wait. Who has had least
-is next (start-time fair queueing): a turn's *tag* is what its connection has had before, but not
-less than the tag of the turn before; so nobody saves up by being quiet. Who says little is always
-next, however many flood the server.
+is next (fair queueing): a turn's *tag* is what its connection has had before, but not less than
+those had who came before it; so nobody saves up by being quiet. And what a turn of its takes as a
+rule: who is known to say little is next, however many flood the server or have just come.
 
 Time is the processor's: what another process takes from us is nobody's effort here.
 """
@@ -34,9 +34,11 @@ ROUND_SHARE: Final = 0.5
 # So much of each turn counts for a part only: a message now and then costs that, and who says more
 # at once is behind.
 FREE_S: Final = 0.0002
-FREE_PART: Final = 0.25
-# What a first turn is taken to need.
+FREE_PART: Final = 0.1
+# What a first turn is taken to need. But who is known to take little comes before those of whom
+# nothing is known yet, and who may be a crowd: as if they took so much.
 FIRST_S: Final = 0.0001
+UNKNOWN_S: Final = 0.0005
 # No turn counts for more: what took longer was long work, which has turns of its own, or ours.
 MOST_S: Final = 0.002
 # What one can save up by saying little: so a crowd of new ones does not come before those who are
@@ -191,12 +193,13 @@ _the_line: Final = per_run("peers", _new_line)
 class Effort:
     """What one connection has taken, and its next turn."""
 
-    __slots__ = ("_begun_s", "_early", "_had_s", "_line", "_usual_s")
+    __slots__ = ("_begun_s", "_early", "_had_s", "_is_known", "_line", "_usual_s")
 
     def __init__(self) -> None:
         self._line = _the_line()
         self._had_s = self._line.virtual_s
         self._usual_s = FIRST_S
+        self._is_known = False
         self._begun_s = 0.0
         # What `turn` is to say of a turn that was taken before it was asked for.
         self._early: bool | None = None
@@ -220,7 +223,9 @@ class Effort:
             self._begun_s = line.begins(self, 0.0)
         else:
             is_first = False
-            self._begun_s = await line.wait(self, begin_s, self._usual_s)
+            begin_s = begin_s if self._is_known else line.virtual_s
+            tag = begin_s + (self._usual_s if self._is_known else UNKNOWN_S)
+            self._begun_s = await line.wait(self, tag, self._usual_s)
         line.is_new = False
         line.virtual_s = max(line.virtual_s, begin_s)
         self._had_s = begin_s
@@ -233,7 +238,7 @@ class Effort:
         is_known = self._line.is_running(self)
         taken_s = min(MOST_S, self._line.ends(self) - self._begun_s)
         if is_known:
-            self._usual_s = taken_s
+            self._usual_s, self._is_known = taken_s, True
         self._had_s += max(FREE_PART * taken_s, taken_s - FREE_S)
 
     async def step(self, seconds: float) -> None:
