@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 # For all connections together in a round of the loop. What comes in is read in one, carried out in
 # the next and flushed in a third.
 ROUND_S: Final = 0.0007
-# Where a round takes long, as with much to be sent, so much of it: nobody is kept out.
+# Where others take long in a round, as with much to be sent, so much of that: nobody is kept out,
+# and more is sent together.
 ROUND_SHARE: Final = 0.5
+ROUND_MOST_S: Final = 0.004
 # So much of each turn counts for a part only: a message now and then costs that, and who says more
 # at once is behind.
 FREE_S: Final = 0.0002
@@ -86,8 +88,10 @@ class _Line(trio.abc.Instrument):
         self._called = 0
         self._number = count()
         self._usher: trio.lowlevel.Task | None = None
-        # When this round has begun, if somebody waits: only for those its length matters.
-        self._begun_s: float | None = None
+        # What this round is for, and what peers have taken in it.
+        self._more_s = ROUND_S
+        self._taken_s = 0.0
+        self._begun_at = trio.current_time()
         self.is_new = True
         # Whose turn it is since when, and what it was called for.
         self._runner: Effort | None = None
@@ -96,14 +100,12 @@ class _Line(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:
         """A round begins. After one that waited for something nothing is owed."""
-        more_s = ROUND_S
-        if self._begun_s is not None or self._waiting:
-            now = _clock()
-            if self._begun_s is not None:
-                more_s = min(MOST_S, max(ROUND_S, ROUND_SHARE * (now - self._begun_s)))
-            self._begun_s = now if self._waiting else None
+        now = trio.current_time()
+        others_s = now - self._begun_at - self._taken_s
+        self._more_s = more_s = min(ROUND_MOST_S, max(ROUND_S, ROUND_SHARE * others_s))
+        self._taken_s = 0.0
         self.left_s = ROUND_S if timeout else min(more_s, self.left_s + more_s)
-        self.is_new = True
+        self._begun_at, self.is_new = now, True
         self._runner = self._since_s = None
         self.over_s = 0.0
         # Here and not in a task: it would run before or behind those it has woken, by chance.
@@ -122,7 +124,9 @@ class _Line(trio.abc.Instrument):
     def begins(self, runner: Effort | None, promised_s: float) -> float:
         """A turn begins, now: when that is. `promised_s` of the round have been taken for it."""
         now = _clock()
-        self._settle(now)
+        # Between those who did not wait others may have worked.
+        if self._promised_s:
+            self._settle(now)
         self._runner, self._since_s, self._promised_s = runner, now, promised_s
         return now
 
@@ -139,7 +143,9 @@ class _Line(trio.abc.Instrument):
 
     def _settle(self, now: float, *, is_done: bool = False) -> None:
         if self._since_s is not None:
-            over_s = min(MOST_S, now - self._since_s) - self._promised_s
+            taken_s = min(MOST_S, now - self._since_s)
+            self._taken_s += taken_s
+            over_s = taken_s - self._promised_s
             # Who does not say when it is done has its price at least: others may do the rest.
             over_s = over_s if is_done else max(0.0, over_s)
             self.left_s -= over_s
@@ -161,7 +167,7 @@ class _Line(trio.abc.Instrument):
             self._called -= 1
             now = self.begins(runner, usual_s)
             # Those before may have taken far longer than they do as a rule.
-            if self.over_s < ROUND_S:
+            if self.over_s < self._more_s:
                 return now
             self._runner = self._since_s = None
             self.left_s += usual_s
@@ -249,9 +255,6 @@ class Effort:
         begin_s = max(line.virtual_s - SAVED_S, self._had_s)
         if line.is_open:
             line.left_s -= seconds
-            # Where there is but one in a round, nobody has to know what it takes.
-            if not line.is_new:
-                line.begins(self, seconds)
         else:
             await line.wait(self, begin_s + seconds, seconds)
         line.is_new = False
@@ -279,7 +282,6 @@ class _Newcomers(Effort):
         begin_s = self._had_s
         if line.is_open:
             line.left_s -= seconds
-            line.begins(self, seconds)
         else:
             await line.wait(self, begin_s, seconds)
         line.is_new = False
