@@ -97,6 +97,7 @@ class _Line(trio.abc.Instrument):
         self._runner: Effort | None = None
         self._since_s: float | None = None
         self._promised_s = 0.0
+        self._has_waited = False
 
     def after_io_wait(self, timeout: float) -> None:
         """A round begins. After one that waited for something nothing is owed."""
@@ -121,12 +122,15 @@ class _Line(trio.abc.Instrument):
         """Whether somebody who comes now need not wait."""
         return self.left_s > 0 and not self._waiting and not self._called
 
-    def begins(self, runner: Effort | None, promised_s: float) -> float:
+    def begins(
+        self, runner: Effort | None, promised_s: float, *, has_waited: bool = False
+    ) -> float:
         """A turn begins, now: when that is. `promised_s` of the round have been taken for it."""
         now = _clock()
         # Between those who did not wait others may have worked.
-        if self._promised_s:
+        if self._has_waited:
             self._settle(now)
+        self._has_waited = has_waited
         self._runner, self._since_s, self._promised_s = runner, now, promised_s
         return now
 
@@ -165,7 +169,7 @@ class _Line(trio.abc.Instrument):
                 self._usher = None
             await trio.lowlevel.wait_task_rescheduled(waiter.give_up)
             self._called -= 1
-            now = self.begins(runner, usual_s)
+            now = self.begins(runner, usual_s, has_waited=True)
             # Those before may have taken far longer than they do as a rule.
             if self.over_s < self._more_s:
                 return now
@@ -226,7 +230,8 @@ class Effort:
         begin_s = max(line.virtual_s - SAVED_S, self._had_s)
         is_first = line.is_new
         if line.is_open:
-            self._begun_s = line.begins(self, 0.0)
+            line.left_s -= self._usual_s
+            self._begun_s = line.begins(self, self._usual_s)
         else:
             is_first = False
             begin_s = begin_s if self._is_known else line.virtual_s
