@@ -14,6 +14,7 @@ table, by time, then holds rows of what has gone; they are swept out little by l
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
@@ -28,8 +29,12 @@ STEP_MS: Final = 100
 # With each new one so many rows of what has gone are looked at: more than come.
 _SWEPT: Final = 4
 _LEAST: Final = 64
-# CPython, 64 bit: a row in both tables, with the names of a short path.
-ROW_BYTES: Final = 450
+# Of one look at what is due so many rows of what has gone are passed, for each that is asked for.
+_PASSED: Final = 10
+# CPython, 64 bit: a row in both tables, without its names; a node with something below it.
+ROW_BYTES: Final = 430
+_NAME_BYTES: Final = 8
+_NODE_BYTES: Final = 240
 
 # In a node of the tree, beside its names, which are texts.
 _DUE: Final = 0
@@ -41,7 +46,7 @@ class Deadlines:
     of them; the caller holds to it.
     """
 
-    __slots__ = ("_buckets", "_gone", "_order", "_tree", "most")
+    __slots__ = ("_buckets", "_gone", "_nodes", "_order", "_row_bytes", "_tree", "most")
 
     def __init__(self, rows: Iterable[tuple[int, Path]] = ()) -> None:
         """`rows` as `rows` gave them."""
@@ -51,6 +56,8 @@ class Deadlines:
         self._buckets: dict[int, dict[Path, None]] = {}
         self._order: list[int] = []
         self._gone: deque[Iterator[tuple[int, Path]]] = deque()
+        self._nodes = 0
+        self._row_bytes = 0
         for due, path in rows:
             self.put(tuple(path), due)
 
@@ -59,13 +66,12 @@ class Deadlines:
 
     @property
     def bytes(self) -> int:
-        """About the memory that it takes."""
-        rows = sum(map(len, self._buckets.values())) if self._gone else len(self)
-        return rows * ROW_BYTES
+        """About the memory that it takes, with what has gone and is not swept out."""
+        return self._row_bytes + self._nodes * _NODE_BYTES
 
     def rows(self) -> list[tuple[int, Path]]:
         """All of them, in the order of their places."""
-        return sorted(_rows(self._tree, ()), key=lambda row: row[1])
+        return sorted(_rows(self._tree), key=lambda row: row[1])
 
     def find(self, path: Path) -> int | None:
         """The deadline of a place."""
@@ -91,6 +97,8 @@ class Deadlines:
 
     def put(self, path: Path, due: int) -> None:
         """The place ends then, and not when it would have before."""
+        # One text for a name, in however many places it is.
+        path = tuple([sys.intern(name) for name in path if type(name) is str])
         old = self.find(path)
         if old is not None:
             self._unlink(path, old)
@@ -101,6 +109,7 @@ class Deadlines:
             if type(below) is not dict:
                 below = {_COUNT: 0} if below is None else {_DUE: below, _COUNT: 1}
                 node[name] = below
+                self._nodes += 1
             node = below
         node[_COUNT] += old is None
         below = node.get(path[-1])
@@ -120,13 +129,14 @@ class Deadlines:
         self._unlink(path, due)
         nodes = self._way(path)
         below = nodes[-1][path[-1]]
-        if type(below) is dict:
+        if type(below) is dict and below[_COUNT] > 1:
             del below[_DUE]
             below[_COUNT] -= 1
-            self._less(path, nodes, 1)
         else:
+            # Also one that had others below it once: who reads the rows anew has none there.
+            self._nodes -= type(below) is dict
             del nodes[-1][path[-1]]
-            self._less(path, nodes, 1)
+        self._less(path, nodes, 1)
 
     def take_below(self, path: Path) -> None:
         """Neither the place nor any below it has a deadline any more. One step."""
@@ -134,7 +144,8 @@ class Deadlines:
             gone: Any = self._tree
             self._tree = {_COUNT: 0}
             if gone[_COUNT]:
-                self._gone.append(_rows(gone, ()))
+                self._nodes += 1  # this one was not counted
+                self._gone.append(self._leaving(gone, ()))
             return
         node: Any = self._tree
         for name in path:
@@ -147,7 +158,7 @@ class Deadlines:
         del nodes[-1][path[-1]]
         self._less(path, nodes, node[_COUNT] if type(node) is dict else 1)
         if type(node) is dict:
-            self._gone.append(_rows(node, path))
+            self._gone.append(self._leaving(node, path))
         else:
             self._unlink(path, node)
 
@@ -157,17 +168,26 @@ class Deadlines:
         """
         found: dict[Path, None] = {}
         later: list[int] = []
-        while self._order and self._order[0] <= now_ms and len(found) < most:
+        left = _PASSED * most
+        while self._order and self._order[0] <= now_ms and len(found) < most and left > 0:
             due = heappop(self._order)
             bucket = self._buckets.get(due)
             if bucket is None:
                 continue
-            later.append(due)
+            stale = []
             for path in bucket:
+                left -= 1
                 if self.find(path) == due:
                     found[path] = None
-                    if len(found) >= most:
-                        break
+                else:
+                    stale.append(path)
+                if len(found) >= most or left <= 0:
+                    break
+            # Each is passed once: a place that was replaced leaves its rows behind.
+            for path in stale:
+                self._unlink(path, due)
+            if due in self._buckets:
+                later.append(due)
         for due in later:
             heappush(self._order, due)
         return list(found)
@@ -201,9 +221,33 @@ class Deadlines:
             node[_COUNT] -= count
         # What is empty by now goes, from below.
         for depth in range(len(nodes) - 1, 0, -1):
-            if nodes[depth][_COUNT]:
+            node = nodes[depth]
+            if node[_COUNT] > 1 or (node[_COUNT] and _DUE not in node):
                 return
-            del nodes[depth - 1][path[depth - 1]]
+            if node[_COUNT]:
+                nodes[depth - 1][path[depth - 1]] = node[_DUE]
+            else:
+                del nodes[depth - 1][path[depth - 1]]
+            self._nodes -= 1
+
+    def _leaving(self, node: Any, path: Path) -> Iterator[tuple[int, Path]]:
+        """The rows of a part of the tree that is no longer in it, a step each: a wide node is not
+        looked through at once. What is passed counts no longer.
+        """
+        todo = [(path, iter(node.items()))]
+        while todo:
+            path, members = todo[-1]
+            for name, below in members:
+                if name == _DUE:
+                    yield below, path
+                elif type(below) is dict:
+                    todo.append(((*path, name), iter(below.items())))
+                    break
+                elif name != _COUNT:
+                    yield below, (*path, name)
+            else:
+                todo.pop()
+                self._nodes -= 1
 
     def _link(self, path: Path, due: int) -> None:
         bucket = self._buckets.get(due)
@@ -213,23 +257,33 @@ class Deadlines:
             if len(self._order) > 2 * len(self._buckets) + _LEAST:
                 self._order = list(self._buckets)
                 heapify(self._order)
-        bucket[path] = None
+        if path not in bucket:
+            bucket[path] = None
+            self._row_bytes += _bytes(path)
 
     def _unlink(self, path: Path, due: int) -> None:
         bucket = self._buckets.get(due)
         if bucket is not None:
-            bucket.pop(path, None)
+            if path in bucket:
+                del bucket[path]
+                self._row_bytes -= _bytes(path)
             if not bucket:
                 del self._buckets[due]
 
 
-def _rows(node: Any, path: Path) -> Iterator[tuple[int, Path]]:
-    todo = [(node, path)]
+def _bytes(path: Path) -> int:
+    return ROW_BYTES + _NAME_BYTES * len(path)
+
+
+def _rows(node: dict[Any, Any]) -> Iterator[tuple[int, Path]]:
+    """All rows of a tree."""
+    todo: list[tuple[Path, dict[Any, Any]]] = [((), node)]
     while todo:
-        node, path = todo.pop()
-        if type(node) is not dict:
-            yield node, path
-            continue
-        if _DUE in node:
-            yield node[_DUE], path
-        todo += [(below, (*path, name)) for name, below in node.items() if type(name) is str]
+        path, node = todo.pop()
+        for name, below in node.items():
+            if name == _DUE:
+                yield below, path
+            elif type(below) is dict:
+                todo.append(((*path, name), below))
+            elif name != _COUNT:
+                yield below, (*path, name)

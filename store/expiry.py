@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from triode.store.plan import Mark
     from triode.store.work import Work
 
-# All names of a path together: they are kept twice.
+# All names of a path together, and their number: what a deadline costs, to keep and to look up.
 MAX_NAMES: Final = 1024
-_MARKS_A_STEP: Final = 2
+MAX_DEPTH: Final = 32
+# Of one write, an atomic batch for example: they are set in one step.
+MAX_AT_ONCE: Final = 1000
+_NAMES_A_STEP: Final = 8
 
 
 def require_lasting(root: Json, path: Path) -> None:
@@ -45,6 +48,8 @@ def require_lasting(root: Json, path: Path) -> None:
                 "can have a ttl (push adds one)",
             )
         node = node.get(name, MISSING) if type(node) is dict else MISSING
+    if len(path) > MAX_DEPTH:
+        raise Invalid(path, f"a place more than {MAX_DEPTH} levels deep cannot have a ttl")
     if sum(len(name) for name in path if type(name) is str) > MAX_NAMES:
         raise Invalid(path, f"names of more than {MAX_NAMES} characters cannot have a ttl")
 
@@ -53,11 +58,33 @@ def in_effect(deadlines: Deadlines, marks: list[Mark], work: Work) -> tuple[Mark
     """Those marks that concern a deadline that there is, or one that the same write sets. Raises
     TooManyDeadlines.
     """
-    work.charge(len(marks) // _MARKS_A_STEP)
     new = {path for path, ttl in marks if ttl >= 0}
+    if len(new) > MAX_AT_ONCE:
+        path = next(iter(new))
+        raise Invalid(path, f"a write sets the ttl of {MAX_AT_ONCE} places at most; send several")
     require_room(deadlines, new)
-    ways = {path[:depth] for path in new for depth in range(len(path) + 1)}
-    return tuple([mark for mark in marks if mark[0] in ways or deadlines.reaches(mark[0])])
+    ways: dict[Any, Any] = {}
+    for path in new:
+        work.charge(1 + len(path) // _NAMES_A_STEP)
+        node = ways
+        for name in path:
+            node = node.setdefault(name, {})
+    told = []
+    for mark in marks:
+        work.charge(1)
+        if _leads_on(ways, mark[0]) or deadlines.reaches(mark[0]):
+            told.append(mark)
+    return tuple(told)
+
+
+def _leads_on(ways: dict[Any, Any], path: Path) -> bool:
+    """Whether one of the ways begins like that."""
+    node: Any = ways
+    for name in path:
+        node = node.get(name)
+        if node is None:
+            return False
+    return bool(ways)
 
 
 def require_room(deadlines: Deadlines, new: set[Path]) -> None:

@@ -110,7 +110,14 @@ class Workers:
         pause_s = PAUSES_S[0]
         while not self._end.is_set():
             began = trio.current_time()
-            status = await self._live(number)
+            try:
+                status = await self._live(number)
+            except OSError as error:
+                # No process could be made. The others serve; it is tried again.
+                if not self._has_started:
+                    raise
+                log.error("worker #%d cannot be started: %s", number, error)
+                status = 1
             if self._end.is_set():
                 self._status = self._status or max(status, 0)
                 return
@@ -130,7 +137,10 @@ class Workers:
         self._processes[number] = process
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hear, number, reads)
-            status = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+            # A limit of its own: by Trio's default the 41st would not be waited for.
+            status = await trio.to_thread.run_sync(
+                process.wait, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+            )
             nursery.cancel_scope.cancel()
         return status
 
@@ -148,6 +158,9 @@ class Workers:
                     # An interrupt at the terminal is for this process, which passes it on.
                     process_group=0,
                 )
+        except BaseException:
+            os.close(reads)
+            raise
         finally:
             os.close(ready)
         return process, reads

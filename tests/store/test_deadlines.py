@@ -192,3 +192,60 @@ def test_a_wide_merge_is_one_change_of_the_whole() -> None:
         store.submit(Touch(path, ttl_ms=1000), time_ms=0)
     store.submit(Merge(("a",), {f"m{n}": n for n in range(2000)}), time_ms=0)
     assert [path for _, path in store.deadlines.rows()] == [("b",)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_table_made_of_its_rows_is_the_same(seed: int) -> None:
+    """A process that begins with a snapshot has the same ways to places as one that saw it all."""
+    random = Random(seed)
+    table = Deadlines()
+    paths: list[Path] = [(a,) for a in NAMES] + [(a, b) for a in NAMES for b in NAMES]
+    paths += [(a, b, c) for a in NAMES for b in NAMES for c in NAMES]
+    for _ in range(300):
+        path = random.choice(paths)
+        match random.randrange(4):
+            case 0 | 1:
+                table.put(path, 100 * random.randrange(1, 9))
+            case 2:
+                table.take(path)
+            case _:
+                table.take_below(path)
+        again = Deadlines(table.rows())
+        assert len(again) == len(table)
+        assert [again.reaches(path) for path in paths] == [table.reaches(path) for path in paths]
+    table.sweep(10_000)
+    assert table.bytes == Deadlines(table.rows()).bytes
+    table.take_below(())
+    table.sweep(10_000)
+    assert table.bytes == 0
+
+
+def test_rows_of_what_has_gone_are_passed_once() -> None:
+    table = Deadlines()
+    for number in range(5000):
+        table.put(("x", f"k{number}"), 100)
+    table.put(("y",), 100)
+    table.take_below(("x",))
+    before = table.bytes
+    found: list[Path] = []
+    looks = 0
+    while not found:
+        found = table.due(100, 100)
+        looks += 1
+    assert found == [("y",)]
+    assert looks == 6
+    assert table.bytes < before / 10
+
+
+def test_a_deep_place_and_too_many_at_once_have_none() -> None:
+    store = made()
+    root: Any = 1
+    for _ in range(40):
+        root = {"a": root}
+    store.submit(Set((), root), time_ms=0)
+    with pytest.raises(Invalid, match="levels deep"):
+        store.submit(Touch(("a",) * 33, ttl_ms=1000), time_ms=0)
+    many = Batch(tuple(Set((f"n{number}",), 1, ttl_ms=1000) for number in range(1001)))
+    with pytest.raises(Invalid, match="1000 places"):
+        store.submit(many, time_ms=0)
+    assert len(store.deadlines) == 0

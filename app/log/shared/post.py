@@ -11,6 +11,7 @@ carry out what it was asked before: the time of a letter is looked at, by the se
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from collections import deque
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from triode.app.log.shared.resp import Connection
 
     Answer = Callable[[bytes], Awaitable[bytes]]
+
+log = logging.getLogger("triode")
 
 AGAIN_S: Final = 0.3
 # For the first letter of a box the server is asked so long at once.
@@ -186,7 +189,13 @@ class Post:
         async def carry_out(name: str, sender: str, question: bytes, left_ms: int) -> None:
             try:
                 with trio.move_on_after(left_ms / 1000):
-                    text = f"a {name} ".encode() + await answer(question)
+                    try:
+                        said = await answer(question)
+                    except Exception:
+                        # As for a request over HTTP: one that fails does not end the server.
+                        log.exception("a question of another node failed")
+                        return
+                    text = f"a {name} ".encode() + said
                     until = trio.current_time() + left_ms / 1000
                     self._put(_Letter(sender, text, until, None))
             finally:
@@ -196,7 +205,9 @@ class Post:
             box = self._keys.box(self._node)
             while True:
                 found = await connection.call("BLMPOP", WAIT_S, 1, box, "LEFT", "COUNT", TAKEN)
-                for letter in found[1] if found else ():
+                # Answers first: whoever waits for one shall not wait for room, too.
+                letters = sorted(found[1] if found else (), key=_is_question)
+                for letter in letters:
                     end_ms, kind, name, rest = letter.split(b" ", 3)
                     if kind == b"a":
                         asked = self._asked.get(name.decode())
@@ -205,7 +216,11 @@ class Post:
                         continue
                     sender, _, question = rest.partition(b" ")
                     await room.acquire()
-                    seconds, micros = await connection.call("TIME")
+                    try:
+                        seconds, micros = await connection.call("TIME")
+                    except BaseException:
+                        room.release()
+                        raise
                     now_ms = int(seconds) * 1000 + int(micros) // 1000
                     left_ms = int(end_ms) - now_ms
                     if left_ms <= 0:
@@ -214,3 +229,7 @@ class Post:
                     nursery.start_soon(carry_out, name.decode(), sender.decode(), question, left_ms)
 
         return receive
+
+
+def _is_question(letter: bytes) -> bool:
+    return letter.split(b" ", 2)[1] != b"a"
