@@ -16,6 +16,7 @@ from triode.app.delivery.anew import begin_anew
 from triode.app.service.triode import Triode
 from triode.limits.policy import Policy
 from triode.store.checksum import Checksum
+from triode.store.deadlines import Deadlines
 from triode.store.lineage import Lineage
 from triode.store.operation import Set
 from triode.store.outcomes import Outcomes
@@ -32,7 +33,7 @@ def replace(triode: Triode, root: Any, seq: int, lost: int = 3) -> list[str]:
     put = partial(
         triode.store.restore, root, seq, Lineage("new"), size=empty.bytes,
         footprint=empty.footprint, touches=Touched().state(), outcomes=Outcomes(),
-        records=Records(), checksum=Checksum(),
+        records=Records(), deadlines=Deadlines(), time_ms=0, checksum=Checksum(),
     )  # fmt: skip
     return [client.id for client in begin_anew(triode.hub, put, "rewound", lost)]
 

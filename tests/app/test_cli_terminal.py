@@ -44,7 +44,9 @@ def url_of(server: Server) -> str:
 
 
 def environment(server: Server, **more: str) -> dict[str, str]:
-    keep = {k: v for k, v in os.environ.items() if not k.startswith(("TRIODE_", "NO_COLOR"))}
+    # COLUMNS and LINES come from the readline of a pytest that runs tests in other processes.
+    others = ("TRIODE_", "NO_COLOR", "COLUMNS", "LINES")
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     ours = {"TRIODE_URL": url_of(server), "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
     return keep | ours | more
 
