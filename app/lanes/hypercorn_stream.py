@@ -107,7 +107,6 @@ class HandoffStream:
         # Made anew for each wait. The first is never entered: with it `_end` may come at any time.
         self._wake = trio.CancelScope()
         self._effort: Effort | None = None
-        self._has_turn = False  # from reading on
 
     # Reading
 
@@ -170,11 +169,11 @@ class HandoffStream:
         if self._head_begun is None:
             self._idle.add(self.connection)
         try:
-            await self._fill(deadline, self._turn)
+            await self._fill(deadline)
         finally:
-            # Also when cancelled: it is no longer there.
+            # Also when cancelled, or a newcomer would close one that is no longer there.
             self._idle.discard(self.connection)
-        # An idle one that ends is told nothing.
+        # An idle connection that ends is told nothing: no request has been begun.
         if self._late and self._head_begun is not None:
             detail = f"The request head took more than {self._limits.head_deadline_s:g} s."
             return await self._refuse(BadHead(408, detail))
@@ -190,15 +189,12 @@ class HandoffStream:
         end = length + (head.content_length or 0)
         deadline = trio.current_time() + self._limits.body_idle_s
         while len(buffer) < end:
-            self._has_turn = False
-            await self._fill(deadline, self._turn)
+            await self._fill(deadline)
             if self._late:
                 return await self._refuse(BadHead(408, "The request body stopped coming."))
             if self._ended or self._closed:
                 return b""
-        if not self._has_turn:
-            await self._step(DIRECT_S)
-        self._has_turn = False
+        await self._step(DIRECT_S)
         body = bytes(buffer[length:end])
         del buffer[:end]  # what follows is the next request, for after this answer
         self._head_begun = None
@@ -214,13 +210,9 @@ class HandoffStream:
         self._free_since = trio.current_time()
         return b"" if self._ended and not buffer else None
 
-    async def _turn(self) -> None:
-        await self._step(DIRECT_S)
-        self._has_turn = True
-
     async def _step(self, seconds: float) -> None:
-        self._has_turn = False
-        self._effort = self._effort or Effort()
+        if self._effort is None:
+            self._effort = Effort()
         await self._effort.step(seconds)
 
     def _dispatch(self, head: Head, length: int) -> bytes:
@@ -283,13 +275,11 @@ class HandoffStream:
         self._late = trio.current_time() >= deadline  # else `idle` or `_end` has woken us
         return None
 
-    async def _fill(
-        self, deadline: float, turn: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    async def _fill(self, deadline: float) -> None:
         """Add what comes next to the buffer, with the same ends as `_receive`."""
         self._late = False
         with trio.CancelScope(deadline=deadline) as self._wake:
-            data = await self.connection.receive_new(turn=turn)
+            data = await self.connection.receive_new()
             self.connection.buffer += data
             self._ended = not data
             return

@@ -17,7 +17,7 @@ from triode.app.delivery.subscriber import Client
 from triode.app.net import idle_wait
 from triode.app.net.request_head import answer
 from triode.app.net.stream_head import check_websocket, is_websocket
-from triode.app.runtime.effort import Effort
+from triode.app.runtime.effort import Effort, read
 from triode.app.runtime.turns import TURN_S
 from triode.app.service import stream_start
 from triode.app.service.session import Session
@@ -227,17 +227,12 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
     talk: _Talk | None = None
     try:
         while True:
-            effort: Effort | None = None
-            data: bytes | None
-            if not connection.waits_cheaply:
-                data = await connection.receive(RECEIVE_BYTES)
-            elif talk is None or talk.reader is None:
+            if connection.waits_cheaply and (talk is None or talk.reader is None):
                 await idle_wait.wait_readable(connection.sock)
-                effort = Effort() if talk is None else talk.effort
-                await effort.early()
+                await read()
                 data = connection.receive_now(RECEIVE_BYTES)
             else:
-                data = await connection.receive_new(RECEIVE_BYTES, talk.effort.early)
+                data = await connection.receive(RECEIVE_BYTES)
             if client.end is not None:
                 return await _goodbye(connection, client)
             if data is None:
@@ -248,10 +243,10 @@ async def _receive_messages(triode: Triode, connection: Connection, client: Clie
             # Any byte is a sign of life, also the beginning of a long message.
             client.active_at = trio.current_time()
             if talk is None:
-                talk = _Talk(triode, client, effort or Effort())
+                talk = _Talk(triode, client)
             if not await talk.take(data):
                 return await _goodbye(connection, client)
-            del data, effort  # they would stay for as long as the client is idle
+            del data  # it would stay for as long as the client is idle
     finally:
         if talk is not None:
             talk.close()
@@ -262,15 +257,15 @@ class _Talk:
     take no more than one of an event stream.
     """
 
-    __slots__ = ("_client", "_inflates", "_session", "_triode", "effort", "reader")
+    __slots__ = ("_client", "_effort", "_inflates", "_session", "_triode", "reader")
 
-    def __init__(self, triode: Triode, client: Client, effort: Effort) -> None:
+    def __init__(self, triode: Triode, client: Client) -> None:
         lane = client.lane
         assert isinstance(lane, NativeLane)
         self._triode = triode
         self._client = client
         self._session = Session(triode, client)
-        self.effort = effort
+        self._effort = Effort()
         self._inflates = lane.inflates
         self.reader: MessageReader | None = None
 
@@ -279,7 +274,6 @@ class _Talk:
         client, reader = self._client, self.reader
         if reader is None:
             if is_lone_pong(data):
-                self.effort.done()
                 return True
             most = self._triode.settings.max_message_bytes
             reader = MessageReader(most, self._triode.messages, deflates=self._inflates)
@@ -287,7 +281,7 @@ class _Talk:
         at, turn_bytes = 0, TURN_BYTES_DEFLATED if self._inflates else TURN_BYTES
         while at < len(data) and client.end is None:
             # What comes together from one who is alone is flushed together.
-            is_first = await self.effort.turn()
+            is_first = await self._effort.turn()
             is_long = is_first or at > 0
             size = turn_bytes if is_long else _first_of(data)
             await self._take(reader, data[at : at + size], is_long=is_long)
@@ -310,8 +304,8 @@ class _Talk:
         until, done = trio.current_time() + TURN_S, 0
         for message in reader.feed(data):
             if done == most or (done and trio.current_time() > until):
-                self.effort.done()
-                await self.effort.turn()
+                self._effort.done()
+                await self._effort.turn()
                 until, done, most = trio.current_time() + TURN_S, 0, MESSAGES_PER_TURN
             # Pongs go past the session: they are no commands, and no rate is for them. But they are
             # answers that the peer has to read, so they keep pace as others do.
@@ -323,7 +317,7 @@ class _Talk:
             if client.end is not None:
                 return
             done += 1
-        self.effort.done()
+        self._effort.done()
         if reader.end is not None:
             if reader.answer:
                 hub.end(client, reader.end, goodbye=reader.answer)

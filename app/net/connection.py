@@ -22,7 +22,7 @@ import ssl
 import struct
 import sys
 import termios
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -113,14 +113,8 @@ class Connection:
         del self.buffer[:max_bytes]
         return data
 
-    async def receive_new(
-        self, max_bytes: int = RECEIVE_BYTES, turn: Callable[[], Awaitable[None]] | None = None
-    ) -> bytes:
-        """As `receive`, but past `buffer`: for those who add to it.
-
-        `turn` is awaited between a wait for a plain socket and reading it: many peers may have sent
-        something at once.
-        """
+    async def receive_new(self, max_bytes: int = RECEIVE_BYTES) -> bytes:
+        """As `receive`, but past `buffer`: for those who add to it."""
         if self._tls is not None:
             try:
                 return bytes(await self._tls.receive_some(max_bytes))
@@ -137,8 +131,6 @@ class Connection:
                 return data
             await trio.lowlevel.wait_readable(self.sock)
             waited = True
-            if turn is not None:
-                await turn()
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Hand what fits to the kernel without waiting; the number of bytes taken, 0 when it would

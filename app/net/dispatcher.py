@@ -42,9 +42,8 @@ LOOPBACK: Final = "127.0.0.1"
 # Connections at once that wait for their peer to read a refusal; those beyond are closed at once.
 LINGERING: Final = 1000
 
-# What is about to begin: a handshake, a head with all that follows for a native stream, or what
-# follows for anything else.
-Beginning = Literal["tls", "head", "other"]
+# What is about to begin: a handshake, a native stream, or anything else.
+Beginning = Literal["tls", "stream", "other"]
 
 
 async def _admit_at_once(_what: Beginning) -> None:
@@ -160,8 +159,7 @@ class Dispatcher:
             connection.close()
             return None
         is_wanted = not opaque and self._is_wanted(connection)
-        if not is_wanted:
-            await self._admit("other")
+        await self._admit("stream" if is_wanted else "other")
         try:
             return await self._choose(connection, opaque, is_wanted)
         except Full as full:
@@ -199,19 +197,10 @@ class Dispatcher:
     async def _read_plain_head(self, connection: Connection) -> bool | None:
         buffer = connection.buffer
         while True:
-            has_turn = False
-
-            async def turn() -> None:
-                nonlocal has_turn
-                await self._admit("head")
-                has_turn = True
-
-            data = await connection.receive_new(self._limits.max_head_bytes, turn)
+            data = await connection.receive_new(self._limits.max_head_bytes)
             if not data:
                 return None
             buffer += data
-            if not has_turn:
-                await turn()
             # Looked for before the parser, which refuses HTTP/2.0 as a version it does not speak.
             if buffer.startswith(H2_PREFACE):
                 return True

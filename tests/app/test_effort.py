@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from statistics import median
+from typing import Any
+
 import pytest
 import trio
-import trio.testing
 
+from tests.app.test_exactness_found import connect, start
+from triode.app.lanes import native
+from triode.app.lanes.handoff_limits import HandoffLimits
+from triode.app.lanes.hypercorn_stream import HandoffStream
+from triode.app.lanes.native import NativeLane
 from triode.app.net.dispatcher import Beginning
+from triode.app.net.door import IdleConnections
+from triode.app.net.request_head import Head
 from triode.app.runtime import effort as module
-from triode.app.runtime.effort import APP_S, BEGIN_S, DIRECT_S, ROUND_S, Effort, admit
+from triode.app.runtime.effort import APP_S, BEGIN_S, DIRECT_S, READ_S, ROUND_S, Effort, admit
 
 PING = b"\x89\x80" + bytes(4)
 
@@ -50,8 +61,7 @@ async def test_a_round_is_for_a_few_and_the_others_wait(
     taken_s = (len(said) - before) * 0.0003
     assert 0.7 * rounds * ROUND_S <= taken_s <= 1.2 * rounds * ROUND_S + 0.0006
     counts = [said.count(str(number)) for number in range(20)]
-    # Some became known before others had their first.
-    assert max(counts) - min(counts) <= 5, "all have as much"
+    assert max(counts) - min(counts) <= 2, "all have as much"
     nursery.cancel_scope.cancel()
 
 
@@ -91,38 +101,9 @@ async def test_a_round_is_no_longer_when_turns_take_longer_than_before(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_round_is_no_longer_when_steps_take_longer_than_their_price(
-    costs: Costs, nursery: trio.Nursery
-) -> None:
-    """Requests took three times what they were said to: twenty-five of them in each round."""
-    rounds = Rounds(costs)
-    trio.lowlevel.add_instrument(rounds)
-
-    async def live() -> None:
-        effort = Effort()
-        while True:
-            await effort.step(DIRECT_S)
-            costs.now_s += 4 * DIRECT_S
-
-    for _ in range(50):
-        nursery.start_soon(live)
-    # In the first round nobody waits yet, and nobody is measured.
-    for _ in range(10):
-        await trio.lowlevel.checkpoint()
-    rounds.longest_s = 0.0
-    for _ in range(300):
-        await trio.lowlevel.checkpoint()
-    trio.lowlevel.remove_instrument(rounds)
-    assert rounds.longest_s < 2 * ROUND_S + 2 * 4 * DIRECT_S
-    nursery.cancel_scope.cancel()
-
-
 async def test_who_says_little_is_next(costs: Costs, nursery: trio.Nursery) -> None:
     said: list[str] = []
     quiet = Effort()
-    await quiet.turn()
-    costs.now_s += 0.00005
-    quiet.done()
     for number in range(100):
         nursery.start_soon(work, costs, Effort(), (0.0003, 0.002)[number % 2], said, "flood")
     for _ in range(500):
@@ -135,31 +116,6 @@ async def test_who_says_little_is_next(costs: Costs, nursery: trio.Nursery) -> N
         quiet.done()
         for _ in range(20):
             await trio.lowlevel.checkpoint()
-    nursery.cancel_scope.cancel()
-
-
-async def test_who_is_known_to_say_little_comes_before_those_who_are_not_known(
-    costs: Costs, nursery: trio.Nursery
-) -> None:
-    """A hundred connections were quiet, then all began at once: their first turns came before."""
-    said: list[str] = []
-    others, quiet = [Effort() for _ in range(100)], Effort()
-    for _ in range(50):
-        await quiet.turn()
-        costs.now_s += 0.00015
-        quiet.done()
-        await trio.lowlevel.checkpoint()
-    for other in others:
-        nursery.start_soon(work, costs, other, 0.0006, said, "flood")
-    while not said:  # noqa: ASYNC110 # it is rounds that are counted
-        await trio.lowlevel.checkpoint()
-    for _ in range(10):
-        before = len(said)
-        await quiet.turn()
-        assert len(said) - before <= 8
-        costs.now_s += 0.00015
-        quiet.done()
-        await trio.lowlevel.checkpoint()
     nursery.cancel_scope.cancel()
 
 
@@ -188,31 +144,7 @@ async def test_a_crowd_of_new_ones_comes_after_those_who_are_there(
         await trio.lowlevel.checkpoint()
 
 
-async def test_who_has_had_something_does_not_wait_for_a_crowd_of_new_ones(
-    costs: Costs, nursery: trio.Nursery
-) -> None:
-    there, served = Effort(), 0
-
-    async def new() -> None:
-        nonlocal served
-        await admit("head")
-        served += 1
-        costs.now_s += BEGIN_S["head"]
-
-    for _ in range(400):
-        nursery.start_soon(new)
-    for _ in range(20):
-        before = served
-        await there.turn()
-        assert served - before <= 12
-        costs.now_s += 0.00015
-        there.done()
-        await trio.lowlevel.checkpoint()
-    assert served < 400
-    nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("what", ["head", "other", "tls"])
+@pytest.mark.parametrize("what", ["stream", "other", "tls"])
 async def test_of_those_who_begin_a_few_do_in_each_round(
     costs: Costs, nursery: trio.Nursery, what: Beginning
 ) -> None:
@@ -248,3 +180,148 @@ async def test_who_is_cancelled_leaves_the_line(costs: Costs, nursery: trio.Nurs
         await second.turn()
     assert scope.cancelled_caught
     assert not await second.turn(), "behind nobody"
+
+
+class Requests:
+    """A connection that brought so many requests in one piece, and no more."""
+
+    secure = closed = False
+    peer = "192.0.2.1"
+    parsed = sock = None
+
+    def __init__(self, count: int) -> None:
+        self.buffer = bytearray(b"GET /store HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+
+    async def receive_new(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b""
+
+
+class CountedDirect:
+    """Answers every request, and counts them."""
+
+    served = 0
+
+    def find(self, head: Head) -> bool:
+        return True
+
+    async def serve(self, route: Any, head: Head, body: bytes, send: Any) -> None:
+        self.served += 1
+        await trio.lowlevel.checkpoint()
+
+
+async def test_requests_that_are_answered_directly_have_turns(
+    costs: Costs, nursery: trio.Nursery
+) -> None:
+    direct, rounds = CountedDirect(), 0
+    for _ in range(50):
+        connection: Any = Requests(4)
+        stream = HandoffStream(
+            connection,
+            lambda _head: False,
+            HandoffLimits(),
+            opaque=False,
+            idle=IdleConnections(),
+            direct=direct,
+        )
+        nursery.start_soon(stream.receive_some)
+    while direct.served < 200:
+        await trio.lowlevel.checkpoint()
+        rounds += 1
+    assert rounds == pytest.approx(200 * DIRECT_S / ROUND_S, rel=0.25)
+
+
+async def test_first_reads_have_turns(costs: Costs, nursery: trio.Nursery) -> None:
+    triode = await start(nursery, {})
+    taken = rounds = 0
+
+    class Newcomer(Flood):
+        waits_cheaply = True
+
+        def __init__(self) -> None:
+            self.sock, self.other = socket.socketpair()
+            self.sock.setblocking(False)
+            self.other.send(b"x")
+
+        def receive_now(self, max_bytes: int) -> bytes:
+            nonlocal taken
+            taken += 1
+            return b""
+
+    async def live(connection: Any) -> None:
+        with contextlib.closing(connection.sock), contextlib.closing(connection.other):
+            lane = NativeLane(connection, 10.0)
+            await native._receive_messages(triode, connection, connect(triode, lane))
+
+    for _ in range(100):
+        nursery.start_soon(live, Newcomer())
+    while taken < 100:
+        await trio.lowlevel.checkpoint()
+        rounds += 1
+    assert rounds >= 0.75 * 100 * READ_S / ROUND_S
+    nursery.cancel_scope.cancel()
+
+
+class Flood:
+    """A connection that brings more whenever it is read, and takes all it is sent."""
+
+    secure = True
+    waits_cheaply = False
+    closed = False
+
+    async def receive(self, max_bytes: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return PING * (max_bytes // len(PING))
+
+    async def send_all(self, data: bytes, deadline_s: float) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class Quiet(Flood):
+    """One that sends a ping when it is told to."""
+
+    def __init__(self) -> None:
+        self.send, self.receive_some = trio.open_memory_channel[bytes](1)
+        self.waits = trio.Event()
+
+    async def receive(self, max_bytes: int) -> bytes:
+        self.waits.set()
+        return await self.receive_some.receive()
+
+
+@pytest.mark.parametrize("data", [PING, PING * 20], ids=["one ping", "twenty"])
+async def test_a_light_client_does_not_wait_for_those_who_flood(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    triode = await start(nursery, {})
+    turns = 0
+    take = native._Talk._take
+
+    async def counted(*args: Any, **named: Any) -> None:
+        nonlocal turns
+        turns += 1
+        await take(*args, **named)
+
+    monkeypatch.setattr(native._Talk, "_take", counted)
+
+    async def live(connection: Any) -> None:
+        lane = NativeLane(connection, 10.0)
+        client = connect(triode, lane)
+        await native._receive_messages(triode, connection, client)
+
+    quiet = Quiet()
+    nursery.start_soon(live, quiet)
+    for _ in range(50):
+        nursery.start_soon(live, Flood())
+    while turns < 150:  # noqa: ASYNC110 # it is turns that are counted
+        await trio.lowlevel.checkpoint()
+    waited = []
+    for _ in range(11):
+        quiet.waits = trio.Event()
+        before = turns
+        await quiet.send.send(data)
+        await quiet.waits.wait()
+        waited.append(turns - before)
+    # Fifty wait in the line. Whom Trio runs first in a round is chance: one may take longer.
+    assert median(waited) < 40, waited
+    nursery.cancel_scope.cancel()
