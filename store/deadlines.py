@@ -39,6 +39,7 @@ _NODE_BYTES: Final = 240
 # In a node of the tree, beside its names, which are texts.
 _DUE: Final = 0
 _COUNT: Final = 1
+_PASSED_NODE: Final[tuple[int, Path]] = (-1, ())
 
 
 class Deadlines:
@@ -71,29 +72,17 @@ class Deadlines:
 
     def rows(self) -> list[tuple[int, Path]]:
         """All of them, in the order of their places."""
-        return sorted(_rows(self._tree), key=lambda row: row[1])
+        rows = [row for row in _rows(self._tree) if row is not _PASSED_NODE]
+        return sorted(rows, key=lambda row: row[1])
 
     def find(self, path: Path) -> int | None:
         """The deadline of a place."""
-        node: Any = self._tree
-        for name in path:
-            if type(node) is not dict or type(name) is not str:
-                return None
-            node = node.get(name)
-            if node is None:
-                return None
-        if type(node) is dict:
-            node = node.get(_DUE)
-        return node  # type: ignore[no-any-return] # a number, or None
+        node = self._node(path)
+        return node.get(_DUE) if type(node) is dict else node
 
     def reaches(self, path: Path) -> bool:
         """Whether the place, or one below it, has a deadline."""
-        node: Any = self._tree
-        for name in path:
-            if type(node) is not dict or type(name) is not str:
-                return False
-            node = node.get(name)
-        return node is not None
+        return self._node(path) is not None
 
     def put(self, path: Path, due: int) -> None:
         """The place ends then, and not when it would have before."""
@@ -145,20 +134,16 @@ class Deadlines:
             self._tree = {_COUNT: 0}
             if gone[_COUNT]:
                 self._nodes += 1  # this one was not counted
-                self._gone.append(self._leaving(gone, ()))
+                self._gone.append(_rows(gone))
             return
-        node: Any = self._tree
-        for name in path:
-            if type(node) is not dict or type(name) is not str:
-                return
-            node = node.get(name)
-            if node is None:
-                return
+        node = self._node(path)
+        if node is None:
+            return
         nodes = self._way(path)
         del nodes[-1][path[-1]]
         self._less(path, nodes, node[_COUNT] if type(node) is dict else 1)
         if type(node) is dict:
-            self._gone.append(self._leaving(node, path))
+            self._gone.append(_rows(node, path))
         else:
             self._unlink(path, node)
 
@@ -192,10 +177,6 @@ class Deadlines:
             heappush(self._order, due)
         return list(found)
 
-    def is_due(self, now_ms: int) -> bool:
-        """Whether there may be one whose time has come."""
-        return bool(self._order) and self._order[0] <= now_ms
-
     def sweep(self, steps: int) -> None:
         """Look at so many rows of what has gone."""
         for _ in range(steps):
@@ -204,10 +185,19 @@ class Deadlines:
             row = next(self._gone[0], None)
             if row is None:
                 self._gone.popleft()
-                continue
-            due, path = row
-            if self.find(path) != due:
-                self._unlink(path, due)
+            elif row is _PASSED_NODE:
+                self._nodes -= 1
+            elif self.find(row[1]) != row[0]:
+                self._unlink(row[1], row[0])
+
+    def _node(self, path: Path) -> Any:
+        """What the tree has at a place: None, a deadline, or a node."""
+        node: Any = self._tree
+        for name in path:
+            if type(node) is not dict or type(name) is not str:
+                return None
+            node = node.get(name)
+        return node
 
     def _way(self, path: Path) -> list[dict[Any, Any]]:
         """The nodes above a place that is in the tree."""
@@ -229,25 +219,6 @@ class Deadlines:
             else:
                 del nodes[depth - 1][path[depth - 1]]
             self._nodes -= 1
-
-    def _leaving(self, node: Any, path: Path) -> Iterator[tuple[int, Path]]:
-        """The rows of a part of the tree that is no longer in it, a step each: a wide node is not
-        looked through at once. What is passed counts no longer.
-        """
-        todo = [(path, iter(node.items()))]
-        while todo:
-            path, members = todo[-1]
-            for name, below in members:
-                if name == _DUE:
-                    yield below, path
-                elif type(below) is dict:
-                    todo.append(((*path, name), iter(below.items())))
-                    break
-                elif name != _COUNT:
-                    yield below, (*path, name)
-            else:
-                todo.pop()
-                self._nodes -= 1
 
     def _link(self, path: Path, due: int) -> None:
         bucket = self._buckets.get(due)
@@ -275,15 +246,21 @@ def _bytes(path: Path) -> int:
     return ROW_BYTES + _NAME_BYTES * len(path)
 
 
-def _rows(node: dict[Any, Any]) -> Iterator[tuple[int, Path]]:
-    """All rows of a tree."""
-    todo: list[tuple[Path, dict[Any, Any]]] = [((), node)]
+def _rows(node: dict[Any, Any], path: Path = ()) -> Iterator[tuple[int, Path]]:
+    """The rows of a part of the tree, a step each: a wide node is not looked through at once. And
+    `_PASSED_NODE` for each node that is through.
+    """
+    todo = [(path, iter(node.items()))]
     while todo:
-        path, node = todo.pop()
-        for name, below in node.items():
+        path, members = todo[-1]
+        for name, below in members:
             if name == _DUE:
                 yield below, path
             elif type(below) is dict:
-                todo.append(((*path, name), below))
+                todo.append(((*path, name), iter(below.items())))
+                break
             elif name != _COUNT:
                 yield below, (*path, name)
+        else:
+            todo.pop()
+            yield _PASSED_NODE

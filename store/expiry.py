@@ -106,7 +106,7 @@ def carry_out(deadlines: Deadlines, root: Json, marks: Iterable[Mark], time_ms: 
             deadlines.take_below(path)
         elif ttl == NO_END:
             deadlines.take(path)
-        elif _is_member(root, path):
+        elif get(root, path) is not MISSING:
             due = time_ms + ttl
             deadlines.put(path, -(-due // STEP_MS) * STEP_MS)
 
@@ -134,12 +134,3 @@ def plan_expire(
         grown += more[0]
         swollen += more[1]
     return edits, grown, swollen
-
-
-def _is_member(root: Json, path: Path) -> bool:
-    node: Any = root
-    for name in path:
-        if type(node) is not dict:
-            return False
-        node = node.get(name, MISSING)
-    return node is not MISSING

@@ -66,8 +66,6 @@ async def expire_due(triode: Triode) -> None:
         late_ms = OTHERS_LATE_MS
     while True:
         now_ms = max(store.time_ms, triode.clock.unix_ms())
-        if not store.deadlines.is_due(now_ms - late_ms):
-            return
         paths = store.deadlines.due(now_ms - late_ms, AT_ONCE)
         if not paths:
             return
