@@ -111,7 +111,7 @@ class Cluster:
         store = self._triode.store
         if store.seq // MARK_EVERY != self._marked:
             self._marked = store.seq // MARK_EVERY
-            self._marks.append((str(store.position), str(store.checksum)))
+            self._marks.append(self._here)
 
     async def run(self) -> None:
         """Tell, and read, once a second until cancelled."""
@@ -136,7 +136,7 @@ class Cluster:
         """What is told of us."""
         triode, journal, store = self._triode, self._journal, self._triode.store
         standing = self._shared.standing
-        here = (str(store.position), str(store.checksum))
+        here = self._here
         return Report(
             beat=self._beat,
             where=triode.listens or socket.gethostname(),
@@ -173,7 +173,7 @@ class Cluster:
         self._compare()
 
     def _compare(self) -> None:
-        own = dict([*self._marks, (str(self._triode.store.position), self._checksum)])
+        own = dict([*self._marks, self._here])
         differ: dict[str, str] = {}
         for node, report in self.reports.items():
             for position, checksum in reversed(report.marks):
@@ -197,8 +197,10 @@ class Cluster:
         self.differ = differ
 
     @property
-    def _checksum(self) -> str:
-        return str(self._triode.store.checksum)
+    def _here(self) -> tuple[str, str]:
+        """Where we stand, and the checksum there."""
+        store = self._triode.store
+        return str(store.position), str(store.checksum)
 
     # ── for people ──────────────────────────────────────────────────────────────────────────────
 

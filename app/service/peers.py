@@ -16,6 +16,7 @@ from triode.app.log.log import LogAway, LogError, NodeGone
 from triode.app.service import control
 from triode.app.service.control import Order
 from triode.app.service.snapshot_reading import DOCUMENT_DEPTH
+from triode.app.service.write_refusals import refuse_for_now
 from triode.app.wire.frame import Frame
 from triode.app.wire.frame import control as event_frame
 from triode.app.wire.refusal import Refusal, forbidden
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from triode.app.service.applier import Applier
 
 WITHIN_S: Final = 1.0
-RETRY_S: Final = 1
+RETRY_S: Final = (1, 1)
 NO_COMPANY: Final = "you may only write to clients in a room with you; join one of theirs"
 
 _ID = re.compile(r"c_([0-9a-f]{12})_")
@@ -122,15 +123,19 @@ class Peers:
         except NodeGone:
             return {"reached": 0}
         except LogAway as error:
-            raise _unavailable(
+            raise refuse_for_now(
+                503,
                 "Log unavailable",
                 f"the Triode of that client cannot be asked ({error}); nothing was sent",
+                RETRY_S,
             ) from error
         except (LogError, msgspec.DecodeError) as error:
-            raise _unavailable(
+            raise refuse_for_now(
+                503,
                 "Outcome unknown",
                 f"the Triode of that client ({node}) did not answer within {WITHIN_S:g} s: the "
                 "message may have been sent or not",
+                RETRY_S,
             ) from error
 
     async def order(self, order: Order) -> dict[str, Any]:
@@ -227,13 +232,3 @@ def _body(message: Direct | ToTags) -> dict[str, Any]:
     body = decode(message.body, max_depth=DOCUMENT_DEPTH)
     assert isinstance(body, dict)
     return body
-
-
-def _unavailable(title: str, detail: str) -> Refusal:
-    return Refusal(
-        503,
-        detail,
-        title=title,
-        extra={"retry_after": RETRY_S},
-        headers={"Retry-After": str(RETRY_S)},
-    )

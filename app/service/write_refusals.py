@@ -19,7 +19,7 @@ END_S: Final = (1, 3)
 
 def full(error: LogFull) -> Refusal:
     """The disk is full."""
-    return _refusal(
+    return refuse_for_now(
         507,
         "Log full",
         f"{error}: nothing was written; reading goes on, and writing when there is room again",
@@ -29,7 +29,7 @@ def full(error: LogFull) -> Refusal:
 
 def unknown() -> Refusal:
     """The end comes between a write and its outcome."""
-    return _refusal(
+    return refuse_for_now(
         503,
         "Outcome unknown",
         "the server ends, and it is not known whether this was written; read the place again",
@@ -39,7 +39,7 @@ def unknown() -> Refusal:
 
 def unknown_yet() -> Refusal:
     """The log has had it for long, and does not say."""
-    return _refusal(
+    return refuse_for_now(
         503,
         "Outcome unknown",
         "the log does not answer; this may still be written: read the place again, or send it "
@@ -50,7 +50,7 @@ def unknown_yet() -> Refusal:
 
 def unknown_for_good() -> Refusal:
     """A shared log was begun anew while it had this."""
-    return _refusal(
+    return refuse_for_now(
         503,
         "Outcome unknown",
         "the log was lost in part meanwhile, and it is not known whether this was written: read "
@@ -61,19 +61,20 @@ def unknown_for_good() -> Refusal:
 
 def unavailable() -> Refusal:
     """A shared log is not in reach, and has nothing of this."""
-    return _refusal(
+    return refuse_for_now(
         503, "Log unavailable", "the log is not in reach; nothing of this was written", STUCK_S
     )
 
 
 def not_written() -> Refusal:
     """The log has others' for long, and did not get this one."""
-    return _refusal(
+    return refuse_for_now(
         503, "Log stuck", "the log does not answer; nothing of this was written", STUCK_S
     )
 
 
-def _refusal(status: int, title: str, detail: str, within: tuple[int, int]) -> Refusal:
+def refuse_for_now(status: int, title: str, detail: str, within: tuple[int, int]) -> Refusal:
+    """One that says in how many seconds, between these, it may be tried again."""
     retry_s = random.randint(*within)
     return Refusal(
         status,
