@@ -4,7 +4,6 @@ three interpreters, which takes seconds.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,8 +18,10 @@ import httpx
 import psutil
 import trio
 
+from tests.cluster.event_source import EventSource
 from tests.cluster.nodes import OPTIONS, client_of
 from tests.cluster.server import Server, free_port
+from tests.cluster.waiting import until
 
 PATIENCE_S: Final = 60.0
 COMMAND: Final = [sys.executable, "-m", "triode", "serve", "--json", "--workers", "2"]
@@ -69,12 +70,6 @@ class Port:
                 os.kill(pid, signal.SIGKILL)
 
 
-async def until(done: Any) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while not done():  # noqa: ASYNC110 # processes set no event
-            await trio.sleep(0.05)
-
-
 @asynccontextmanager
 async def workers(log: str, folder: Path, *options: str) -> AsyncIterator[Port]:
     port = Port(log, folder, *options)
@@ -85,54 +80,14 @@ async def workers(log: str, folder: Path, *options: str) -> AsyncIterator[Port]:
         port.end()
 
 
-class Watcher:
-    """An event stream of `.n`, which comes back where it was whenever it is cut."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.values: list[int] = []
-        self.nodes: list[str] = []
-        self.last = ""
-
-    async def run(self) -> None:
-        while True:
-            try:
-                await self._follow()
-            except OSError:
-                pass
-            await trio.sleep(0.05)
-
-    async def _follow(self) -> None:
-        last = f"Last-Event-ID: {self.last}\r\n" if self.last else ""
-        async with await trio.open_tcp_stream("127.0.0.1", self._port) as stream:
-            ask = f"GET /events?filter=.n HTTP/1.1\r\nHost: localhost\r\n{last}\r\n"
-            rest = b""
-            try:
-                await stream.send_all(ask.encode())
-                async for data in stream:
-                    *events, rest = (rest + data).split(b"\n\n")
-                    for event in events:
-                        self._take(event.decode())
-            except trio.BrokenResourceError:
-                pass
-
-    def _take(self, event: str) -> None:
-        if found := re.search(r'"client_?(?:id)?":"c_([^_"]+)_', event):
-            self.nodes.append(found[1])
-        if found := re.search(r"^id: ?(\S+)$", event, re.MULTILINE):
-            self.last = found[1]
-        if "event: update" in event:
-            self.values.append(json.loads(event.partition("data:")[2].splitlines()[0])["value"])
-
-
-async def both(port: int, nursery: trio.Nursery) -> list[Watcher]:
+async def both(port: int, nursery: trio.Nursery) -> list[EventSource]:
     """A client on each worker: whom the kernel gives a connection to is chance."""
-    watchers: list[Watcher] = []
+    watchers: list[EventSource] = []
     with trio.fail_after(PATIENCE_S):
         while len({watcher.nodes[0] for watcher in watchers}) < 2:
-            watcher = Watcher(port)
+            watcher = EventSource(port, retry_s=0.05)
             nursery.start_soon(watcher.run)
-            await until(lambda watcher=watcher: watcher.nodes)
+            await until(watcher.is_connected)
             watchers.append(watcher)
     return watchers
 
