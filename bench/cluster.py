@@ -29,7 +29,7 @@ from bench.cluster_boot import boot
 from bench.machine import HERE, LOAD_CORE, SERVER_CORE, Server, build, free_port, load, serving
 from bench.machine import triode as command_of
 from bench.peers import TRIODE_SSE
-from bench.report import console, keep, middle, progress, table
+from bench.report import console, keep, middle, progress, quantile, table
 from bench.write import NDJSON
 from bench.writers import connect, frame, until_ready
 from tests.cluster.failover import one_round
@@ -229,11 +229,6 @@ def _failovers(found: Found, binary: Path, folder: Path, count: int) -> None:
 # ── what came of it ─────────────────────────────────────────────────────────────────────────────
 
 
-def _at(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
-
-
 def _show(found: Found, booted: dict[str, float], name: str, failovers: int) -> None:
     of = {key: middle(values) for key, values in found.items()}
     rows: list[tuple[str, float, str, float, bool]] = []
@@ -259,10 +254,10 @@ def _show(found: Found, booted: dict[str, float], name: str, failovers: int) -> 
         )
         more = of[f"{kind} us log"] - of[f"{kind} us memory"]
         row(f"{words}, CPU of the log for each", more, "us", 5)
-    p50, p99 = _at(found["other ms"], 0.5), _at(found["other ms"], 0.99)
-    bound = _at(found["one ms"], 0.5) + 3 * _at(found["ping ms"], 0.5) + 1
+    p50, p99 = quantile(found["other ms"], 0.5), quantile(found["other ms"], 0.99)
+    bound = quantile(found["one ms"], 0.5) + 3 * quantile(found["ping ms"], 0.5) + 1
     row("a write to a client of another node, p50", p50, "ms", bound)
-    row("the same, p99", p99, "ms", 2 * _at(found["one ms"], 0.99))
+    row("the same, p99", p99, "ms", 2 * quantile(found["one ms"], 0.99))
     follows = of["follows us"] / of["lines us memory"]
     row(f"a node that only follows, CPU a change ({of['follows us']:.1f} us)", follows, "x", 1.1)
     bound = 2.5 * booted["decode_cpu_s"] + 1

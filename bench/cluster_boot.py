@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,8 +11,8 @@ from typing import Final
 
 import httpx
 
-from bench.log_large import DECODE, ITEMS, QUICK_ITEMS, REDONE, document
-from bench.machine import LOAD_CORE, SERVER_CORE, serving, triode
+from bench.log_large import ITEMS, QUICK_ITEMS, REDONE, decode_s, document, write_many
+from bench.machine import LOAD_CORE, serving, triode
 from bench.writers import until_ready
 
 READY_S: Final = 240
@@ -27,15 +25,15 @@ def boot(port: int, *, quick: bool) -> dict[str, float]:
         file = Path(name) / "document.json"
         file.write_text(json.dumps(document(QUICK_ITEMS if quick else ITEMS)))
         size_mb = file.stat().st_size / 1e6
-        script = ["taskset", "-c", str(SERVER_CORE), sys.executable, "-c", DECODE, str(file)]
-        decode_s = float(subprocess.run(script, capture_output=True, check=True).stdout)
+        decoding_s = decode_s(file)
         log = f"valkey://127.0.0.1:{port}/0"
         command, own = triode("--log", log, "--load", str(file))
         with serving(command, own):
             until_ready(own, READY_S)
             # A short log is redone from its beginning: the document comes out of it as one write.
             _wait_for_snapshot(own, quick=quick)
-            _write_many(own, REDONE)
+            with httpx.Client(base_url=f"http://127.0.0.1:{own}", timeout=120) as http:
+                write_many(http, REDONE)
         command, own = triode("--log", log)
         with serving(command, own) as node:
             until_ready(own, READY_S)
@@ -44,7 +42,7 @@ def boot(port: int, *, quick: bool) -> dict[str, float]:
     return {
         "size_mb": size_mb,
         "redone": REDONE,
-        "decode_cpu_s": decode_s,
+        "decode_cpu_s": decoding_s,
         "boot_cpu_s": node.at["ready"][1],
         "boot_s": gauges["log_boot_seconds"],
     }
@@ -57,11 +55,3 @@ def _wait_for_snapshot(port: int, *, quick: bool) -> None:
         if (stats["log"]["snapshot"] or {"seq": 0})["seq"]:
             return
         time.sleep(0.5)
-
-
-def _write_many(port: int, count: int) -> None:
-    line = '{"type":"set","path":".many","value":1}\n'
-    headers = {"content-type": "application/x-ndjson"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
-        for _ in range(0, count, 2000):
-            http.post("/store/batch", content=line * 2000, headers=headers).raise_for_status()

@@ -50,6 +50,12 @@ def middle(values: Sequence[float]) -> float:
     return median(values) if values else float("nan")
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """What this share of them does not exceed; 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+
+
 def spread(values: Sequence[float], show: Callable[[float], str] | None = None) -> str:
     """The median with the smallest and the largest: `1.00 M (0.98-1.01)`."""
     if not values:

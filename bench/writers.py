@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.machine import LOAD_CORE
+from bench.report import quantile
 
 SHAKE: Final = (
     "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -35,8 +36,7 @@ class Answers:
 
     def at(self, share: float) -> float:
         """The time that this share of them did not exceed."""
-        ordered = sorted(self.took_ms)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+        return quantile(self.took_ms, share)
 
 
 def frame(text: str) -> bytes:
