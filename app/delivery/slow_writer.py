@@ -107,8 +107,10 @@ class SlowWriters:
         # A lane without direct writes (ASGI) has a task of its own that drains the outbox.
         if outbox is None or client.send_now is None or client.writing or self.nursery is None:
             return
-        # All that came at once may have gone from the queue into the losses.
-        if outbox.queued or (client.losses and trio.current_time() >= due_at(client)):
+        # All that came at once may have gone from the queue into the losses; and all frames may be
+        # out, but not the end of the chunk that they are in.
+        is_open = client.chunks is not None and client.chunks.is_open
+        if outbox.queued or is_open or (client.losses and trio.current_time() >= due_at(client)):
             client.writing = True
             self.nursery.start_soon(self._write, client)
 

@@ -58,6 +58,11 @@ class Chunks:
         self._left = 0
         self._is_over = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something of what has begun is not out: `settle` has it."""
+        return bool(self._raw or self._left)
+
     def framed(self, data: bytes) -> bytes:
         """What to write so that `data` comes next."""
         left = self._left

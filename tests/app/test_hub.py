@@ -208,6 +208,26 @@ async def test_a_part_of_a_frame_is_completed_before_anything_else() -> None:
         assert lane.messages()[-1]["value"] == 3
 
 
+@pytest.mark.parametrize("missing", [1, 2])
+async def test_the_end_of_a_chunk_needs_no_event_behind_it(missing: int) -> None:
+    """All frames were taken, but not the last bytes of their chunk: nobody saw to those."""
+    async with running() as triode:
+        lane = FakeLane(chunked=True)
+        client = triode.hub.open("sse", lane, OWNER, "127.0.0.1", {})
+        assert client.chunks is not None
+        await settle()
+        triode.hub.tell(client, "hello", {})
+        await settle()
+        length = len(lane.taken)
+        lane.feed(length - missing)
+        triode.hub.tell(client, "hello", {})
+        await settle()
+        lane.feed(None)
+        await settle()
+        assert lane.taken == 2 * lane.taken[:length]
+        assert registered(triode.hub)["slow"] == 0
+
+
 async def test_what_a_slow_client_loses_is_counted_announced_and_healed() -> None:
     async with running(Settings(queue_items=3)) as triode:
         lane, healthy = FakeLane(), FakeLane()
