@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from triode.app.config.loading import Faults
 from triode.app.config.option_text import option_text
 from triode.app.config.settings import OPTIONS
+from triode.app.config.tables import KINDS
 from triode.app.config.validation import contradictions
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def change(old: Settings, wanted: Settings) -> Change:
         done.append("rates of [[socket]]")
     if _without_rates(settings) != _without_rates(wanted):
         waits.append("[[socket]]")
+    for key, kind in KINDS.items():
+        if key != "socket" and getattr(old, kind.field) != getattr(wanted, kind.field):
+            waits.append(f"[[{key}]]")
     if faults := list(contradictions(settings, set())):
         more = f" (before a restart, which {', '.join(waits)} need)" if waits else ""
         raise Faults([fault + more for fault in faults])

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 from triode.app.config.option import Option
 from triode.app.config.settings import OPTIONS, Settings
-from triode.app.config.socket_route import SocketRoute, read_socket
+from triode.app.config.tables import KINDS, tables
 from triode.app.config.validation import contradictions
 from triode.limits.known import did_you_mean
-from triode.limits.rate import Rate
 
 CONFIG_NAME: Final = "triode.toml"
 _NAMES: Final = {field_name: name for name, (field_name, _) in OPTIONS.items()}
@@ -71,7 +70,7 @@ def load(
     if not values.get("demo") and "log" not in values:
         values.setdefault("data", data)
     settings = Settings(**values)
-    settings = replace(settings, sockets=_sockets(toml, toml_name, settings.ws_rate, faults))
+    settings = replace(settings, **tables(toml, toml_name, settings, faults))
     faults.extend(contradictions(settings, faulty))
     if faults:
         raise Faults(faults)
@@ -112,12 +111,10 @@ def _from_toml(toml: str | None, name: str, faults: list[str]) -> Layer:
         return
     for key, value in table.items():
         public = _public(key)
-        if key == "socket":
+        if key in KINDS:
             continue
         if public is None:
-            faults.append(
-                f"{name}: {key!r} is not an option{_suggestion(key, [*OPTIONS, 'socket'])}"
-            )
+            faults.append(f"{name}: {key!r} is not an option{_suggestion(key, [*OPTIONS, *KINDS])}")
         else:
             yield f"{name}: {key}", public, value
 
@@ -164,25 +161,3 @@ def _hint(source: str, raw: object) -> str:
             " (Kubernetes sets this for a service called triode: set enableServiceLinks to false)"
         )
     return ""
-
-
-def _sockets(
-    toml: str | None, name: str, ws_rate: Rate | None, faults: list[str]
-) -> tuple[SocketRoute, ...]:
-    try:
-        tables = tomllib.loads(toml or "").get("socket", [])
-    except tomllib.TOMLDecodeError:
-        return ()  # _from_toml has said so
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        faults.append(f"{name}: socket must be written as [[socket]] tables")
-        return ()
-    routes: list[SocketRoute] = []
-    for number, table in enumerate(tables, start=1):
-        try:
-            routes.append(read_socket(table, ws_rate))
-        except ValueError as exc:
-            faults.append(f"{name}: [[socket]] number {number}: {exc}")
-    shapes = [re.sub(r"\{\w+\}", "{}", route.path) for route in routes]
-    for path in sorted({shape for shape in shapes if shapes.count(shape) > 1}):
-        faults.append(f"{name}: two [[socket]] tables have the path {path!r}; keep one")
-    return tuple(routes)

@@ -46,6 +46,11 @@ _ORIGIN: Final = re.compile(
 )
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+# Those of `limits.jwt_key`, which is not loaded for their names: cryptography is 10 MB.
+JWT_ALGORITHMS: Final = (
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
 # JSON numbers of this size still survive a trip through a double.
 _LARGEST: Final = 2**53
 

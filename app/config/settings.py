@@ -21,6 +21,7 @@ from typing import Final
 from triode.app.config.log_address import LogAddress
 from triode.app.config.option import Option, option
 from triode.app.config.readers import (
+    JWT_ALGORITHMS,
     choice,
     choice_list,
     duration,
@@ -50,11 +51,6 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 # Where `triode serve` keeps the document if nothing is said.
 DATA_HERE: Final = "./triode-data"
-# Those of `limits.jwt_key`, which is not loaded for their names: cryptography is 10 MB.
-JWT_ALGORITHMS: Final = (
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
-    "ES256", "ES384", "ES512", "EdDSA",
-)  # fmt: skip
 
 
 _count = whole(1)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from triode.app.config.jwt_key import read_keys
-from triode.app.config.settings import JWT_ALGORITHMS
+from triode.app.config.readers import JWT_ALGORITHMS
 from triode.limits.base64url import is_base64url
 from triode.limits.jwt import JwtVerifier
 from triode.limits.jwt_key import (
