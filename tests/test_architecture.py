@@ -22,6 +22,7 @@ PACKAGES = ("app", "store", "limits")
 # Each may import from those above it, and from itself.
 ROOMS = (
     "store", "limits", "app.config", "app.wire", "app.net", "app.runtime", "app.log",
+    "app.backends",
     "app.delivery", "app.access", "app.service", "app.blueprints", "app.lanes", "app.application",
     "app.serve", "app.remote", "app.cli",
 )  # fmt: skip
