@@ -66,6 +66,19 @@ class TestPragmas:
         assert not (tmp_path / "triode.db-shm").exists()
         database.close()
 
+    def test_what_goes_is_not_written_once_more(self, tmp_path: Path) -> None:
+        database = opened(tmp_path)
+        database.append(Batch(1, 1, bytes(20_000_000)))
+        for _ in range(2):
+            database.add_piece(snapshot := database.begin_snapshot(1), b"{}")
+            database.finish_snapshot(snapshot)
+        database._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        while database.trim():
+            pass
+        assert database._db.execute("SELECT count(*) FROM batch").fetchone() == (0,)
+        assert (tmp_path / "triode.db-wal").stat().st_size < 1_000_000
+        database.close()
+
     def test_nobody_else_can_open_the_file(self, tmp_path: Path) -> None:
         database = opened(tmp_path)
         other = sqlite3.connect(tmp_path / "triode.db", timeout=0)
